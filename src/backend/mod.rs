@@ -1,0 +1,1 @@
+//! The backends: they run the steps of a schedule.

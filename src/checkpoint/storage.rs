@@ -1,0 +1,86 @@
+//! Storages: the byte ranges that tensors are views of.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use crate::error::Result;
+
+/// One byte range of a mapped file, or an owned copy where mapping is impossible, with the location tag that it was
+/// saved with. Tied tensors and views share one storage: compare with [`Arc::ptr_eq`].
+pub struct Storage {
+    bytes: Bytes,
+    location: String,
+}
+
+enum Bytes {
+    Mapped { map: Arc<Mmap>, range: Range<usize> },
+    Owned(Box<[u8]>),
+}
+
+impl Storage {
+    /// A storage that is `range` of `map`. The caller has checked that the range lies inside the map.
+    pub(crate) fn mapped(map: Arc<Mmap>, range: Range<usize>, location: impl Into<String>) -> Arc<Self> {
+        assert!(range.start <= range.end && range.end <= map.len(), "a storage must lie inside its file");
+        Arc::new(Self { bytes: Bytes::Mapped { map, range }, location: location.into() })
+    }
+
+    /// A storage that owns its bytes, little-endian.
+    pub fn owned(bytes: impl Into<Box<[u8]>>, location: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self { bytes: Bytes::Owned(bytes.into()), location: location.into() })
+    }
+
+    /// The bytes, little-endian. Pages of a mapped file are read as they are touched.
+    pub fn bytes(&self) -> Result<&[u8]> {
+        Ok(match &self.bytes {
+            Bytes::Mapped { map, range } => &map[range.clone()],
+            Bytes::Owned(bytes) => bytes,
+        })
+    }
+
+    /// The number of bytes, known without reading them.
+    pub fn len(&self) -> usize {
+        match &self.bytes {
+            Bytes::Mapped { range, .. } => range.len(),
+            Bytes::Owned(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the bytes are pages of a mapped file rather than a copy.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.bytes, Bytes::Mapped { .. })
+    }
+
+    /// The device that the storage was saved from: `cpu`, `cuda:0`, `mps`.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Tells the operating system that the mapped pages of `range` (of this storage) will not be needed soon, so that
+    /// they stop counting as this process's memory. They are read again when they are touched again.
+    pub(crate) fn release_pages(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped { map, range: own } = &self.bytes {
+            let start = own.start + range.start.min(own.len());
+            let len = own.start + range.end.min(own.len()) - start;
+            // SAFETY: the map is a read-only mapping of a file, so dropped pages are read from the file again.
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_mapped() { "mapped" } else { "owned" };
+        write!(f, "Storage({} bytes, {kind}, {})", self.len(), self.location)
+    }
+}
