@@ -3,6 +3,7 @@
 mod batch_norm;
 mod dead;
 mod epilogue;
+mod hoist;
 mod pointwise;
 mod scale;
 
@@ -13,6 +14,7 @@ use crate::error::Result;
 pub(crate) fn optimize(graph: &Graph) -> Result<Graph> {
     let graph = dead::remove(graph);
     let graph = batch_norm::decompose(&graph)?;
+    let graph = hoist::hoist(&graph)?;
     let graph = scale::fold(&graph)?;
     let graph = epilogue::fuse(&graph);
     let graph = pointwise::fuse(&dead::remove(&graph));
