@@ -4,6 +4,7 @@ pub mod checkpoint;
 mod dtype;
 mod error;
 mod graph;
+mod npy;
 mod shape;
 mod tensor;
 
