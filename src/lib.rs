@@ -6,6 +6,7 @@ pub mod checkpoint;
 mod dtype;
 mod error;
 mod graph;
+mod npy;
 mod shape;
 mod tensor;
 
