@@ -3,6 +3,8 @@
 #[allow(dead_code)]
 mod backend;
 pub mod checkpoint;
+#[allow(dead_code)]
+mod device;
 mod dtype;
 mod error;
 mod graph;
