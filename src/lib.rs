@@ -1,5 +1,7 @@
 //! Opens the files PyTorch writes and runs the models in them, on any GPU through wgpu or on the CPU.
 
+#[allow(dead_code)]
+mod backend;
 pub mod checkpoint;
 mod device;
 mod dtype;
