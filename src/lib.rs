@@ -3,7 +3,6 @@
 #[allow(dead_code)]
 mod backend;
 pub mod checkpoint;
-#[allow(dead_code)]
 mod device;
 mod dtype;
 mod error;
@@ -12,6 +11,7 @@ mod npy;
 mod shape;
 mod tensor;
 
+pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};
