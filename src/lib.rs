@@ -1,6 +1,8 @@
 //! Opens the files PyTorch writes and runs the models in them, on any GPU through wgpu or on the CPU.
 
+mod backend;
 pub mod checkpoint;
+mod device;
 mod dtype;
 mod error;
 mod graph;

@@ -1,0 +1,3 @@
+//! Devices: the threads of the CPU.
+
+pub(crate) mod pool;
