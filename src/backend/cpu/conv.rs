@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::gemm::{Epilogue, POINTERS, PanelShape, Product, Rows, Shared, Split, part};
-use super::microkernel::{DepthTile, Isa, Kernels};
+use super::isa::Isa;
+use super::microkernel::{DepthTile, Kernels};
 use super::pack::{Floats, WeightRows, WeightSource, pack_depthwise, pack_panels};
 use crate::device::pool::Pool;
 use crate::error::Result;
@@ -32,7 +33,7 @@ impl ConvWeights {
         isa: Isa,
         pool: &Pool,
     ) -> Result<Self> {
-        let kernels = isa.kernels()?;
+        let kernels = isa.kernels();
         let taps = step.kernel[0] * step.kernel[1];
         let k = step.c_in / step.groups * taps;
         let rows = WeightRows::new(weight, step.c_out, k)?;
@@ -127,8 +128,8 @@ impl Conv {
         if out.is_empty() {
             return;
         }
-        let kernels = self.isa.kernels().expect("the weights were packed for it");
-        let epilogue = Epilogue { fused: step.fused, bias, residual };
+        let kernels = self.isa.kernels();
+        let epilogue = Epilogue { isa: self.isa, fused: step.fused, bias, residual };
         let image = if self.image.is_copied {
             let scratch = &mut scratch[..self.scratch_len()];
             self.copy(x, scratch, pool);

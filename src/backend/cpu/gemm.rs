@@ -3,7 +3,9 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::isa::Isa;
 use super::microkernel::{Finish, Kernels, Tile};
+use super::vector;
 use crate::graph::op::{Fused, Residual, Unary};
 
 /// The most pointers that a tile is given at once; longer lists of taps are taken in parts.
@@ -101,6 +103,7 @@ pub(crate) trait Rows: Sync {
 /// What follows a product, with its operands.
 #[derive(Clone, Copy)]
 pub(crate) struct Epilogue<'a> {
+    pub(crate) isa: Isa,
     pub(crate) fused: Fused,
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) residual: Option<&'a [f32]>,
@@ -147,7 +150,7 @@ impl Epilogue<'_> {
     /// Does to `y`, which starts at `at` of the output, what the kernel left.
     pub(crate) fn rest(&self, y: &mut [f32], at: usize) {
         let Some(activation) = self.fused.activation else { return };
-        super::activation::apply(activation, y);
+        vector::unary_in_place(self.isa, activation, y);
         if let (Residual::AfterActivation, Some(residual)) = (self.fused.residual, self.residual) {
             let residual = &residual[at..at + y.len()];
             for (y, r) in y.iter_mut().zip(residual) {
@@ -174,7 +177,7 @@ impl Epilogue<'_> {
         };
         add(y, Residual::BeforeActivation);
         if let Some(activation) = self.fused.activation {
-            super::activation::apply(activation, y);
+            vector::unary_in_place(self.isa, activation, y);
         }
         add(y, Residual::AfterActivation);
     }

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::gemm::{Epilogue, PanelShape, Product, Rows, Shared, Split, part};
-use super::microkernel::{DOT_COLUMNS, DotTile, Isa, Kernels};
+use super::isa::Isa;
+use super::microkernel::{DOT_COLUMNS, DotTile, Kernels};
 use super::pack::{Floats, WeightRows, WeightSource, pack_panels};
 use crate::checkpoint::StoredTensor;
 use crate::device::pool::Pool;
@@ -60,7 +61,7 @@ impl LinearWeights {
                 Weights::InPlace { tensor: tensor.clone(), scale: scale.map(<[f32]>::to_vec) }
             }
             _ => {
-                let shape = PanelShape::new(step.k, step.n, isa.kernels()?);
+                let shape = PanelShape::new(step.k, step.n, isa.kernels());
                 Weights::Packed(pack_panels(&rows, 1, shape, 1, scale, pool)?)
             }
         };
@@ -121,8 +122,8 @@ impl Linear {
         if out.is_empty() {
             return;
         }
-        let kernels = self.isa.kernels().expect("the weights were prepared for it");
-        let epilogue = Epilogue { fused, bias, residual };
+        let kernels = self.isa.kernels();
+        let epilogue = Epilogue { isa: self.isa, fused, bias, residual };
         match &weights.storage {
             Weights::InPlace { tensor, scale } => {
                 let weight = stored_floats(tensor).expect("checked when it was prepared");

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::gemm::{BLOCK_BYTES, Epilogue, PanelShape, Product, Shared, part};
+use super::isa::Isa;
 use super::linear::Even;
-use super::microkernel::{Isa, Kernels};
+use super::microkernel::Kernels;
 use crate::device::pool::Pool;
 use crate::graph::op::Fused;
 use crate::graph::step::MatmulStep;
@@ -44,8 +45,7 @@ impl Matmul {
 
     /// The elements of scratch memory that a run needs.
     pub(crate) fn scratch_len(&self) -> usize {
-        let Ok(kernels) = self.isa.kernels() else { return 0 };
-        let shape = self.shape(kernels);
+        let shape = self.shape(self.isa.kernels());
         let a = if self.copies_a() { self.entries() * self.step.m * self.step.k } else { 0 };
         a + self.threads * self.block(shape) * shape.columns * shape.k
     }
@@ -71,7 +71,7 @@ impl Matmul {
         if k == 0 {
             return out.fill(0.0);
         }
-        let kernels = self.isa.kernels().expect("chosen for this machine");
+        let kernels = self.isa.kernels();
         let shape = self.shape(kernels);
         let copied = if self.copies_a() { self.entries() * m * k } else { 0 };
         let (copy, panels) = scratch.split_at_mut(copied);
@@ -114,7 +114,7 @@ impl Matmul {
                     start: entry * m * n,
                     stride: n,
                     column: 0,
-                    epilogue: Epilogue { fused: Fused::default(), bias: None, residual: None },
+                    epilogue: Epilogue { isa: self.isa, fused: Fused::default(), bias: None, residual: None },
                 };
                 product.compute(part(tiles, rest % parts, parts), range);
             }

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::conv::{Conv, ConvWeights};
+use super::isa::Isa;
 use super::linear::{Linear, LinearWeights};
 use super::matmul::Matmul;
-use super::microkernel::Isa;
 use super::pack::WeightSource;
 use crate::checkpoint::StoredTensor;
 use crate::device::pool::Pool;
@@ -28,7 +28,7 @@ pub(super) fn random(len: usize, seed: u64) -> Vec<f32> {
 }
 
 fn isas() -> Vec<Isa> {
-    Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    Isa::available()
 }
 
 fn check(what: &str, k: usize, found: &[f32], expected: &[f32]) {

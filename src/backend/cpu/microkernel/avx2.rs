@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{DepthTile, DotTile, Kernels, Simd, Tile, tile};
+use super::{DepthTile, DotTile, Isa, Kernels, Simd, Tile, tile};
 
 struct Avx2;
 
@@ -85,6 +85,7 @@ impl Simd for Avx2 {
 }
 
 tile::kernels!(
+    Avx2,
     Avx2,
     #[target_feature(enable = "avx2,fma")]
     tile: [1 2 3 4 5 6],

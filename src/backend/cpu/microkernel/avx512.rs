@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{DepthTile, DotTile, Kernels, Simd, Tile, tile};
+use super::{DepthTile, DotTile, Isa, Kernels, Simd, Tile, tile};
 
 struct Avx512;
 
@@ -79,6 +79,7 @@ impl Simd for Avx512 {
 }
 
 tile::kernels!(
+    Avx512,
     Avx512,
     #[target_feature(enable = "avx512f")]
     tile: [1 2 3 4 5 6 7 8 9 10 11 12],

@@ -10,62 +10,14 @@ mod neon;
 mod portable;
 mod tile;
 
-use crate::error::{Error, Result};
+use super::isa::Isa;
 
 pub(crate) use tile::{DepthTile, DotTile, Finish, Tile};
 
-/// An instruction set that has kernels. All that the target can have are compiled in; one is chosen at run time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Isa {
-    Avx512,
-    Avx2,
-    Neon,
-    Portable,
-}
-
 impl Isa {
-    /// Every instruction set, the preferred ones first.
-    pub(crate) const ALL: [Isa; 4] = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
-
-    /// The best one that this machine has.
-    pub(crate) fn detect() -> Self {
-        Self::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
-    }
-
-    /// Whether this machine has it.
-    pub(crate) fn is_available(self) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => is_x86_feature_detected!("avx512f"),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            Isa::Neon => cfg!(target_arch = "aarch64"),
-            Isa::Portable => true,
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => false,
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Isa::Avx512 => "avx512",
-            Isa::Avx2 => "avx2",
-            Isa::Neon => "neon",
-            Isa::Portable => "portable",
-        }
-    }
-
     /// Its kernels.
-    ///
-    /// # Errors
-    /// When this machine does not have the instruction set.
-    pub(crate) fn kernels(self) -> Result<&'static Kernels> {
-        if !self.is_available() {
-            let have: Vec<_> = Self::ALL.into_iter().filter(|isa| isa.is_available()).map(Isa::name).collect();
-            return Err(Error::device(format!("this machine does not have the instruction set `{}`", self.name()))
-                .help(format!("it has: {}", have.join(", "))));
-        }
-        Ok(match self {
+    pub(crate) fn kernels(self) -> &'static Kernels {
+        match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => &avx512::KERNELS,
             #[cfg(target_arch = "x86_64")]
@@ -73,13 +25,14 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => &neon::KERNELS,
             _ => &portable::KERNELS,
-        })
+        }
     }
 }
 
 /// The kernels of one instruction set. They may be called only on a machine that has it, with arguments that keep the
 /// promises of their types' fields.
 pub(crate) struct Kernels {
+    pub(crate) isa: Isa,
     /// The number of `f32` in a vector.
     pub(crate) lanes: usize,
     /// The number of columns of a full panel: two vectors.

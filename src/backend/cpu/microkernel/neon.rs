@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{DepthTile, DotTile, Kernels, Simd, Tile, tile};
+use super::{DepthTile, DotTile, Isa, Kernels, Simd, Tile, tile};
 
 struct Neon;
 
@@ -81,4 +81,4 @@ impl Simd for Neon {
     }
 }
 
-tile::kernels!(Neon, tile: [1 2 3 4 5 6 7 8 9 10 11 12], depthwise: [1 2 3 4 5 6 7 8]);
+tile::kernels!(Neon, Neon, tile: [1 2 3 4 5 6 7 8 9 10 11 12], depthwise: [1 2 3 4 5 6 7 8]);

@@ -1,6 +1,6 @@
 //! Plain Rust over arrays of four numbers, which the compiler turns into whatever vectors the target always has.
 
-use super::{DepthTile, DotTile, Kernels, Simd, Tile, tile};
+use super::{DepthTile, DotTile, Isa, Kernels, Simd, Tile, tile};
 
 struct Portable;
 
@@ -74,4 +74,4 @@ impl Simd for Portable {
     }
 }
 
-tile::kernels!(Portable, tile: [1 2 3 4], depthwise: [1 2 3 4]);
+tile::kernels!(Portable, Portable, tile: [1 2 3 4], depthwise: [1 2 3 4]);

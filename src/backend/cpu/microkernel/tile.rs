@@ -258,7 +258,7 @@ unsafe fn dot_step<S: Simd, const MR: usize, const FULL: bool>(
 /// Makes the [`Kernels`](super::Kernels) of an instruction set: `$rows` are the heights of its tiles in order, `$wrap`
 /// the attribute that turns the instruction set on.
 macro_rules! kernels {
-    ($simd:ty, $(#[$wrap:meta])? tile: [$($rows:literal)*], depthwise: [$($px:literal)*]) => {
+    ($isa:ident, $simd:ty, $(#[$wrap:meta])? tile: [$($rows:literal)*], depthwise: [$($px:literal)*]) => {
         $(#[$wrap])?
         unsafe fn run_tile<const MR: usize, const NV: usize>(t: &Tile) {
             // SAFETY: the caller keeps the promises; the attribute turns on what the vector type needs.
@@ -275,6 +275,7 @@ macro_rules! kernels {
             unsafe { tile::dot::<$simd, MR>(t) }
         }
         pub(super) static KERNELS: Kernels = Kernels {
+            isa: Isa::$isa,
             lanes: <$simd as Simd>::LANES,
             columns: 2 * <$simd as Simd>::LANES,
             tiles: &[$([run_tile::<$rows, 1>, run_tile::<$rows, 2>]),*],
