@@ -4,5 +4,6 @@ pub(crate) mod cpu;
 
 #[cfg(test)]
 pub(crate) mod cases;
+pub(crate) mod cpu;
 #[cfg(test)]
 pub(crate) mod naive;
