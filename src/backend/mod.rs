@@ -1,6 +1,5 @@
 //! The backends: they run the steps of a schedule.
 
-pub(crate) mod cpu;
 
 #[cfg(test)]
 pub(crate) mod cases;
