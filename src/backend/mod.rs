@@ -1,6 +1,9 @@
 //! The backends: they run the steps of a schedule.
 
+pub(crate) mod cpu;
+
 #[cfg(test)]
 pub(crate) mod cases;
+pub(crate) mod cpu;
 #[cfg(test)]
 pub(crate) mod naive;
