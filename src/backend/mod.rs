@@ -2,5 +2,8 @@
 
 #[cfg(test)]
 pub(crate) mod cases;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 #[cfg(test)]
 pub(crate) mod naive;
+pub(crate) mod ports;

@@ -9,7 +9,7 @@ pub(crate) mod op;
 mod ops;
 mod passes;
 pub(crate) mod step;
-mod view;
+pub(crate) mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;
