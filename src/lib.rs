@@ -7,6 +7,7 @@ mod device;
 mod dtype;
 mod error;
 mod graph;
+mod npy;
 mod shape;
 mod tensor;
 

@@ -323,7 +323,11 @@ mod tests {
         assert_eq!(names.windows(2).find(|pair| pair[0] == pair[1]), None);
         for case in &cases {
             let mut answer = case.expected();
-            let tensor = |x: &[f64]| Tensor::new([x.len()], x.iter().map(|&x| x as f32).collect::<Vec<_>>()).unwrap();
+            let tensor = |x: &[f64]| match case.is_int() {
+                true => Tensor::new([x.len()], x.iter().map(|&x| x as i64).collect::<Vec<_>>()),
+                false => Tensor::new([x.len()], x.iter().map(|&x| x as f32).collect::<Vec<_>>()),
+            };
+            let tensor = |x: &[f64]| tensor(x).unwrap();
             case.check(&tensor(&answer)).unwrap();
             if let Some(last) = answer.last_mut().filter(|x| x.is_finite()) {
                 *last = *last * 1.5 + 1.0;
