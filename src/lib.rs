@@ -9,5 +9,6 @@ mod tensor;
 
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
+pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};
 pub use shape::Shape;
 pub use tensor::{Element, Tensor};

@@ -208,12 +208,16 @@ impl Reduce {
     }
 }
 
-/// How `Pad` makes its elements, by PyTorch's names.
+/// How [`Graph::pad`](crate::Graph::pad) makes its elements, by PyTorch's names.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum PadMode {
+pub enum PadMode {
+    /// This value.
     Constant(f32),
+    /// The input mirrored at its edge, which is not repeated.
     Reflect,
+    /// The input's edge repeated.
     Replicate,
+    /// The input's other end.
     Circular,
 }
 
