@@ -4,11 +4,15 @@ pub mod checkpoint;
 mod dtype;
 mod error;
 mod graph;
+pub mod models;
+pub mod nn;
 mod shape;
+mod state_dict;
 mod tensor;
 
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};
 pub use shape::Shape;
+pub use state_dict::{LoadReport, Mismatch, StateDict, Strict};
 pub use tensor::{Element, Tensor};

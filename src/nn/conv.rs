@@ -49,7 +49,7 @@ impl<const N: usize> Conv<N> {
         let kernel_size = kernel_size.into().sizes();
         let weight = Parameter::new([out_channels, 1]);
         let bias = Some(Parameter::new([out_channels]));
-        let options = ConvOptions::default();
+        let options = ConvOptions { padding: Padding::Explicit([0; N]), ..ConvOptions::default() };
         Self { weight, bias, in_channels, out_channels, kernel_size, options }.groups(1)
     }
 
@@ -127,7 +127,8 @@ impl<const N: usize> Conv<N> {
     fn print(&self) -> String {
         let ConvOptions { stride, padding, dilation, groups, padding_mode } = &self.options;
         let (kernel_size, stride) = (tuple(&self.kernel_size), tuple(stride));
-        let mut text = format!("{}, {}, kernel_size={kernel_size}, stride={stride}", self.in_channels, self.out_channels);
+        let mut text =
+            format!("{}, {}, kernel_size={kernel_size}, stride={stride}", self.in_channels, self.out_channels);
         match padding {
             Padding::Explicit(sizes) if sizes.iter().all(|&size| size == 0) => {}
             Padding::Explicit(sizes) => text += &format!(", padding={}", tuple(sizes)),

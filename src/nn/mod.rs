@@ -30,6 +30,8 @@ pub use conv::{Conv, Conv1d, Conv2d};
 pub use dropout::{Dropout, Flatten, Identity};
 pub use embedding::Embedding;
 pub use linear::Linear;
+#[cfg(test)]
+pub(crate) use module::slots;
 pub use module::{AsField, Field, FieldMut, Fields, FieldsMut, Module, Structure};
 pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm};
 pub use pool::{

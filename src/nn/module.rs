@@ -4,7 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 
-use super::slot::{Buffer, Parameter};
+use super::slot::{Buffer, Parameter, Slot};
 use super::{load, repr};
 use crate::error::Result;
 use crate::graph::{Graph, Var};
@@ -70,45 +70,24 @@ pub trait Module: Structure {
 
     /// Every parameter, by its name in a state dict.
     fn named_parameters(&self) -> Vec<(String, &Parameter)> {
-        let own = |(path, module): (String, _)| {
-            own_fields(module).into_iter().filter_map(move |(name, field)| match field {
-                Field::Parameter(parameter) => Some((join(&path, &name), parameter)),
-                _ => None,
-            })
-        };
-        self.named_modules().into_iter().flat_map(own).collect()
+        collect_fields(self.as_module(), |field| match field {
+            Field::Parameter(parameter) => Some(parameter),
+            _ => None,
+        })
     }
 
     /// Every buffer, by its name in a state dict.
     fn named_buffers(&self) -> Vec<(String, &Buffer)> {
-        let own = |(path, module): (String, _)| {
-            own_fields(module).into_iter().filter_map(move |(name, field)| match field {
-                Field::Buffer(buffer) => Some((join(&path, &name), buffer)),
-                _ => None,
-            })
-        };
-        self.named_modules().into_iter().flat_map(own).collect()
+        collect_fields(self.as_module(), |field| match field {
+            Field::Buffer(buffer) => Some(buffer),
+            _ => None,
+        })
     }
 
     /// The parameters and buffers that have a value, in PyTorch's order.
     fn state_dict(&self) -> StateDict {
-        let mut state = StateDict::new();
-        for (path, module) in self.named_modules() {
-            let (mut parameters, mut buffers) = (Vec::new(), Vec::new());
-            for (name, field) in own_fields(module) {
-                match field {
-                    Field::Parameter(parameter) => parameters.push((name, &parameter.0)),
-                    Field::Buffer(buffer) => buffers.push((name, &buffer.0)),
-                    Field::Module(_) => {}
-                }
-            }
-            for (name, slot) in parameters.into_iter().chain(buffers) {
-                if let Some(tensor) = slot.tensor() {
-                    state.insert(join(&path, &name), tensor.clone());
-                }
-            }
-        }
-        state
+        let with_value = |(name, slot): (String, &Slot)| slot.tensor().map(|tensor| (name, tensor.clone()));
+        slots(self.as_module()).into_iter().filter_map(with_value).collect()
     }
 
     /// Takes the tensors of a state dict as the values of the parameters and buffers. Everything is checked first:
@@ -333,9 +312,34 @@ impl<M: Module + ?Sized> Module for Box<M> {
     }
 }
 
-/// The fields, where a module can no longer be the box around it.
-fn own_fields(module: &dyn Module) -> Fields<'_> {
-    module.fields()
+/// Every parameter and buffer, in the order of PyTorch's state dicts: of each module the parameters, then the buffers,
+/// then the modules in it.
+pub(crate) fn slots(module: &dyn Module) -> Vec<(String, &Slot)> {
+    let mut slots: Vec<(String, &Slot)> = Vec::new();
+    for (path, module) in module.named_modules() {
+        let (mut parameters, mut buffers) = (Vec::new(), Vec::new());
+        for (name, field) in module.fields() {
+            match field {
+                Field::Parameter(parameter) => parameters.push((join(&path, &name), &**parameter)),
+                Field::Buffer(buffer) => buffers.push((join(&path, &name), &**buffer)),
+                Field::Module(_) => {}
+            }
+        }
+        slots.append(&mut parameters);
+        slots.append(&mut buffers);
+    }
+    slots
+}
+
+/// The fields of every module that `choose` takes, by their full names.
+fn collect_fields<'a, T>(module: &'a dyn Module, choose: impl Fn(Field<'a>) -> Option<T>) -> Vec<(String, T)> {
+    let mut chosen = Vec::new();
+    for (path, module) in module.named_modules() {
+        for (name, field) in module.fields() {
+            chosen.extend(choose(field).map(|field| (join(&path, &name), field)));
+        }
+    }
+    chosen
 }
 
 fn collect_modules<'a>(module: &'a dyn Module, path: &str, modules: &mut Vec<(String, &'a dyn Module)>) {

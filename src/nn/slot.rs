@@ -46,9 +46,10 @@ impl Slot {
     pub fn var(&self, graph: &mut Graph) -> Result<Var> {
         match (&self.tensor, self.name()) {
             (Some(tensor), name) => graph.parameter(name.unwrap_or_default(), tensor),
-            (None, Some(name)) => {
-                Err(Error::new(ErrorKind::StateDict, format!("`{name}` {} has no value: the state dict lacked it", self.shape)))
-            }
+            (None, Some(name)) => Err(Error::new(
+                ErrorKind::StateDict,
+                format!("`{name}` {} has no value: the state dict lacked it", self.shape),
+            )),
             (None, None) => {
                 let message = format!("a parameter of shape {} has no value: no state dict was loaded", self.shape);
                 Err(Error::new(ErrorKind::StateDict, message).help("call `load_state_dict` first"))

@@ -78,7 +78,8 @@ impl StateDict {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is none, and those of [`Tensor::from_stored`].
     pub fn get_tensor(&self, name: &str) -> Result<Tensor> {
-        Tensor::from_stored(self.get(name).ok_or_else(|| self.not_found(name))?).map_err(|e| e.context(format!("`{name}`")))
+        Tensor::from_stored(self.get(name).ok_or_else(|| self.not_found(name))?)
+            .map_err(|e| e.context(format!("`{name}`")))
     }
 
     /// Adds a tensor at the end, or replaces the one of that name and returns it.
@@ -273,10 +274,7 @@ mod tests {
         let taken = s.rename("fc.bias", "fcx").unwrap_err();
         assert_eq!(taken.to_string(), "`fc.bias` cannot be renamed: the name `fcx` is taken");
         let missing = s.rename("head.weight", "x").unwrap_err();
-        assert_eq!(
-            missing.to_string(),
-            "the state dict has no tensor `head.weight`\n  help: it has `fc.weight`"
-        );
+        assert_eq!(missing.to_string(), "the state dict has no tensor `head.weight`\n  help: it has `fc.weight`");
     }
 
     #[test]
