@@ -214,7 +214,8 @@ fn peak_memory() -> Option<u64> {
 }
 
 fn write_table(out: &mut dyn Write, results: &[Value]) -> Result<()> {
-    let header = ["model", "device", "batch", "open", "compile", "first", "median", "mean", "p90", "p99", "min", "peak"];
+    let header =
+        ["model", "device", "batch", "open", "compile", "first", "median", "mean", "p90", "p99", "min", "peak"];
     let mut rows = vec![header.map(String::from).to_vec()];
     for result in results {
         let ms = |value: &Value| value.as_f64().map_or("-".to_owned(), show_ms);
@@ -231,7 +232,11 @@ fn write_table(out: &mut dyn Write, results: &[Value]) -> Result<()> {
     for row in &rows {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             // Names to the left, numbers to the right.
-            if column < 2 { write!(out, "{cell:<width$}")? } else { write!(out, "  {cell:>width$}")? }
+            if column < 2 {
+                write!(out, "{cell:<width$}")?
+            } else {
+                write!(out, "  {cell:>width$}")?
+            }
             if column == 0 {
                 write!(out, "  ")?;
             }

@@ -169,9 +169,11 @@ mod tests {
     #[test]
     fn every_dtype_is_compared_by_value() {
         let long = Tensor::new([2], [1i64, 7]).unwrap();
-        for other in
-            [Tensor::new([2], [1f64, 7.]).unwrap(), Tensor::new([2], [1u16, 7]).unwrap(), Tensor::new([2], [1i8, 7]).unwrap()]
-        {
+        for other in [
+            Tensor::new([2], [1f64, 7.]).unwrap(),
+            Tensor::new([2], [1u16, 7]).unwrap(),
+            Tensor::new([2], [1i8, 7]).unwrap(),
+        ] {
             assert!(Comparison::new(&other, &long, Tolerance { atol: 0.0, rtol: 0.0 }).unwrap().passed(), "{other:?}");
         }
     }

@@ -3,13 +3,14 @@
 //!
 //! Reference: <https://docs.pytorch.org/vision/stable/transforms.html>.
 
+use std::io::Read;
 use std::path::Path;
 
 use image::imageops::{self, FilterType};
 use image::{ImageReader, RgbImage};
 use sconce::Tensor;
 
-use super::{Failure, Result, parse_positive};
+use super::{Failure, Result};
 
 /// How pictures become model inputs.
 #[derive(clap::Args, Clone, Debug)]
@@ -47,11 +48,10 @@ fn parse_side(text: &str) -> Result<Side, String> {
 }
 
 fn parse_channels(text: &str) -> Result<[f32; 3], String> {
-    let numbers: Vec<f32> = text.split(',').filter_map(|number| number.trim().parse().ok()).collect();
-    match (numbers.try_into(), text.split(',').count()) {
-        (Ok(channels), 3) if <[f32; 3]>::iter(&channels).all(|x| x.is_finite()) => Ok(channels),
-        _ => Err("three numbers with commas between them are expected".to_owned()),
-    }
+    let numbers: Option<Vec<f32>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    let finite = numbers.filter(|numbers| numbers.iter().all(|x| x.is_finite()));
+    let channels = finite.and_then(|numbers| numbers.try_into().ok());
+    channels.ok_or_else(|| "three numbers with commas between them are expected".to_owned())
 }
 
 fn parse_deviation(text: &str) -> Result<[f32; 3], String> {
@@ -146,7 +146,6 @@ pub(crate) enum Kind {
 impl Kind {
     /// Tells by the first bytes of the file, never by its name.
     pub(crate) fn of(path: &Path) -> Result<Self> {
-        use std::io::Read;
         let name = path.display();
         let mut start = Vec::new();
         std::fs::File::open(path)
@@ -195,12 +194,7 @@ mod tests {
     }
 
     fn args(resize: Option<u32>, crop: Option<u32>) -> Args {
-        Args {
-            resize: Side(resize),
-            crop: Side(crop),
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
-        }
+        Args { resize: Side(resize), crop: Side(crop), mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
     }
 
     /// The largest difference to the tensor torchvision made (tools/image_files.py), in levels of 255 before the

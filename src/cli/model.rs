@@ -44,7 +44,9 @@ impl Args {
 
 /// A state dict has weights only; the help says which architecture they fit, when one does.
 fn no_architecture(path: &Path, state: &StateDict) -> Failure {
-    let fits = |name: &&&str| models::by_name(name, state).is_ok_and(|mut net| net.load_state_dict(state, Strict::Yes).is_ok());
+    let fits = |name: &&&str| {
+        models::by_name(name, state).is_ok_and(|mut net| net.load_state_dict(state, Strict::Yes).is_ok())
+    };
     let failure = Failure::new(format!(
         "`{}` is a state dict: it has weights, and not how the model computes with them",
         path.display()

@@ -207,7 +207,10 @@ mod tests {
         let labels: Vec<String> = ["cat", "dog", "eel"].map(String::from).into();
         let with = Ranking { k: 2, labels: Some(&labels), softmax: false };
         let text = ranking(&output, &with, &["a.png", "b.png"]).unwrap();
-        assert_eq!(text, "a.png\n  1     2.0000  dog\n  0     0.5000  cat\nb.png\n  0     7.0000  cat\n  1     6.0000  dog\n");
+        assert_eq!(
+            text,
+            "a.png\n  1     2.0000  dog\n  0     0.5000  cat\nb.png\n  0     7.0000  cat\n  1     6.0000  dog\n"
+        );
         let without = Ranking { k: 1, labels: None, softmax: false };
         assert_eq!(ranking(&output, &without, &[]).unwrap(), "row 0\n  1     2.0000\nrow 1\n  0     7.0000\n");
         let wrong = Ranking { k: 2, labels: Some(&labels[..2]), softmax: false };
@@ -224,7 +227,12 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         assert_eq!(print(&Tensor::new([2], [1f32, -0.5]).unwrap()), "float32 [2]: [1.0, -0.5]\n");
-        let many = Tensor::new([20], (0..20).map(|x| if x == 3 { f32::NAN } else { x as f32 }).collect::<Vec<_>>()).unwrap();
-        assert!(print(&many).ends_with("1 NaN\n") && print(&many).contains("min 0.000000, max 19.000000"), "{}", print(&many));
+        let many =
+            Tensor::new([20], (0..20).map(|x| if x == 3 { f32::NAN } else { x as f32 }).collect::<Vec<_>>()).unwrap();
+        assert!(
+            print(&many).ends_with("1 NaN\n") && print(&many).contains("min 0.000000, max 19.000000"),
+            "{}",
+            print(&many)
+        );
     }
 }
