@@ -3,10 +3,15 @@
 //! Standard output is the answer, standard error the talk. The exit status is 0 when done, 1 when a check failed, 2 for
 //! a usage, file, model or device error; a reader that closes the pipe early is no error.
 
+mod bench;
 mod compare;
 mod console;
+mod devices;
 mod image;
+mod inspect;
 mod labels;
+mod model;
+mod run;
 mod statistics;
 
 use std::fmt;
@@ -50,7 +55,14 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
-    Nothing,
+    /// Say what is in a file
+    Inspect(inspect::Args),
+    /// Run a model once: print, save or check what it gives
+    Run(run::Args),
+    /// Time opening, compiling and running models
+    Bench(bench::Args),
+    /// List the devices that models can run on
+    Devices(devices::Args),
 }
 
 /// What a subcommand is given besides its own arguments.
@@ -153,7 +165,10 @@ pub(crate) fn main() -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut context = Context { global: &cli.global, out: &mut out, console };
     let result = match &cli.command {
-        Command::Nothing => Ok(Verdict::Done),
+        Command::Inspect(args) => inspect::run(args, &mut context),
+        Command::Run(args) => run::run(args, &mut context),
+        Command::Bench(args) => bench::run(args, &mut context),
+        Command::Devices(args) => devices::run(args, &mut context),
     };
     let flushed = out.flush();
     match result.and_then(|verdict| Ok(flushed.map(|()| verdict)?)) {
@@ -168,6 +183,11 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// What `--verbose` says of a plan.
+fn plan_line(plan: sconce::PlanInfo) -> String {
+    let mb = |bytes: usize| bytes as f64 / 1e6;
+    format!("plan: {} steps, arena {:.1} MB, weights {:.1} MB", plan.steps, mb(plan.arena_bytes), mb(plan.weight_bytes))
+}
 
 fn parse_threads(text: &str) -> Result<usize, String> {
     match text.parse() {
