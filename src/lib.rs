@@ -3,6 +3,7 @@
 #[allow(dead_code)]
 mod backend;
 pub mod checkpoint;
+mod device;
 mod dtype;
 mod error;
 mod graph;
@@ -10,6 +11,7 @@ mod npy;
 mod shape;
 mod tensor;
 
+pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};

@@ -9,6 +9,8 @@ pub(crate) mod op;
 mod ops;
 mod passes;
 pub(crate) mod step;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::HashMap;

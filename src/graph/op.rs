@@ -175,14 +175,14 @@ impl PoolKind {
     /// The adaptive mean, whose windows never reach past the input.
     pub(crate) const AVG: PoolKind = PoolKind::Avg { count_include_pad: true, divisor: None };
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             PoolKind::Max => "max_pool2d",
             PoolKind::Avg { .. } => "avg_pool2d",
         }
     }
 
-    fn adaptive_name(self) -> &'static str {
+    pub(super) fn adaptive_name(self) -> &'static str {
         match self {
             PoolKind::Max => "adaptive_max_pool2d",
             PoolKind::Avg { .. } => "adaptive_avg_pool2d",
@@ -199,7 +199,7 @@ pub(crate) enum Reduce {
 }
 
 impl Reduce {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Reduce::Mean => "mean",
             Reduce::Sum => "sum",

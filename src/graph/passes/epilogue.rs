@@ -1,10 +1,11 @@
 //! Fuses a residual's addition and an activation into the convolution or linear layer before them.
 
 use super::Rewrite;
+use crate::error::Result;
 use crate::graph::op::{Binary, Fused, Op, Residual, Unary};
 use crate::graph::{Graph, Node, Var};
 
-pub(super) fn fuse(graph: &Graph) -> Graph {
+pub(super) fn fuse(graph: &Graph) -> Result<Graph> {
     let uses = graph.use_counts();
     let mut rewrite = Rewrite::new(graph);
     for var in graph.vars() {
@@ -24,7 +25,7 @@ pub(super) fn fuse(graph: &Graph) -> Graph {
             }
         }
     }
-    rewrite.finish()
+    Ok(rewrite.finish())
 }
 
 /// The layer that `old` has become, if it is one and nothing but the node at hand uses it.

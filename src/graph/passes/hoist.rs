@@ -1,5 +1,6 @@
-//! Moves pointwise functions before a reshape that only drops or adds dimensions of size 1, so that they meet the
-//! layer that feeds it: what follows a 1-d convolution, which is a 2-d one between two reshapes.
+//! Moves pointwise functions before a permutation, or before a reshape that only drops or adds dimensions of size 1,
+//! so that they meet the layer that feeds it: what follows a 1-d convolution, which is a 2-d one between two reshapes,
+//! and the scale and residual after a linear layer over channels.
 
 use super::Rewrite;
 use crate::error::Result;
@@ -12,22 +13,23 @@ pub(super) fn hoist(graph: &Graph) -> Result<Graph> {
     for var in graph.vars() {
         let node = graph.node(var);
         let moved = match node.op {
-            Op::Unary(unary) => match before_reshape(&rewrite, &uses, node.inputs[0]) {
-                Some(x) => Some(rewrite.new.unary(unary, x)?),
+            Op::Unary(unary) => match before_view(&rewrite, &uses, node.inputs[0]) {
+                Some(view) => Some((rewrite.new.unary(unary, rewrite.new.node(view).inputs[0])?, view)),
                 None => None,
             },
             Op::Binary(binary) => {
                 let (a, b) = (node.inputs[0], node.inputs[1]);
-                let side = [(a, b, false), (b, a, true)].into_iter().find_map(|(x, other, swapped)| {
-                    let fits = graph.node(other).is_constant && *graph.shape(x) == node.shape;
-                    Some((before_reshape(&rewrite, &uses, x).filter(|_| fits)?, other, swapped))
+                let side = [(a, b), (b, a)].into_iter().find_map(|(x, other)| {
+                    let same = *graph.shape(x) == node.shape && x != other;
+                    let whole = graph.node(other).is_constant || *graph.shape(other) == node.shape;
+                    Some((before_view(&rewrite, &uses, x).filter(|_| same && whole)?, other, x != a))
                 });
                 match side {
-                    Some((x, constant, swapped)) => {
-                        let constant = rewrite.get(constant);
-                        let constant = as_before(&mut rewrite.new, constant, x, &node.shape)?;
-                        let (a, b) = if swapped { (constant, x) } else { (x, constant) };
-                        Some(rewrite.new.binary(binary, a, b)?)
+                    Some((view, other, swapped)) => {
+                        let (x, other) = (rewrite.new.node(view).inputs[0], rewrite.get(other));
+                        let other = undo(&mut rewrite.new, other, view)?;
+                        let (a, b) = if swapped { (other, x) } else { (x, other) };
+                        Some((rewrite.new.binary(binary, a, b)?, view))
                     }
                     None => None,
                 }
@@ -35,10 +37,14 @@ pub(super) fn hoist(graph: &Graph) -> Result<Graph> {
             _ => None,
         };
         match moved {
-            Some(y) => {
+            Some((y, view)) => {
                 rewrite.new.nodes[y.0 as usize].name = node.name.clone();
-                let sizes: Vec<isize> = node.shape.iter().map(|&size| size as isize).collect();
-                let y = rewrite.new.reshape(y, &sizes)?;
+                let y = match rewrite.new.node(view).op.clone() {
+                    Op::Permute(dims) => {
+                        rewrite.new.permute(y, &dims.iter().map(|&d| d as isize).collect::<Vec<_>>())?
+                    }
+                    _ => rewrite.new.reshape(y, &signed(&node.shape))?,
+                };
                 rewrite.set(var, y);
             }
             None => {
@@ -49,33 +55,50 @@ pub(super) fn hoist(graph: &Graph) -> Result<Graph> {
     Ok(rewrite.finish())
 }
 
-/// What the reshape `old` reshapes, if it is one of a layer's image that nothing else uses and that only drops or adds
-/// one dimension of size 1.
-fn before_reshape(rewrite: &Rewrite<'_>, uses: &[usize], old: Var) -> Option<Var> {
-    let new = rewrite.get(old);
-    let node = rewrite.new.node(new);
-    if uses[old.0 as usize] != 1 || !matches!(node.op, Op::Reshape) || node.is_constant {
-        return None;
-    }
-    let x = node.inputs[0];
-    let without_ones = |shape: &[usize]| shape.iter().copied().filter(|&size| size != 1).collect::<Vec<_>>();
-    (without_ones(rewrite.new.shape(x)) == without_ones(&node.shape)).then_some(x)
+fn signed(sizes: &[usize]) -> Vec<isize> {
+    sizes.iter().map(|&size| size as isize).collect()
 }
 
-/// `constant`, which broadcasts to `shape`, as it broadcasts to the shape of `x`, which differs by dimensions of size 1.
-fn as_before(graph: &mut Graph, constant: Var, x: Var, shape: &[usize]) -> Result<Var> {
-    let own = graph.shape(constant).clone();
-    if own.numel() == 1 {
-        return graph.reshape(constant, &[]);
+/// What `old` is by now, if that is a view that nothing else uses and past which pointwise functions move.
+fn before_view(rewrite: &Rewrite<'_>, uses: &[usize], old: Var) -> Option<Var> {
+    let view = rewrite.get(old);
+    let node = rewrite.new.node(view);
+    if uses[old.0 as usize] != 1 || node.is_constant {
+        return None;
     }
-    // Where each dimension of `shape` that is larger than 1 lies in `x`, in order.
+    let without_ones = |shape: &[usize]| shape.iter().copied().filter(|&size| size != 1).collect::<Vec<_>>();
+    let moves = match node.op {
+        Op::Permute(_) => true,
+        Op::Reshape => without_ones(rewrite.new.shape(node.inputs[0])) == without_ones(&node.shape),
+        _ => false,
+    };
+    moves.then_some(view)
+}
+
+/// `other`, which broadcasts to the shape of `view`, as it broadcasts to what `view` looks at.
+fn undo(graph: &mut Graph, other: Var, view: Var) -> Result<Var> {
+    let own = graph.shape(other).to_vec();
+    let shape = graph.shape(view).to_vec();
+    if own.iter().all(|&size| size == 1) {
+        return graph.reshape(other, &[]);
+    }
     let lead = shape.len() - own.len();
-    let mut sizes = shape
-        .iter()
-        .enumerate()
-        .filter(|(_, size)| **size != 1)
-        .map(|(d, _)| d.checked_sub(lead).map_or(1, |d| own[d]));
-    let target: Vec<isize> =
-        graph.shape(x).iter().map(|&size| if size == 1 { 1 } else { sizes.next().unwrap_or(1) as isize }).collect();
-    graph.reshape(constant, &target)
+    let sizes: Vec<usize> = (0..shape.len()).map(|d| d.checked_sub(lead).map_or(1, |d| own[d])).collect();
+    match graph.node(view).op.clone() {
+        Op::Permute(dims) => {
+            let full = graph.reshape(other, &signed(&sizes))?;
+            let back: Vec<isize> = (0..dims.len())
+                .map(|d| dims.iter().position(|&from| from == d).expect("a permutation") as isize)
+                .collect();
+            graph.permute(full, &back)
+        }
+        _ => {
+            // Dimensions larger than 1 are in the same order on both sides.
+            let x = graph.node(view).inputs[0];
+            let mut sized = (0..shape.len()).filter(|&d| shape[d] != 1).map(|d| sizes[d] as isize);
+            let target: Vec<isize> =
+                graph.shape(x).iter().map(|&size| if size == 1 { 1 } else { sized.next().unwrap_or(1) }).collect();
+            graph.reshape(other, &target)
+        }
+    }
 }

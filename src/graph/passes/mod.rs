@@ -12,13 +12,18 @@ use crate::error::Result;
 
 /// Every pass, in order. The result has only the ops that [`lower`](super::lower) knows.
 pub(crate) fn optimize(graph: &Graph) -> Result<Graph> {
-    let graph = dead::remove(graph);
-    let graph = batch_norm::decompose(&graph)?;
-    let graph = hoist::hoist(&graph)?;
-    let graph = scale::fold(&graph)?;
-    let graph = epilogue::fuse(&graph);
-    let graph = pointwise::fuse(&dead::remove(&graph));
-    Ok(dead::remove(&graph))
+    let mut graph = dead::remove(graph);
+    for pass in [batch_norm::decompose, hoist::hoist, scale::fold, epilogue::fuse, pointwise::fuse] {
+        // What a pass leaves behind would count as a use of the values it reads.
+        graph = dead::remove(&pass(&graph)?);
+    }
+    Ok(graph)
+}
+
+/// The graph with only the passes without which it does not lower: nothing is folded or fused.
+#[cfg(test)]
+pub(crate) fn only_needed(graph: &Graph) -> Result<Graph> {
+    pointwise::convert(&batch_norm::decompose(&dead::remove(graph))?)
 }
 
 /// A graph in the making, and where the old graph's values went.

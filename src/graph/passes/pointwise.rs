@@ -1,6 +1,7 @@
 //! Turns pointwise functions into programs, and chains of them into one program.
 
 use super::Rewrite;
+use crate::error::Result;
 use crate::graph::op::{Instr, Op, Program};
 use crate::graph::{Graph, Node, Var};
 
@@ -9,11 +10,20 @@ const MAX_INPUTS: usize = 6;
 /// The most instructions that a program may have.
 const MAX_INSTRS: usize = 48;
 
-pub(super) fn fuse(graph: &Graph) -> Graph {
-    let uses = graph.use_counts();
+pub(super) fn fuse(graph: &Graph) -> Result<Graph> {
+    Ok(rewrite(graph, &graph.use_counts()))
+}
+
+/// A program for each pointwise function, and no chains.
+#[cfg(test)]
+pub(super) fn convert(graph: &Graph) -> Result<Graph> {
+    Ok(rewrite(graph, &vec![usize::MAX; graph.nodes.len()]))
+}
+
+fn rewrite(graph: &Graph, uses: &[usize]) -> Graph {
     let mut rewrite = Rewrite::new(graph);
     for var in graph.vars() {
-        match pointwise(&rewrite, &uses, graph.node(var)) {
+        match pointwise(&rewrite, uses, graph.node(var)) {
             Some(node) => {
                 let new = rewrite.push(node);
                 rewrite.set(var, new);
