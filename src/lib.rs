@@ -7,8 +7,11 @@ mod device;
 mod dtype;
 mod error;
 mod graph;
+pub mod models;
+pub mod nn;
 mod npy;
 mod shape;
+mod state_dict;
 mod tensor;
 
 pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
@@ -17,6 +20,7 @@ pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};
 pub use shape::Shape;
+pub use state_dict::{LoadReport, Mismatch, StateDict, Strict};
 pub use tensor::{Element, Tensor};
 
 /// Opens a file that PyTorch wrote. The file is mapped: no tensor's bytes are read until they are used, and nothing in the
