@@ -46,6 +46,11 @@ impl ConvWeights {
         Ok(Self { packed, isa })
     }
 
+    /// The bytes that they take.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.packed.as_slice())
+    }
+
     #[cfg(test)]
     pub(super) fn packed(&self) -> &[f32] {
         self.packed.as_slice()

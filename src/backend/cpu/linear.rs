@@ -67,6 +67,14 @@ impl LinearWeights {
         };
         Ok(Self { storage, isa })
     }
+
+    /// The bytes that it takes, in the file or packed.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.storage {
+            Weights::InPlace { tensor, .. } => tensor.span().len(),
+            Weights::Packed(packed) => size_of_val(packed.as_slice()),
+        }
+    }
 }
 
 /// The elements of a tensor that is stored as the kernels read it.
