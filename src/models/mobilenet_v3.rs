@@ -16,6 +16,7 @@ pub struct MobileNetV3 {
 crate::module!(MobileNetV3 { features, avgpool, classifier });
 
 const RELU: Activation = || Box::new(ReLU::new().inplace(true));
+const SQUEEZE_RELU: Activation = || Box::new(ReLU::new());
 const HARDSWISH: Activation = || Box::new(Hardswish::new());
 const HARDSIGMOID: Activation = || Box::new(Hardsigmoid::new());
 
@@ -118,7 +119,8 @@ impl InvertedResidual {
         let depthwise = conv(expanded, expanded, kernel, stride, expanded);
         block = block.append(conv_norm(depthwise, norm(expanded), Some(activation)));
         if squeeze {
-            block = block.append(SqueezeExcitation::new(expanded, make_divisible(expanded / 4), RELU, HARDSIGMOID));
+            block =
+                block.append(SqueezeExcitation::new(expanded, make_divisible(expanded / 4), SQUEEZE_RELU, HARDSIGMOID));
         }
         let block = block.append(conv_norm(conv(expanded, c_out, 1, 1, 1), norm(c_out), None));
         Self { block, has_residual: stride == 1 && c_in == c_out }

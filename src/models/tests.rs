@@ -65,7 +65,10 @@ fn state_dicts_and_trees_equal_torchvisions() {
 fn trees_print_as_in_pytorch() {
     for name in ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "convnext_tiny", "vit_b_16"] {
         let net = by_name(name, &StateDict::new()).unwrap();
-        assert_eq!(format!("{net}\n"), data(&format!("{name}.txt")), "{name}");
+        let (found, expected) = (format!("{net}\n"), data(&format!("{name}.txt")));
+        let differs = found.lines().zip(expected.lines()).find(|(a, b)| a != b);
+        assert!(differs.is_none(), "{name}: {differs:?}");
+        assert_eq!(found.len(), expected.len(), "{name}");
     }
 }
 
