@@ -10,4 +10,6 @@ pub(crate) mod microkernel;
 mod pack;
 #[cfg(test)]
 mod product_tests;
+#[cfg(test)]
+mod timing;
 pub(crate) mod vector;
