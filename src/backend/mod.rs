@@ -2,5 +2,9 @@
 
 #[cfg(test)]
 pub(crate) mod cases;
+pub(crate) mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 #[cfg(test)]
 pub(crate) mod naive;
+pub(crate) mod ports;

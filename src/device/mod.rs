@@ -7,6 +7,7 @@ pub(crate) mod gpu;
 mod info;
 #[cfg(feature = "gpu")]
 pub(crate) mod memory;
+pub(crate) mod pool;
 mod select;
 #[cfg(feature = "gpu")]
 pub(crate) mod staging;
