@@ -7,9 +7,10 @@ use super::lens::Lens;
 use super::linear::LinearWeights;
 use super::pack::{Floats, WeightSource};
 use super::plan::{MAX_INPUTS, Ready, Slot};
-use super::weights::{self, Form, PackKey, Packed, SourceKey, Values, Weights};
+use super::weights::{self, Form, PackKey, Packed, Values, Weights};
+use crate::backend::key::WeightKey;
 use crate::error::{Error, Result};
-use crate::graph::step::{Arg, BufferId, Kernel, Memory, Schedule, Step};
+use crate::graph::step::{Arg, Buffer, BufferId, Kernel, Memory, Schedule, Step};
 
 /// Makes steps ready.
 pub(super) struct Builder<'a> {
@@ -82,28 +83,31 @@ impl<'a> Builder<'a> {
             .ok_or_else(|| Error::invalid("an argument reaches past the end of its buffer"))
     }
 
-    /// The values of a buffer that is not in an arena.
+    /// The values of a buffer that is not in an arena: known, or made now.
     fn values(&mut self, buffer: BufferId) -> Result<Values> {
-        let entry = &self.schedule.buffers[buffer.0];
-        match &entry.memory {
-            Memory::Parameter(parameter) => self
-                .weights
-                .parameter(&parameter.tensor, entry.is_int)
-                .map_err(|error| error.context(format!("`{}`", parameter.name))),
-            Memory::Constant(tensor) => weights::constant(tensor, entry.is_int),
-            Memory::Derived(key) => self.derived(buffer, *key),
-            Memory::Arena { .. } => Err(Error::invalid("a computed value is used as a weight")),
+        let Buffer { memory, is_int, .. } = &self.schedule.buffers[buffer.0];
+        let key = match memory {
+            Memory::Arena { .. } => return Err(Error::invalid("a computed value is used as a weight")),
+            memory => WeightKey::new(memory),
+        };
+        if let Some(values) = self.weights.values(&key) {
+            return Ok(values);
         }
+        let values = match memory {
+            Memory::Parameter(parameter) => weights::parameter(&parameter.tensor, *is_int)
+                .map_err(|error| error.context(format!("`{}`", parameter.name)))?,
+            Memory::Constant(tensor) => weights::constant(tensor, *is_int)?,
+            _ => self.derived(buffer)?,
+        };
+        self.weights.keep(key, &values);
+        Ok(values)
     }
 
-    /// The result of prologue steps: known, or computed now.
-    fn derived(&mut self, buffer: BufferId, key: u64) -> Result<Values> {
-        if let Some(floats) = self.weights.derived.get(&key) {
-            return Ok(Values::of(floats));
-        }
-        let mut floats = Floats::zeros(self.schedule.buffers[buffer.0].len)?;
-        let target = Slot::of_floats(&mut floats);
+    /// Computes the result of prologue steps.
+    fn derived(&mut self, buffer: BufferId) -> Result<Values> {
         let schedule = self.schedule;
+        let mut floats = Floats::zeros(schedule.buffers[buffer.0].len)?;
+        let target = Slot::of_floats(&mut floats);
         // What these steps read is needed no longer than they run.
         let kept = std::mem::take(&mut self.kept);
         for step in schedule.prologue.iter().filter(|step| step.output.buffer == buffer) {
@@ -113,9 +117,7 @@ impl<'a> Builder<'a> {
             unsafe { ready.run(&self.weights.engine, scratch.as_mut_slice())? };
         }
         self.kept = kept;
-        let floats = Arc::new(floats);
-        self.weights.derived.insert(key, Arc::clone(&floats));
-        Ok(Values::of(&floats))
+        Ok(Values::of(&Arc::new(floats)))
     }
 
     /// The kernel, its weight packed when that does not change from run to run.
@@ -162,7 +164,7 @@ impl<'a> Builder<'a> {
         step: &Step,
         scale: Option<usize>,
         form: impl FnOnce(WeightSource<'_>) -> Form,
-        pack: impl FnOnce(WeightSource<'_>, Option<&[f32]>) -> Result<(Packed, usize)>,
+        pack: impl FnOnce(WeightSource<'_>, Option<&[f32]>) -> Result<Packed>,
     ) -> Result<Packed> {
         let lens = Lens::of(&step.kernel);
         let schedule = self.schedule;
@@ -173,13 +175,13 @@ impl<'a> Builder<'a> {
         };
         let stored = parameter.map(|parameter| WeightSource::Stored(&parameter.tensor));
         let form = form(stored.unwrap_or(WeightSource::Computed(&[])));
-        let scale_key = scale.map(|index| self.source_key(step.inputs[index]));
-        let key = match (self.source_key(weight), scale_key) {
+        let whole = |arg: Arg| (arg.offset == 0).then(|| WeightKey::new(&schedule.buffers[arg.buffer.0].memory));
+        let key = match (whole(weight), scale.map(|index| whole(step.inputs[index]))) {
             (Some(weight), None) => Some(PackKey { weight, scale: None, form }),
             (Some(weight), Some(Some(scale))) => Some(PackKey { weight, scale: Some(scale), form }),
             _ => None,
         };
-        if let Some(packed) = key.as_ref().and_then(|key| self.weights.known(key)) {
+        if let Some(packed) = key.as_ref().and_then(|key| self.weights.packed(key)) {
             return Ok(packed);
         }
         let scale = scale.map(|index| self.values_of(step.inputs[index], lens.inputs[index])).transpose()?;
@@ -192,12 +194,12 @@ impl<'a> Builder<'a> {
             (None, Some(stored)) => stored,
             (None, None) => unreachable!("one of them was set above"),
         };
-        let (packed, bytes) = pack(source, scale.as_ref().map(Values::as_slice)).map_err(|error| match parameter {
+        let packed = pack(source, scale.as_ref().map(Values::as_slice)).map_err(|error| match parameter {
             Some(parameter) => error.context(format!("`{}`", parameter.name)),
             None => error,
         })?;
         if let Some(key) = key {
-            self.weights.remember(key, packed.clone(), bytes);
+            self.weights.keep_packed(key, &packed);
         }
         Ok(packed)
     }
@@ -206,17 +208,5 @@ impl<'a> Builder<'a> {
     fn values_of(&mut self, arg: Arg, len: usize) -> Result<Values> {
         let values = self.values(arg.buffer)?;
         values.part(arg.offset, len).ok_or_else(|| Error::invalid("an argument reaches past the end of its buffer"))
-    }
-
-    /// By what a whole weight or scale is known to later plans.
-    fn source_key(&mut self, arg: Arg) -> Option<SourceKey> {
-        let buffer = &self.schedule.buffers[arg.buffer.0];
-        match &buffer.memory {
-            Memory::Parameter(p) if arg.offset == 0 => {
-                Some(SourceKey::Parameter(self.weights.key_of(&p.tensor, buffer.is_int)))
-            }
-            Memory::Derived(key) if arg.offset == 0 => Some(SourceKey::Derived(*key)),
-            _ => None,
-        }
     }
 }

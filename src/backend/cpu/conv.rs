@@ -22,6 +22,11 @@ pub(crate) struct ConvWeights {
 }
 
 impl ConvWeights {
+    /// The bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.packed.as_slice())
+    }
+
     /// Packs `weight * scale`.
     ///
     /// # Errors
@@ -44,11 +49,6 @@ impl ConvWeights {
             pack_panels(&rows, step.groups, shape, taps, scale, pool)?
         };
         Ok(Self { packed, isa })
-    }
-
-    /// The bytes that they take.
-    pub(super) fn bytes(&self) -> usize {
-        size_of_val(self.packed.as_slice())
     }
 
     #[cfg(test)]

@@ -7,7 +7,8 @@ use super::Engine;
 use super::conv::ConvWeights;
 use super::isa::Isa;
 use super::linear::LinearWeights;
-use super::pack::{Floats, WeightSource};
+use super::pack::{Floats, WeightSource, stored_floats};
+use crate::backend::key::WeightKey;
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::device::pool::Pool;
 use crate::dtype::DType;
@@ -20,11 +21,8 @@ use crate::tensor::{Tensor, bytes_to_f32};
 #[derive(Debug)]
 pub(crate) struct Weights {
     pub(crate) engine: Engine,
-    parameters: HashMap<ParameterKey, Values>,
-    pub(super) derived: HashMap<u64, Arc<Floats>>,
-    packed: HashMap<PackKey, (Packed, usize)>,
-    /// Keys hold the addresses of storages, which must not be given to others.
-    storages: HashMap<usize, Arc<Storage>>,
+    plain: HashMap<WeightKey, Values>,
+    packed: HashMap<PackKey, Packed>,
 }
 
 /// The elements of a weight, `f32` or the bits of `i32`, and what keeps them in memory.
@@ -46,30 +44,11 @@ enum Keeper {
     Storage(#[expect(dead_code, reason = "it keeps the elements alive")] Arc<Storage>),
 }
 
-/// Which view of which storage a parameter is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ParameterKey {
-    storage: usize,
-    dtype: DType,
-    shape: Vec<usize>,
-    stride: Vec<usize>,
-    offset: usize,
-    bits: (bool, bool),
-    is_int: bool,
-}
-
-/// A weight or a scale, known also to later plans.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum SourceKey {
-    Parameter(ParameterKey),
-    Derived(u64),
-}
-
 /// Everything that a packed weight depends on, besides the instruction set.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PackKey {
-    pub(crate) weight: SourceKey,
-    pub(crate) scale: Option<SourceKey>,
+    pub(crate) weight: WeightKey,
+    pub(crate) scale: Option<WeightKey>,
     pub(crate) form: Form,
 }
 
@@ -108,10 +87,21 @@ impl Values {
         Some(self)
     }
 
-    /// Whether the elements are those of the file.
-    #[cfg(test)]
-    fn is_stored(&self) -> bool {
-        matches!(self.keeper, Keeper::Storage(_))
+    /// The bytes of a copy; none where the elements are those of the file.
+    fn bytes(&self) -> usize {
+        match self.keeper {
+            Keeper::Floats(_) => self.len * size_of::<f32>(),
+            Keeper::Storage(_) => 0,
+        }
+    }
+}
+
+impl Packed {
+    fn bytes(&self) -> usize {
+        match self {
+            Packed::Conv(weights) => weights.bytes(),
+            Packed::Linear(weights) => weights.bytes(),
+        }
     }
 }
 
@@ -123,80 +113,56 @@ impl Weights {
     }
 
     pub(crate) fn with_isa(isa: Isa, pool: Arc<Pool>) -> Self {
-        Self {
-            engine: Engine { isa, pool },
-            parameters: HashMap::new(),
-            derived: HashMap::new(),
-            packed: HashMap::new(),
-            storages: HashMap::new(),
-        }
+        Self { engine: Engine { isa, pool }, plain: HashMap::new(), packed: HashMap::new() }
     }
 
-    /// The bytes of all weights in the form in which they are used, those of mapped files included.
+    /// The bytes of all weights that are not used where the file has them.
     pub(crate) fn bytes(&self) -> usize {
-        let plain: usize = self.parameters.values().map(|values| values.len * 4).sum();
-        let derived: usize = self.derived.values().map(|floats| floats.as_slice().len() * 4).sum();
-        plain + derived + self.packed.values().map(|(_, bytes)| bytes).sum::<usize>()
+        let plain: usize = self.plain.values().map(Values::bytes).sum();
+        plain + self.packed.values().map(Packed::bytes).sum::<usize>()
     }
 
-    /// The bytes of copies, without what is used where the file is mapped.
-    #[cfg(test)]
-    pub(crate) fn copied_bytes(&self) -> usize {
-        let stored: usize = self.parameters.values().filter(|v| v.is_stored()).map(|v| v.len * 4).sum();
-        self.bytes() - stored
+    /// Values that are known already.
+    pub(super) fn values(&self, key: &WeightKey) -> Option<Values> {
+        self.plain.get(key).cloned()
     }
 
-    pub(crate) fn key_of(&mut self, tensor: &StoredTensor, is_int: bool) -> ParameterKey {
-        let storage = Arc::as_ptr(tensor.storage()) as usize;
-        self.storages.entry(storage).or_insert_with(|| Arc::clone(tensor.storage()));
-        ParameterKey {
-            storage,
-            dtype: tensor.dtype(),
-            shape: tensor.shape().to_vec(),
-            stride: tensor.stride().to_vec(),
-            offset: tensor.offset(),
-            bits: tensor.bits(),
-            is_int,
-        }
-    }
-
-    /// A parameter as contiguous `f32` (or `i32`): where it lies when it is that already, else converted once.
-    pub(crate) fn parameter(&mut self, tensor: &StoredTensor, is_int: bool) -> Result<Values> {
-        let key = self.key_of(tensor, is_int);
-        if let Some(values) = self.parameters.get(&key) {
-            return Ok(values.clone());
-        }
-        let values = match in_place(tensor, is_int) {
-            Some(values) => values,
-            None => {
-                let bytes = tensor.contiguous_bytes()?;
-                let floats = converted(tensor.dtype(), &bytes, is_int)?;
-                drop(bytes);
-                tensor.storage().release_pages(tensor.span());
-                Values::of(&Arc::new(floats))
-            }
-        };
-        self.parameters.insert(key, values.clone());
-        Ok(values)
+    /// Keeps values for later plans.
+    pub(super) fn keep(&mut self, key: WeightKey, values: &Values) {
+        self.plain.insert(key, values.clone());
     }
 
     /// A weight that was packed for this key.
-    pub(crate) fn known(&self, key: &PackKey) -> Option<Packed> {
-        self.packed.get(key).map(|(packed, _)| packed.clone())
+    pub(super) fn packed(&self, key: &PackKey) -> Option<Packed> {
+        self.packed.get(key).cloned()
     }
 
-    pub(crate) fn remember(&mut self, key: PackKey, packed: Packed, bytes: usize) {
-        self.packed.insert(key, (packed, bytes));
+    /// Keeps a packed weight for later plans.
+    pub(super) fn keep_packed(&mut self, key: PackKey, packed: &Packed) {
+        self.packed.insert(key, packed.clone());
     }
 
     /// Forgets the copies that only packing and prologue steps needed.
-    pub(crate) fn drop_unused(&mut self) {
-        self.derived.retain(|_, floats| Arc::strong_count(floats) > 1);
-        self.parameters.retain(|_, values| match &values.keeper {
+    pub(super) fn drop_unused(&mut self) {
+        self.plain.retain(|_, values| match &values.keeper {
             Keeper::Floats(floats) => Arc::strong_count(floats) > 1,
             Keeper::Storage(_) => true,
         });
     }
+}
+
+/// A parameter as contiguous `f32` (or `i32`): where it lies when it is that already, else converted.
+///
+/// # Errors
+/// When it cannot be read, or its dtype does not run.
+pub(super) fn parameter(tensor: &StoredTensor, is_int: bool) -> Result<Values> {
+    if !is_int && let Some(floats) = stored_floats(tensor) {
+        let keeper = Keeper::Storage(Arc::clone(tensor.storage()));
+        return Ok(Values { start: floats.as_ptr(), len: floats.len(), keeper });
+    }
+    let floats = converted(tensor.dtype(), &tensor.contiguous_bytes()?, is_int)?;
+    tensor.storage().release_pages(tensor.span());
+    Ok(Values::of(&Arc::new(floats)))
 }
 
 /// Packs a convolution's weight.
@@ -205,11 +171,10 @@ pub(crate) fn pack_conv(
     step: &ConvStep,
     weight: WeightSource<'_>,
     scale: Option<&[f32]>,
-) -> Result<(Packed, usize)> {
+) -> Result<Packed> {
     let packed = ConvWeights::new(step, weight, scale, engine.isa, &engine.pool)?;
     release(weight);
-    let bytes = packed.bytes();
-    Ok((Packed::Conv(Arc::new(packed)), bytes))
+    Ok(Packed::Conv(Arc::new(packed)))
 }
 
 /// Packs a linear layer's weight, or takes it where it lies.
@@ -218,13 +183,12 @@ pub(crate) fn pack_linear(
     step: &LinearStep,
     weight: WeightSource<'_>,
     scale: Option<&[f32]>,
-) -> Result<(Packed, usize)> {
+) -> Result<Packed> {
     let packed = LinearWeights::new(step, weight, scale, engine.isa, &engine.pool)?;
     if !LinearWeights::is_in_place(step, weight) {
         release(weight);
     }
-    let bytes = packed.bytes();
-    Ok((Packed::Linear(Arc::new(packed)), bytes))
+    Ok(Packed::Linear(Arc::new(packed)))
 }
 
 /// The pages of a weight that was packed are no longer needed.
@@ -232,18 +196,6 @@ fn release(weight: WeightSource<'_>) {
     if let WeightSource::Stored(tensor) = weight {
         tensor.storage().release_pages(tensor.span());
     }
-}
-
-/// The elements where they are stored, when they lie there as they are read.
-fn in_place(tensor: &StoredTensor, is_int: bool) -> Option<Values> {
-    let dtype = if is_int { DType::I32 } else { DType::F32 };
-    let plain = tensor.dtype() == dtype && tensor.is_contiguous() && tensor.bits() == (false, false);
-    if !plain || cfg!(target_endian = "big") {
-        return None;
-    }
-    let slice: &[f32] = bytemuck::try_cast_slice(&tensor.storage().bytes().ok()?[tensor.span()]).ok()?;
-    let keeper = Keeper::Storage(Arc::clone(tensor.storage()));
-    Some(Values { start: slice.as_ptr(), len: slice.len(), keeper })
 }
 
 /// A constant of the program as `f32` or `i32`.
