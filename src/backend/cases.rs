@@ -15,6 +15,8 @@ mod matrix;
 mod point;
 mod rows;
 
+pub(crate) use point::every_unary;
+
 /// One kernel, its arguments, and how exact its answer must be.
 pub(crate) struct Case {
     pub(crate) name: String,

@@ -1,5 +1,7 @@
 //! The backends: they run the steps of a schedule.
 
+pub(crate) mod cpu;
+
 #[cfg(test)]
 pub(crate) mod cases;
 #[cfg(feature = "gpu")]

@@ -14,7 +14,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// One of each function of one number.
-pub(super) fn every_unary() -> Vec<Unary> {
+pub(crate) fn every_unary() -> Vec<Unary> {
     vec![
         Unary::Relu,
         Unary::Clamp { min: 0.0, max: 6.0 },
