@@ -1,9 +1,8 @@
 //! The backends: they run the steps of a schedule.
 
-pub(crate) mod cpu;
-
 #[cfg(test)]
 pub(crate) mod cases;
+pub(crate) mod cpu;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 #[cfg(test)]
