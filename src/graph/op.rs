@@ -175,14 +175,14 @@ impl PoolKind {
     /// The adaptive mean, whose windows never reach past the input.
     pub(crate) const AVG: PoolKind = PoolKind::Avg { count_include_pad: true, divisor: None };
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             PoolKind::Max => "max_pool2d",
             PoolKind::Avg { .. } => "avg_pool2d",
         }
     }
 
-    fn adaptive_name(self) -> &'static str {
+    pub(super) fn adaptive_name(self) -> &'static str {
         match self {
             PoolKind::Max => "adaptive_max_pool2d",
             PoolKind::Avg { .. } => "adaptive_avg_pool2d",
@@ -199,7 +199,7 @@ pub(crate) enum Reduce {
 }
 
 impl Reduce {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Reduce::Mean => "mean",
             Reduce::Sum => "sum",
@@ -208,12 +208,16 @@ impl Reduce {
     }
 }
 
-/// How `Pad` makes its elements, by PyTorch's names.
+/// How [`Graph::pad`](crate::Graph::pad) makes its elements, by PyTorch's names.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum PadMode {
+pub enum PadMode {
+    /// This value.
     Constant(f32),
+    /// The input mirrored at its edge, which is not repeated.
     Reflect,
+    /// The input's edge repeated.
     Replicate,
+    /// The input's other end.
     Circular,
 }
 

@@ -105,6 +105,27 @@ pub(crate) enum Kernel {
     Pad { shape: Vec<usize>, pads: Vec<(usize, usize)>, mode: PadMode },
 }
 
+impl Kernel {
+    /// The kernel's name: that of its shader and its row in a profile.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Kernel::Conv2d(_) => "conv2d",
+            Kernel::Linear(_) => "linear",
+            Kernel::Matmul(_) => "matmul",
+            Kernel::Pointwise(_) => "pointwise",
+            Kernel::Pool2d(pool) => pool.kind.name(),
+            Kernel::AdaptivePool2d(pool) => pool.kind.adaptive_name(),
+            Kernel::Reduce { kind, .. } => kind.name(),
+            Kernel::Softmax { log: false, .. } => "softmax",
+            Kernel::Softmax { log: true, .. } => "log_softmax",
+            Kernel::LayerNorm { .. } => "layer_norm",
+            Kernel::Attention(_) => "scaled_dot_product_attention",
+            Kernel::Embedding { .. } => "embedding",
+            Kernel::Pad { .. } => "pad",
+        }
+    }
+}
+
 /// A convolution over NHWC images with weights `[c_out, c_in / groups, kh, kw]`, contiguous or a `Parameter`.
 /// Output pixel `(y, x)`, tap `(i, j)` reads input pixel
 /// `(y * stride + i * dilation - padding_top, x * stride + j * dilation - padding_left)`, zero outside the image.

@@ -1,0 +1,338 @@
+//! Convolutions over NHWC images: an implicit matrix product whose rows are runs of the image, and the depthwise ones.
+
+use std::ops::Range;
+
+use super::gemm::{Epilogue, POINTERS, PanelShape, Product, Rows, Shared, Split, part};
+use super::isa::Isa;
+use super::microkernel::{DepthTile, Kernels};
+use super::pack::{Floats, WeightRows, WeightSource, pack_depthwise, pack_panels};
+use crate::device::pool::Pool;
+use crate::error::Result;
+use crate::graph::step::ConvStep;
+
+/// With fewer channels than this, and zeros at the sides, the image is copied with its zeros so that a row of the
+/// kernel is one run.
+const COPY_CHANNELS: usize = 16;
+
+/// The weights of a convolution, packed for an instruction set; they serve every size of image.
+#[derive(Debug)]
+pub(crate) struct ConvWeights {
+    packed: Floats,
+    isa: Isa,
+}
+
+impl ConvWeights {
+    /// Packs `weight * scale`.
+    ///
+    /// # Errors
+    /// When the weight's dtype does not run or there is no memory for it.
+    pub(crate) fn new(
+        step: &ConvStep,
+        weight: WeightSource<'_>,
+        scale: Option<&[f32]>,
+        isa: Isa,
+        pool: &Pool,
+    ) -> Result<Self> {
+        let kernels = isa.kernels();
+        let taps = step.kernel[0] * step.kernel[1];
+        let k = step.c_in / step.groups * taps;
+        let rows = WeightRows::new(weight, step.c_out, k)?;
+        let packed = if is_depthwise(step) {
+            pack_depthwise(&rows, step.c_out, taps, step.c_out.next_multiple_of(kernels.lanes), scale)?
+        } else {
+            let shape = PanelShape::new(k, step.c_out / step.groups, kernels);
+            pack_panels(&rows, step.groups, shape, taps, scale, pool)?
+        };
+        Ok(Self { packed, isa })
+    }
+
+    #[cfg(test)]
+    pub(super) fn packed(&self) -> &[f32] {
+        self.packed.as_slice()
+    }
+}
+
+/// One input channel and one output channel a group.
+fn is_depthwise(step: &ConvStep) -> bool {
+    step.groups == step.c_in && step.c_out == step.c_in && step.groups > 1
+}
+
+/// A convolution of one size of image, ready to run with [`ConvWeights`] of the same instruction set.
+#[derive(Debug)]
+pub(crate) struct Conv {
+    step: ConvStep,
+    isa: Isa,
+    image: Image,
+    /// The kernel's rows and columns are runs of `run` numbers.
+    taps: [usize; 2],
+    run: usize,
+    /// What a run outside the image reads.
+    zeros: Vec<f32>,
+}
+
+/// The image as the kernels see it.
+#[derive(Debug)]
+struct Image {
+    size: [usize; 2],
+    padding: [usize; 2],
+    /// Zeros are copied to the left and to the right of every row first.
+    is_copied: bool,
+}
+
+impl Conv {
+    pub(crate) fn new(step: &ConvStep, isa: Isa) -> Self {
+        let [_, width] = step.input;
+        let [kh, kw] = step.kernel;
+        let span = (step.output[1].max(1) - 1) * step.stride[1] + (kw - 1) * step.dilation[1] + 1;
+        let is_padded = step.padding[1] > 0 || span > width;
+        let mergeable = step.groups == 1 && step.dilation[1] == 1 && kw > 1;
+        let is_copied = mergeable && is_padded && step.c_in < COPY_CHANNELS;
+        let image = if is_copied {
+            let width = (step.padding[1] + width).max(span);
+            Image { size: [step.input[0], width], padding: [step.padding[0], 0], is_copied }
+        } else {
+            Image { size: step.input, padding: step.padding, is_copied }
+        };
+        let channels = step.c_in / step.groups;
+        let (taps, run) =
+            if mergeable && (is_copied || !is_padded) { ([kh, 1], kw * channels) } else { ([kh, kw], channels) };
+        let zeros = vec![0.0; if is_depthwise(step) { step.c_in } else { run }];
+        Self { step: step.clone(), isa, image, taps, run, zeros }
+    }
+
+    /// The elements of scratch memory that a run needs.
+    pub(crate) fn scratch_len(&self) -> usize {
+        match self.image.is_copied {
+            true => self.step.batch * self.image.size[0] * self.image.size[1] * self.step.c_in,
+            false => 0,
+        }
+    }
+
+    /// `x` is NHWC; `out` becomes NHWC. The operands are those that `fused` of the step names.
+    pub(crate) fn run(
+        &self,
+        weights: &ConvWeights,
+        x: &[f32],
+        bias: Option<&[f32]>,
+        residual: Option<&[f32]>,
+        out: &mut [f32],
+        scratch: &mut [f32],
+        pool: &Pool,
+    ) {
+        let step = &self.step;
+        assert_eq!(self.isa, weights.isa, "weights packed for another instruction set");
+        assert_eq!(x.len(), step.batch * step.input[0] * step.input[1] * step.c_in);
+        assert_eq!(out.len(), step.batch * step.output[0] * step.output[1] * step.c_out);
+        assert!(bias.is_none_or(|bias| bias.len() == step.c_out));
+        assert!(residual.is_none_or(|residual| residual.len() == out.len()));
+        if out.is_empty() {
+            return;
+        }
+        let kernels = self.isa.kernels();
+        let epilogue = Epilogue { isa: self.isa, fused: step.fused, bias, residual };
+        let image = if self.image.is_copied {
+            let scratch = &mut scratch[..self.scratch_len()];
+            self.copy(x, scratch, pool);
+            &*scratch
+        } else {
+            x
+        };
+        if is_depthwise(step) {
+            self.run_depthwise(kernels, weights, image, epilogue, out, pool);
+        } else {
+            self.run_product(kernels, weights, image, epilogue, out, pool);
+        }
+    }
+
+    /// Copies the image's rows with their zeros.
+    fn copy(&self, x: &[f32], padded: &mut [f32], pool: &Pool) {
+        let (from, to) = (self.step.input[1] * self.step.c_in, self.image.size[1] * self.step.c_in);
+        let left = self.step.padding[1] * self.step.c_in;
+        let rows = padded.len() / to;
+        let padded = Shared::new(padded);
+        let tasks = (rows * to / (16 << 10)).clamp(1, 4 * pool.threads());
+        pool.run(tasks, |task| {
+            for row in part(rows, task, tasks) {
+                // SAFETY: every row belongs to one task.
+                let target = unsafe { padded.slice(row * to..(row + 1) * to) };
+                target[..left].fill(0.0);
+                target[left..left + from].copy_from_slice(&x[row * from..(row + 1) * from]);
+                target[left + from..].fill(0.0);
+            }
+        });
+    }
+
+    fn run_product(
+        &self,
+        kernels: &'static Kernels,
+        weights: &ConvWeights,
+        image: &[f32],
+        epilogue: Epilogue<'_>,
+        out: &mut [f32],
+        pool: &Pool,
+    ) {
+        let step = &self.step;
+        let m = step.batch * step.output[0] * step.output[1];
+        let taps = self.taps[0] * self.taps[1];
+        let shape = PanelShape::new(taps * self.run, step.c_out / step.groups, kernels);
+        let tiles = m.div_ceil(kernels.rows());
+        let split = Split::new(tiles, shape, kernels.rows(), step.groups, pool.threads());
+        let out = Shared::new(out);
+        let packed = weights.packed.as_slice();
+        let offsets = self.offsets();
+        pool.run(step.groups * split.tasks(), |task| {
+            let (group, task) = (task / split.tasks(), task % split.tasks());
+            let (tiles, panels) = split.ranges(task, tiles, shape.count());
+            let rows = Pixels { conv: self, image: &image[group * (step.c_in / step.groups)..], offsets: &offsets };
+            let product = Product {
+                kernels,
+                rows: &rows,
+                m,
+                taps,
+                k: self.run,
+                shape,
+                panels: &packed[group * shape.len() + shape.start(panels.start)..],
+                out,
+                start: 0,
+                stride: step.c_out,
+                column: group * shape.n,
+                epilogue,
+            };
+            product.compute(tiles, panels);
+        });
+    }
+
+    /// Where each tap's run lies from that of the first.
+    fn offsets(&self) -> Vec<usize> {
+        let [kh, kw] = self.taps;
+        let step = &self.step;
+        let at = |i: usize, j: usize| (i * step.dilation[0] * self.image.size[1] + j * step.dilation[1]) * step.c_in;
+        (0..kh * kw).map(|tap| at(tap / kw, tap % kw)).collect()
+    }
+
+    fn run_depthwise(
+        &self,
+        kernels: &'static Kernels,
+        weights: &ConvWeights,
+        image: &[f32],
+        epilogue: Epilogue<'_>,
+        out: &mut [f32],
+        pool: &Pool,
+    ) {
+        let step = &self.step;
+        let m = step.batch * step.output[0] * step.output[1];
+        let offsets = self.offsets();
+        let tiles = m.div_ceil(kernels.depthwise.len());
+        let cost = m * self.offsets().len() * step.c_out;
+        let tasks = (cost >> 16).clamp(1, 8 * pool.threads()).min(tiles);
+        let out = Shared::new(out);
+        let rows = Pixels { conv: self, image, offsets: &offsets };
+        let weights = weights.packed.as_slice();
+        pool.run(tasks, |task| self.depthwise_tiles(kernels, &rows, weights, epilogue, out, part(tiles, task, tasks)));
+    }
+
+    fn depthwise_tiles(
+        &self,
+        kernels: &'static Kernels,
+        rows: &Pixels<'_>,
+        weights: &[f32],
+        epilogue: Epilogue<'_>,
+        out: Shared<'_>,
+        tiles: Range<usize>,
+    ) {
+        let channels = self.step.c_out;
+        let m = self.step.batch * self.step.output[0] * self.step.output[1];
+        let total = m.div_ceil(kernels.depthwise.len());
+        let all = rows.offsets.len();
+        let weight_stride = channels.next_multiple_of(kernels.lanes);
+        let mut pointers = [std::ptr::null(); POINTERS];
+        for tile in tiles {
+            let pixels = part(m, tile, total);
+            let (first, count) = (pixels.start, pixels.len());
+            // SAFETY: every tile belongs to one task.
+            let target = unsafe { out.slice(first * channels..pixels.end * channels) };
+            let step = POINTERS / count;
+            for tap in (0..all).step_by(step) {
+                let taps = tap..(tap + step).min(all);
+                rows.point(first, count, taps.clone(), &mut pointers);
+                let tile = DepthTile {
+                    rows: pointers.as_ptr(),
+                    taps: taps.len(),
+                    weights: weights[taps.start * weight_stride..taps.end * weight_stride].as_ptr(),
+                    weight_stride,
+                    out: target.as_mut_ptr(),
+                    stride: channels,
+                    channels,
+                    accumulate: taps.start > 0,
+                    finish: epilogue.finish(first * channels, 0, taps.start == 0, taps.end == all),
+                };
+                // SAFETY: `point` gives pointers to whole pixels, the weights and the output were sliced to their
+                // sizes, bias and residual are as long as `run` checked, and the kernels are those of this machine.
+                unsafe { kernels.depthwise[count - 1](&tile) };
+            }
+            if epilogue.has_rest() {
+                epilogue.rest(target, first * channels);
+            }
+        }
+    }
+}
+
+/// The rows of the product: the output's pixels.
+struct Pixels<'a> {
+    conv: &'a Conv,
+    /// From the group's first channel on.
+    image: &'a [f32],
+    /// Where each tap's run lies from that of the first.
+    offsets: &'a [usize],
+}
+
+impl Rows for Pixels<'_> {
+    fn point(&self, first: usize, count: usize, taps: Range<usize>, pointers: &mut [*const f32]) {
+        let step = &self.conv.step;
+        let (Image { size: [height, width], padding, .. }, [kh, kw]) = (&self.conv.image, self.conv.taps);
+        let [oh, ow] = step.output;
+        let reach = [(kh - 1) * step.dilation[0], (kw - 1) * step.dilation[1]];
+        let (mut n, mut y, mut x) = (first / (oh * ow), first / ow % oh, first % ow);
+        for i in 0..count {
+            let (top, left) = (y * step.stride[0], x * step.stride[1]);
+            let is_inside = top >= padding[0]
+                && left >= padding[1]
+                && top - padding[0] + reach[0] < *height
+                && left - padding[1] + reach[1] < *width;
+            if is_inside {
+                let corner = ((n * height + top - padding[0]) * width + left - padding[1]) * step.c_in;
+                let last = corner + self.offsets[taps.end - 1] + self.conv.zeros_len();
+                debug_assert!(last <= self.image.len());
+                let corner = self.image[corner..].as_ptr();
+                for (pointer, offset) in pointers[i..].iter_mut().step_by(count).zip(&self.offsets[taps.clone()]) {
+                    // SAFETY: all taps of this pixel lie inside the image.
+                    *pointer = unsafe { corner.add(*offset) };
+                }
+            } else {
+                for (at, tap) in taps.clone().enumerate() {
+                    // A position above or left of the image wraps around and is not below its size either.
+                    let row = (top + tap / kw * step.dilation[0]).wrapping_sub(padding[0]);
+                    let column = (left + tap % kw * step.dilation[1]).wrapping_sub(padding[1]);
+                    pointers[at * count + i] = if row < *height && column < *width {
+                        self.image[((n * height + row) * width + column) * step.c_in..].as_ptr()
+                    } else {
+                        self.conv.zeros.as_ptr()
+                    };
+                }
+            }
+            x += 1;
+            if x == ow {
+                (x, y) = (0, y + 1);
+                if y == oh {
+                    (y, n) = (0, n + 1);
+                }
+            }
+        }
+    }
+}
+
+impl Conv {
+    fn zeros_len(&self) -> usize {
+        self.zeros.len()
+    }
+}

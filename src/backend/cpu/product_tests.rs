@@ -1,0 +1,296 @@
+//! Convolutions, linear layers and matrix products against plain loops, for every instruction set of this machine.
+
+use proptest::prelude::*;
+
+use super::conv::{Conv, ConvWeights};
+use super::isa::Isa;
+use super::linear::{Linear, LinearWeights};
+use super::matmul::Matmul;
+use super::pack::WeightSource;
+use crate::checkpoint::StoredTensor;
+use crate::device::pool::Pool;
+use crate::dtype::DType;
+use crate::graph::op::{Fused, Residual, Unary};
+use crate::graph::step::{ConvStep, LinearStep, MatmulStep};
+
+/// Of the largest output, or of what a sum of `k` random products is likely to be where a clamp cut that off.
+const TOLERANCE: f32 = 2e-6;
+
+pub(super) fn random(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn isas() -> Vec<Isa> {
+    Isa::available()
+}
+
+fn check(what: &str, k: usize, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold((k as f32).sqrt().max(1.0), |largest, x| largest.max(x.abs()));
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() <= TOLERANCE * largest, "{what}: element {i} is {found}, not {expected}");
+    }
+}
+
+/// What follows the product, by the letter of `Fused`.
+fn finish(sum: f64, fused: Fused, scale: f32, bias: f32, residual: f32) -> f32 {
+    let mut y = sum * f64::from(if fused.scale { scale } else { 1.0 });
+    if fused.bias {
+        y += f64::from(bias);
+    }
+    if fused.residual == Residual::BeforeActivation {
+        y += f64::from(residual);
+    }
+    y = match fused.activation {
+        None => y,
+        Some(Unary::Relu) => y.max(0.0),
+        Some(Unary::Clamp { min, max }) => y.clamp(min.into(), max.into()),
+        Some(Unary::LeakyRelu { slope }) => {
+            if y < 0.0 {
+                y * f64::from(slope)
+            } else {
+                y
+            }
+        }
+        Some(Unary::Silu) => y / (1.0 + (-y).exp()),
+        other => panic!("no reference for {other:?}"),
+    };
+    if fused.residual == Residual::AfterActivation {
+        y += f64::from(residual);
+    }
+    y as f32
+}
+
+fn fused() -> impl Strategy<Value = Fused> {
+    let activation = prop::sample::select(vec![
+        None,
+        Some(Unary::Relu),
+        Some(Unary::Clamp { min: -0.5, max: 0.25 }),
+        Some(Unary::LeakyRelu { slope: 0.1 }),
+        Some(Unary::Silu),
+    ]);
+    let residual = prop::sample::select(vec![Residual::None, Residual::BeforeActivation, Residual::AfterActivation]);
+    (any::<bool>(), any::<bool>(), activation, residual).prop_map(|(scale, bias, activation, residual)| Fused {
+        scale,
+        bias,
+        activation,
+        residual,
+    })
+}
+
+fn naive_conv(s: &ConvStep, x: &[f32], w: &[f32], scale: &[f32], bias: &[f32], residual: &[f32]) -> Vec<f32> {
+    let (cg, ng) = (s.c_in / s.groups, s.c_out / s.groups);
+    let mut out = Vec::new();
+    for n in 0..s.batch {
+        for y in 0..s.output[0] {
+            for z in 0..s.output[1] {
+                for o in 0..s.c_out {
+                    let mut sum = 0.0;
+                    for i in 0..s.kernel[0] {
+                        for j in 0..s.kernel[1] {
+                            let row = (y * s.stride[0] + i * s.dilation[0]).wrapping_sub(s.padding[0]);
+                            let column = (z * s.stride[1] + j * s.dilation[1]).wrapping_sub(s.padding[1]);
+                            if row >= s.input[0] || column >= s.input[1] {
+                                continue;
+                            }
+                            for c in 0..cg {
+                                let at = ((n * s.input[0] + row) * s.input[1] + column) * s.c_in + o / ng * cg + c;
+                                let weight = w[((o * cg + c) * s.kernel[0] + i) * s.kernel[1] + j];
+                                sum += f64::from(x[at]) * f64::from(weight);
+                            }
+                        }
+                    }
+                    out.push(finish(sum, s.fused, scale[o], bias[o], residual[out.len()]));
+                }
+            }
+        }
+    }
+    out
+}
+
+fn check_conv(step: &ConvStep, threads: usize) {
+    let k = step.c_in / step.groups * step.kernel[0] * step.kernel[1];
+    let x = random(step.batch * step.input[0] * step.input[1] * step.c_in, 1);
+    let w = random(step.c_out * k, 2);
+    let out_len = step.batch * step.output[0] * step.output[1] * step.c_out;
+    let (scale, bias, residual) = (random(step.c_out, 3), random(step.c_out, 4), random(out_len, 5));
+    let expected = naive_conv(step, &x, &w, &scale, &bias, &residual);
+    let pool = Pool::new(threads);
+    for isa in isas() {
+        let scale = step.fused.scale.then_some(&*scale);
+        let weights = ConvWeights::new(step, WeightSource::Computed(&w), scale, isa, &pool).unwrap();
+        let conv = Conv::new(step, isa);
+        let (mut out, mut scratch) = (vec![f32::NAN; out_len], vec![f32::NAN; conv.scratch_len()]);
+        let bias = step.fused.bias.then_some(&*bias);
+        let residual = (step.fused.residual != Residual::None).then_some(&*residual);
+        conv.run(&weights, &x, bias, residual, &mut out, &mut scratch, &pool);
+        check(&format!("{} {step:?}", isa.name()), k, &out, &expected);
+    }
+}
+
+fn conv_step() -> impl Strategy<Value = ConvStep> {
+    let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
+    // 0: one group, 1: depthwise, 2: a few groups.
+    let channels = prop_oneof![
+        (1usize..=70, 1usize..=70).prop_map(|(i, o)| (1, i, o)),
+        (2usize..=70).prop_map(|c| (c, c, c)),
+        (2usize..=5, 1usize..=9, 1usize..=20).prop_map(|(g, i, o)| (g, g * i, g * o)),
+    ];
+    (
+        channels,
+        pair(1..=7),
+        pair(1..=3),
+        pair(1..=2),
+        pair(0..=3),
+        pair(0..=12),
+        prop::sample::select(vec![1, 3]),
+        fused(),
+    )
+        .prop_map(|((groups, c_in, c_out), kernel, stride, dilation, padding, extra, batch, fused)| {
+            let span = |i: usize| (kernel[i] - 1) * dilation[i] + 1;
+            // Padding may differ at the end: the last window may reach past the image by up to `padding`.
+            let input = [0, 1].map(|i| (span(i) + extra[i]).saturating_sub(2 * padding[i]).max(1));
+            let output = [0, 1].map(|i| (input[i] + 2 * padding[i]).saturating_sub(span(i)) / stride[i] + 1);
+            ConvStep { batch, input, c_in, output, c_out, kernel, stride, dilation, padding, groups, fused }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn convolutions_agree(step in conv_step(), threads in 1usize..=2) {
+        check_conv(&step, threads);
+    }
+
+    #[test]
+    fn linears_agree(
+        rows in prop_oneof![1usize..=9, 10usize..=50],
+        k in 0usize..=150,
+        n in 1usize..=150,
+        fused in fused(),
+        stored in any::<bool>(),
+        threads in 1usize..=2,
+    ) {
+        let step = LinearStep { rows, k, n, fused };
+        let (x, w, scale, bias, residual) =
+            (random(rows * k, 1), random(n * k, 2), random(n, 3), random(n, 4), random(rows * n, 5));
+        let expected: Vec<f32> = (0..rows * n)
+            .map(|at| {
+                let (i, j) = (at / n, at % n);
+                let sum = (0..k).map(|l| f64::from(x[i * k + l]) * f64::from(w[j * k + l])).sum();
+                finish(sum, fused, scale[j], bias[j], residual[at])
+            })
+            .collect();
+        let pool = Pool::new(threads);
+        let tensor = StoredTensor::from_bytes(DType::F32, [n, k], bytemuck::cast_slice::<_, u8>(&w)).unwrap();
+        let source = if stored { WeightSource::Stored(&tensor) } else { WeightSource::Computed(&w) };
+        for isa in isas() {
+            let weights = LinearWeights::new(&step, source, fused.scale.then_some(&*scale), isa, &pool).unwrap();
+            let mut out = vec![f32::NAN; rows * n];
+            let bias = fused.bias.then_some(&*bias);
+            let residual = (fused.residual != Residual::None).then_some(&*residual);
+            Linear::new(&step, isa).run(&weights, &x, bias, residual, &mut out, &pool);
+            check(&format!("{} {step:?}", isa.name()), k, &out, &expected);
+        }
+    }
+
+    #[test]
+    fn matmuls_agree(
+        (m, n, k) in (1usize..=60, 1usize..=80, 0usize..=90),
+        (outer, inner) in (1usize..=3, 1usize..=3),
+        (a_t, b_t, a_broadcast, b_broadcast) in any::<(bool, bool, bool, bool)>(),
+        threads in 1usize..=2,
+    ) {
+        let step = MatmulStep {
+            m,
+            n,
+            k,
+            batch: vec![outer, inner],
+            a_batch: vec![if a_broadcast { 0 } else { inner * m * k }, m * k],
+            b_batch: vec![inner * k * n, if b_broadcast { 0 } else { k * n }],
+            a: if a_t { [1, m] } else { [k, 1] },
+            b: if b_t { [1, k] } else { [n, 1] },
+        };
+        let (a, b) = (random(outer * inner * m * k, 1), random(outer * inner * k * n, 2));
+        let mut expected = Vec::new();
+        for entry in 0..outer * inner {
+            let at_a = entry / inner * step.a_batch[0] + entry % inner * step.a_batch[1];
+            let at_b = entry / inner * step.b_batch[0] + entry % inner * step.b_batch[1];
+            for at in 0..m * n {
+                let a = |l| f64::from(a[at_a + at / n * step.a[0] + l * step.a[1]]);
+                let b = |l| f64::from(b[at_b + l * step.b[0] + at % n * step.b[1]]);
+                expected.push((0..k).map(|l| a(l) * b(l)).sum::<f64>() as f32);
+            }
+        }
+        let pool = Pool::new(threads);
+        for isa in isas() {
+            let matmul = Matmul::new(&step, isa, threads);
+            let (mut out, mut scratch) = (vec![f32::NAN; expected.len()], vec![f32::NAN; matmul.scratch_len()]);
+            matmul.run(&a, &b, &mut out, &mut scratch, &pool);
+            check(&format!("{} {step:?}", isa.name()), k, &out, &expected);
+        }
+    }
+}
+
+fn conv(c_in: usize, size: usize, c_out: usize, kernel: usize, stride: usize, padding: usize) -> ConvStep {
+    ConvStep {
+        batch: 1,
+        input: [size; 2],
+        c_in,
+        output: [(size + 2 * padding - kernel) / stride + 1; 2],
+        c_out,
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        dilation: [1; 2],
+        padding: [padding; 2],
+        groups: 1,
+        fused: Fused { bias: true, ..Fused::default() },
+    }
+}
+
+#[test]
+fn first_layers_and_long_kernels_agree() {
+    for step in [
+        conv(3, 38, 33, 7, 2, 3),
+        conv(3, 33, 16, 3, 2, 1),
+        conv(3, 32, 24, 4, 4, 0),
+        conv(3, 48, 40, 16, 16, 0),
+        conv(2, 20, 5, 13, 1, 6),
+        ConvStep { groups: 6, ..conv(6, 20, 6, 13, 1, 6) },
+        ConvStep { dilation: [1, 3], output: [12, 8], ..conv(40, 12, 40, 3, 1, 1) },
+    ] {
+        check_conv(&step, 2);
+    }
+}
+
+#[test]
+fn weights_of_any_dtype_and_stride_are_packed() {
+    let step = conv(5, 6, 34, 3, 1, 1);
+    let halves: Vec<half::f16> = random(34 * 5 * 9, 7).into_iter().map(half::f16::from_f32).collect();
+    let floats: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
+    let half = StoredTensor::from_bytes(DType::F16, [34, 5, 3, 3], bytemuck::cast_slice::<_, u8>(&halves)).unwrap();
+    // The same weight stored with its last two dimensions swapped.
+    let mut swapped = floats.clone();
+    for (to, from) in swapped.chunks_exact_mut(9).zip(floats.chunks_exact(9)) {
+        (0..9).for_each(|at| to[at % 3 * 3 + at / 3] = from[at]);
+    }
+    let storage = crate::checkpoint::Storage::owned(bytemuck::cast_slice::<_, u8>(&swapped), "cpu");
+    let strided = StoredTensor::new(storage, DType::F32, [34, 5, 3, 3], vec![45, 9, 1, 3], 0).unwrap();
+    let pool = Pool::new(2);
+    let pack = |source| {
+        let weights = ConvWeights::new(&step, source, None, Isa::Portable, &pool).unwrap();
+        weights.packed().to_vec()
+    };
+    let expected = pack(WeightSource::Computed(&floats));
+    assert_eq!(pack(WeightSource::Stored(&half)), expected);
+    assert_eq!(pack(WeightSource::Stored(&strided)), expected);
+    assert!(ConvWeights::new(&step, WeightSource::Computed(&floats[1..]), None, Isa::Portable, &pool).is_err());
+}

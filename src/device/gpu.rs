@@ -1,0 +1,193 @@
+//! An open GPU: its queue, its limits, and the errors that it reports.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::info::DeviceInfo;
+use super::memory::Account;
+use crate::error::{Error, Result};
+
+/// How a GPU is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GpuOptions {
+    /// Whether shaders check their indices, bound their loops and zero their workgroup memory. Off, they trust the
+    /// selectors; the tests run both ways.
+    pub(crate) checks: bool,
+    /// A smaller limit for bindings than the adapter's own.
+    pub(crate) binding_bytes: Option<u64>,
+    /// The size of a staging chunk.
+    pub(crate) staging_bytes: usize,
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        Self { checks: false, binding_bytes: None, staging_bytes: 16 << 20 }
+    }
+}
+
+impl GpuOptions {
+    /// The defaults, with checks when the environment variable `SCONCE_GPU_CHECKS` is `1`.
+    pub(crate) fn from_env() -> Self {
+        let checks = std::env::var("SCONCE_GPU_CHECKS").is_ok_and(|value| value == "1");
+        Self { checks, ..Self::default() }
+    }
+}
+
+/// An open GPU. All models on an adapter share one.
+pub(crate) struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    limits: wgpu::Limits,
+    info: DeviceInfo,
+    options: GpuOptions,
+    trouble: Arc<Trouble>,
+    account: Arc<Account>,
+    shared: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+/// What went wrong outside of any call that could say so.
+#[derive(Default)]
+struct Trouble {
+    any: AtomicBool,
+    lost: AtomicBool,
+    message: Mutex<Option<String>>,
+}
+
+impl Trouble {
+    fn report(&self, message: String) {
+        self.message.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+        self.any.store(true, Ordering::Release);
+    }
+}
+
+impl Gpu {
+    pub(super) fn new(device: wgpu::Device, queue: wgpu::Queue, info: DeviceInfo, options: GpuOptions) -> Arc<Self> {
+        let trouble = Arc::new(Trouble::default());
+        let uncaptured = Arc::clone(&trouble);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(one_line(&error))));
+        let lost = Arc::clone(&trouble);
+        device.set_device_lost_callback(move |_, message| {
+            lost.lost.store(true, Ordering::Release);
+            lost.report(if message.is_empty() { "it was lost".into() } else { format!("it was lost: {message}") });
+        });
+        Arc::new(Self {
+            limits: device.limits(),
+            device,
+            queue,
+            info,
+            options,
+            trouble,
+            account: Arc::default(),
+            shared: OnceLock::new(),
+        })
+    }
+
+    pub(crate) fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    pub(crate) fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    pub(crate) fn limits(&self) -> &wgpu::Limits {
+        &self.limits
+    }
+
+    pub(crate) fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    pub(crate) fn options(&self) -> GpuOptions {
+        self.options
+    }
+
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// Whether the device is gone for good.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.trouble.lost.load(Ordering::Acquire)
+    }
+
+    /// Whether buffers that the host maps may be bound by shaders too.
+    pub(crate) fn has_host_memory(&self) -> bool {
+        self.device.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
+    }
+
+    /// What a higher room keeps with the device, made at its first use. There is one such room: the GPU backend.
+    pub(crate) fn shared<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        let shared = self.shared.get_or_init(|| Arc::new(make()));
+        Arc::clone(shared).downcast().expect("one room keeps one type here")
+    }
+
+    /// The error that the device reported since the last call, outside of [`Gpu::scoped`]. A lost device stays lost.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.trouble.any.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut message = self.trouble.message.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_lost() {
+            let text = message.as_deref().unwrap_or("it was lost");
+            return Err(Error::device(format!("device `{}`: {text}", self.info)).help("open the device again"));
+        }
+        self.trouble.any.store(false, Ordering::Release);
+        match message.take() {
+            Some(text) => Err(Error::device(format!("device `{}`: {text}", self.info))),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `work` and turns what the device finds wrong with it into an error that starts with `what`.
+    pub(crate) fn scoped<T>(&self, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let filters = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::Validation];
+        let guards = filters.map(|filter| self.device.push_error_scope(filter));
+        let result = work();
+        let mut found = None;
+        for guard in guards.into_iter().rev() {
+            // On these backends the answer is there at once.
+            found = pollster::block_on(guard.pop()).or(found);
+        }
+        self.check()?;
+        match found {
+            Some(error) => Err(Error::device(format!("{what}: device `{}`: {}", self.info, one_line(&error)))),
+            None => result,
+        }
+    }
+
+    /// Waits until the device has done this submission, or everything. The only place that blocks on a device.
+    pub(crate) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        self.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
+    }
+
+    /// Runs the callbacks of what is done, without waiting.
+    pub(crate) fn poll_now(&self) -> Result<()> {
+        self.poll(wgpu::PollType::Poll)
+    }
+
+    fn poll(&self, how: wgpu::PollType) -> Result<()> {
+        // Polling a device that the driver has just lost panics in wgpu.
+        match catch_unwind(AssertUnwindSafe(|| self.device.poll(how))) {
+            Ok(Ok(_)) => self.check(),
+            Ok(Err(error)) => Err(Error::device(format!("device `{}`: {error}", self.info))),
+            Err(_) => {
+                self.trouble.lost.store(true, Ordering::Release);
+                self.trouble.report("it was lost".into());
+                self.check()
+            }
+        }
+    }
+}
+
+/// wgpu's errors are trees over several lines; ours are one line.
+fn one_line(error: &wgpu::Error) -> String {
+    if matches!(error, wgpu::Error::OutOfMemory { .. }) {
+        return "out of memory".into();
+    }
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(" | ")
+}

@@ -1,0 +1,110 @@
+//! Staging: the few buffers through which host data reaches a GPU, used again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::gpu::Gpu;
+use super::memory::{Buffer, Purpose};
+use crate::error::{Error, Result};
+
+/// A buffer that the host and the device take turns at: mapped while the host has it.
+pub(crate) struct Mapped {
+    buffer: Arc<Buffer>,
+    state: Arc<AtomicU8>,
+}
+
+const HOST: u8 = 0;
+const DEVICE: u8 = 1;
+const FAILED: u8 = 2;
+
+/// Which way data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    ToDevice,
+    ToHost,
+}
+
+impl Mapped {
+    /// A buffer that the host has first when data goes to the device. Shaders may read it when `bound` is set, which
+    /// needs [`Gpu::has_host_memory`].
+    pub(crate) fn new(gpu: &Gpu, what: &str, bytes: u64, direction: Direction, bound: bool) -> Result<Self> {
+        let mut usage = match direction {
+            Direction::ToDevice => wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
+            Direction::ToHost => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        };
+        if bound {
+            usage |= wgpu::BufferUsages::STORAGE;
+        }
+        let mapped = direction == Direction::ToDevice;
+        let buffer = Arc::new(Buffer::new(gpu, what, bytes, usage, Purpose::Staging, mapped)?);
+        Ok(Self { buffer, state: Arc::new(AtomicU8::new(if mapped { HOST } else { DEVICE })) })
+    }
+
+    pub(crate) fn buffer(&self) -> &Arc<Buffer> {
+        &self.buffer
+    }
+
+    /// Copies `bytes` to `offset`, a multiple of 8; the host must have the buffer. What lies between the end and the
+    /// next multiple of 8 becomes zero.
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let padded = bytes.len().next_multiple_of(8);
+        let mut view = self
+            .buffer
+            .raw()
+            .get_mapped_range_mut(offset..offset + padded as u64)
+            .map_err(|e| Error::device(format!("a staging buffer cannot be written: {e}")))?;
+        let mut target = view.slice(..);
+        let tail = target.split_off(bytes.len()..);
+        target.copy_from_slice(bytes);
+        if let Some(mut tail) = tail {
+            tail.fill(0);
+        }
+        Ok(())
+    }
+
+    /// The bytes, after the device has written them; the host must have the buffer.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+        let view = self
+            .buffer
+            .raw()
+            .get_mapped_range(..)
+            .map_err(|e| Error::device(format!("a read-back buffer cannot be read: {e}")))?;
+        read(&view)
+    }
+
+    /// Gives the buffer to the device. It can be used in submissions from now on.
+    pub(crate) fn unmap(&self) {
+        if self.state.swap(DEVICE, Ordering::AcqRel) == HOST {
+            self.buffer.raw().unmap();
+        }
+    }
+
+    /// Asks for the buffer back as soon as the device has done what was submitted so far.
+    pub(crate) fn map(&self, direction: Direction) {
+        let state = Arc::clone(&self.state);
+        let mode = match direction {
+            Direction::ToDevice => wgpu::MapMode::Write,
+            Direction::ToHost => wgpu::MapMode::Read,
+        };
+        self.buffer.raw().map_async(mode, .., move |result| {
+            state.store(if result.is_ok() { HOST } else { FAILED }, Ordering::Release);
+        });
+    }
+
+    /// Waits until the host has the buffer, which was asked for after `submission`.
+    pub(crate) fn wait(&self, gpu: &Gpu, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
+        if self.state.load(Ordering::Acquire) == DEVICE {
+            gpu.wait(submission.cloned())?;
+        }
+        match self.state.load(Ordering::Acquire) {
+            HOST => Ok(()),
+            _ => {
+                gpu.check()?;
+                Err(Error::device(format!("device `{}`: a buffer cannot be mapped", gpu.info())))
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The graph's builders, a file a family: argument checks, shape rules, and what is composed from other ops.
+
+mod attention;
+mod conv;
+mod linear;
+mod norm;
+mod pointwise;
+mod pool;
+mod reduce;
+mod shape;
+
+pub use conv::{ConvOptions, Padding, PaddingMode};
+pub use pointwise::Approximate;
+pub use pool::{AvgPoolOptions, MaxPoolOptions};

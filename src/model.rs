@@ -1,0 +1,145 @@
+//! Models: a module or a function, its weights and a device, ready to run.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use crate::backend::{Plan, Weights};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Var, lower, optimize};
+use crate::nn::Module;
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// A network with its weights on a device, in eval mode.
+///
+/// The first run of a set of input shapes traces the network, folds and fuses what can be, plans memory and compiles;
+/// later runs of those shapes replay that plan. Weights are loaded to the device once, when the first plan is made.
+/// A model may be used from many threads; its runs take turns.
+///
+/// ```
+/// use sconce::{Device, Graph, Model, Tensor, Var};
+/// let model = Model::from_fn(&Device::cpu(), |g: &mut Graph, x: &[Var]| Ok(vec![g.softmax(x[0], -1)?]));
+/// let y = model.run(&[Tensor::new([1, 2], [0f32, 0.])?])?;
+/// assert_eq!(y[0].as_slice::<f32>()?, [0.5, 0.5]);
+/// # Ok::<(), sconce::Error>(())
+/// ```
+pub struct Model {
+    trace: Box<Trace>,
+    device: Device,
+    state: Mutex<State>,
+}
+
+type Trace = dyn Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send + Sync;
+
+struct State {
+    weights: Weights,
+    /// The plans of the shapes that were met last, the latest last.
+    plans: Vec<(Vec<InputKind>, Plan)>,
+}
+
+/// What a plan is made for: of each input, the shape and whether it holds integers.
+type InputKind = (Shape, bool);
+
+/// How many plans a model keeps. Each has an arena of its own.
+const MAX_PLANS: usize = 8;
+
+/// What a plan costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlanInfo {
+    /// The number of steps of a run: kernels on the CPU, dispatches on a GPU.
+    pub steps: usize,
+    /// The bytes of memory for what is computed between input and output.
+    pub arena_bytes: usize,
+    /// The bytes of the weights in the form in which this device keeps them, those of all plans of the model.
+    pub weight_bytes: usize,
+}
+
+impl Model {
+    /// A model from a module, which is called with one input.
+    ///
+    /// # Errors
+    /// [`ErrorKind::StateDict`](crate::ErrorKind::StateDict) when parameters of the module have no values yet.
+    pub fn new(module: impl Module + 'static, device: &Device) -> Result<Self> {
+        module.check_loaded()?;
+        Ok(Self::from_fn(device, move |graph: &mut Graph, inputs: &[Var]| match inputs {
+            [x] => Ok(vec![module.forward(graph, *x)?]),
+            _ => Err(Error::shape(format!("the module takes 1 input, {} were given", inputs.len()))),
+        }))
+    }
+
+    /// A model from a function that adds what it computes to a graph. It is called once for each set of input shapes.
+    pub fn from_fn(
+        device: &Device,
+        trace: impl Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send + Sync + 'static,
+    ) -> Self {
+        let state = State { weights: Weights::new(device), plans: Vec::new() };
+        Self { trace: Box::new(trace), device: device.clone(), state: Mutex::new(state) }
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Runs the model and waits for its outputs: floats as `float32`, integers as `int64`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the inputs do not fit the network,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for what the device cannot do,
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails.
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let kinds: Vec<(Shape, DType)> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
+        self.with_plan(&kinds, |plan| plan.run(inputs))
+    }
+
+    /// Makes the plan for inputs of these shapes and dtypes, and loads the weights, unless that has been done: the
+    /// first run of these shapes need not wait for it then.
+    ///
+    /// # Errors
+    /// Those of [`Model::run`].
+    pub fn compile(&self, inputs: &[(Shape, DType)]) -> Result<PlanInfo> {
+        let (steps, arena_bytes) = self.with_plan(inputs, |plan| Ok((plan.steps(), plan.arena_bytes())))?;
+        let weight_bytes = self.state.lock().unwrap_or_else(PoisonError::into_inner).weights.bytes();
+        Ok(PlanInfo { steps, arena_bytes, weight_bytes })
+    }
+
+    fn with_plan<T>(&self, inputs: &[(Shape, DType)], use_plan: impl FnOnce(&mut Plan) -> Result<T>) -> Result<T> {
+        if let Some((index, (_, dtype))) = inputs.iter().enumerate().find(|(_, (_, dtype))| !dtype.is_runnable()) {
+            return Err(Error::unsupported(format!("input {index} is {dtype}, which does not run")));
+        }
+        let kinds: Vec<InputKind> = inputs.iter().map(|(shape, dtype)| (shape.clone(), !dtype.is_float())).collect();
+        // A panic while the lock was held can leave a plan half used, but every run writes what it reads.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kinds, mut plan) = match state.plans.iter().position(|(own, _)| *own == kinds) {
+            Some(index) => state.plans.remove(index),
+            None => {
+                let plan = self.make_plan(&mut state.weights, inputs)?;
+                if state.plans.len() == MAX_PLANS {
+                    state.plans.remove(0);
+                }
+                (kinds, plan)
+            }
+        };
+        let result = use_plan(&mut plan);
+        state.plans.push((kinds, plan));
+        result
+    }
+
+    fn make_plan(&self, weights: &mut Weights, inputs: &[(Shape, DType)]) -> Result<Plan> {
+        let mut graph = Graph::new();
+        let vars: Vec<Var> = inputs.iter().map(|(shape, dtype)| graph.input(shape.clone(), *dtype)).collect();
+        let outputs = (self.trace)(&mut graph, &vars)?;
+        graph.set_outputs(outputs);
+        let schedule = lower(&optimize(&graph)?, !self.device.is_cpu())?;
+        Plan::new(schedule, weights)
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model").field("device", &self.device).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,1 @@
+"""The cases that `tools/reference.py` writes."""
