@@ -1,17 +1,20 @@
 // Brings a weight, or a part of one, from the bytes of its file into the order that its kernel reads: f32 (or i32),
-// contiguous, scaled by channel, the innermost dimension padded with zeros. One thread writes one element.
+// contiguous, scaled by channel. What pads the innermost dimension stays zero, as new buffers are.
 //
-// The part is a box of up to five dimensions in the packed order, outermost first; sizes count the padding.
+// The part is a box of up to five dimensions. One thread writes a run of elements along dimension 0, one element of
+// each other dimension; threads beside each other write beside each other along dimension 4. Where a weight is
+// transposed, dimension 0 is the innermost of the source, so that a thread reads a run of neighbours.
 
 struct Params {
-    // Elements of the box, and the sizes of its dimensions but the outermost.
+    // Threads: the runs of dimension 0 times the sizes of the others.
     count: u32,
     size1: u32,
     size2: u32,
     size3: u32,
     size4: u32,
-    // How many elements of the innermost dimension come from the source; the rest is zero.
-    valid: u32,
+    // The elements of a run, and of dimension 0.
+    run: u32,
+    size0: u32,
     // The box's first element in `source` and the steps along each dimension, in elements of the source's dtype.
     source_at: u32,
     source0: u32,
@@ -167,20 +170,34 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let r3 = i / p.size4;
     let r2 = r3 / p.size3;
     let r1 = r2 / p.size2;
-    let i0 = r1 / p.size1;
-    let i1 = r1 - i0 * p.size1;
+    let block = r1 / p.size1;
+    let i1 = r1 - block * p.size1;
     let i2 = r2 - r1 * p.size2;
     let i3 = r3 - r2 * p.size3;
     let i4 = i - r3 * p.size4;
-    let to = p.packed_at + i0 * p.packed0 + i1 * p.packed1 + i2 * p.packed2 + i3 * p.packed3 + i4 * p.packed4;
-    if (i4 >= p.valid) {
-        packed[to] = 0u;
-        return;
+    let i0 = block * p.run;
+    let end = min(p.run, p.size0 - i0);
+    var at = p.source_at + i0 * p.source0 + i1 * p.source1 + i2 * p.source2 + i3 * p.source3 + i4 * p.source4;
+    var to = p.packed_at + i0 * p.packed0 + i1 * p.packed1 + i2 * p.packed2 + i3 * p.packed3 + i4 * p.packed4;
+    if (SCALE_DIM == 0u) {
+        for (var r = 0u; r < end; r++) {
+            packed[to] = bitcast<u32>(bitcast<f32>(value(at)) * scale[p.scale_at + i0 + r]);
+            at += p.source0;
+            to += p.packed0;
+        }
+    } else if (SCALE_DIM < 5u) {
+        let channel = select(select(select(i4, i3, SCALE_DIM == 3u), i2, SCALE_DIM == 2u), i1, SCALE_DIM == 1u);
+        let factor = scale[p.scale_at + channel];
+        for (var r = 0u; r < end; r++) {
+            packed[to] = bitcast<u32>(bitcast<f32>(value(at)) * factor);
+            at += p.source0;
+            to += p.packed0;
+        }
+    } else {
+        for (var r = 0u; r < end; r++) {
+            packed[to] = value(at);
+            at += p.source0;
+            to += p.packed0;
+        }
     }
-    var bits = value(p.source_at + i0 * p.source0 + i1 * p.source1 + i2 * p.source2 + i3 * p.source3 + i4 * p.source4);
-    if (SCALE_DIM < 5u) {
-        let channel = select(select(select(select(i4, i3, SCALE_DIM == 3u), i2, SCALE_DIM == 2u), i1, SCALE_DIM == 1u), i0, SCALE_DIM == 0u);
-        bits = bitcast<u32>(bitcast<f32>(bits) * scale[p.scale_at + channel]);
-    }
-    packed[to] = bits;
 }
