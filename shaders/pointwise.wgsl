@@ -112,11 +112,11 @@ fn power(x: T, e: T) -> T {
 
 // NaN wins.
 fn larger(a: T, b: T) -> T {
-    return select(a, b, (b > a) | (b != b));
+    return select(a, b, (b > a) | !(b == b));
 }
 
 fn smaller(a: T, b: T) -> T {
-    return select(a, b, (b < a) | (b != b));
+    return select(a, b, (b < a) | !(b == b));
 }
 
 @compute @workgroup_size(64)

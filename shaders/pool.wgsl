@@ -44,7 +44,7 @@ fn from_bits(word: u32) -> f32 {
 
 // The largest of two numbers; NaN wins.
 fn larger(a: T, b: T) -> T {
-    return select(a, b, (b > a) | (b != b));
+    return select(a, b, (b > a) | !(b == b));
 }
 
 @compute @workgroup_size(64)

@@ -47,7 +47,7 @@ fn total(t: u32, mine: f32) -> f32 {
 
 // The largest of two numbers; NaN wins.
 fn larger(a: f32, b: f32) -> f32 {
-    return select(a, b, b > a || b != b);
+    return select(a, b, b > a || !(b == b));
 }
 
 // The largest of every thread's number.

@@ -14,8 +14,8 @@ mod shape;
 mod state_dict;
 mod tensor;
 
-pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use checkpoint::Checkpoint;
+pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};
