@@ -87,7 +87,8 @@ fn outputs_are_printed_and_written() {
     let ran = run(&["run", "mlp.pt", "--arch=mlp", "-i", "x.npy", "--device=cpu", "-o", path.to_str().unwrap()]);
     assert_eq!(ran.status, 0, "{}", ran.err);
     assert!(ran.out.starts_with("float32 [2, 4]: ["), "{}", ran.out);
-    let (written, expected) = (sconce::Tensor::read_npy(path).unwrap(), sconce::Tensor::read_npy(data("y.npy")).unwrap());
+    let (written, expected) =
+        (sconce::Tensor::read_npy(path).unwrap(), sconce::Tensor::read_npy(data("y.npy")).unwrap());
     assert_eq!(written.shape(), expected.shape());
     for (a, b) in written.as_slice::<f32>().unwrap().iter().zip(expected.as_slice::<f32>().unwrap()) {
         assert!((a - b).abs() < 1e-5, "{a} for {b}");
@@ -108,7 +109,10 @@ fn the_largest_values_are_printed_with_labels() {
     for (row, lines) in rows.zip(lines.chunks(2)) {
         let (index, value) = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap();
         let label = ["cat", "dog", "eel", "fox"][index];
-        assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), [&index.to_string(), &format!("{value:.4}"), label]);
+        assert_eq!(
+            lines[1].split_whitespace().collect::<Vec<_>>(),
+            [&index.to_string(), &format!("{value:.4}"), label]
+        );
     }
 }
 
@@ -133,7 +137,10 @@ fn verbose_says_the_plan_and_quiet_says_nothing() {
 
 #[test]
 fn a_state_dict_needs_an_architecture() {
-    assert_error(&run(&["run", "mlp.pt", "--input=x.npy"]), &["`mlp.pt` is a state dict", "help: they fit `--arch mlp`"]);
+    assert_error(
+        &run(&["run", "mlp.pt", "--input=x.npy"]),
+        &["`mlp.pt` is a state dict", "help: they fit `--arch mlp`"],
+    );
     assert_error(&run(&["run", "other.pt", "--input=x.npy"]), &["`other.pt` is a state dict", "resnet18, ", "mlp"]);
     assert_error(&run(&["run", "mlp.pt", "--arch=resnet9", "--input=x.npy"]), &["`resnet9`", "resnet18"]);
 }
@@ -171,7 +178,9 @@ fn files_that_are_no_model_are_one_line_errors() {
         let path = folder.join(name);
         fs::write(&path, bytes).unwrap();
         let path = path.to_str().unwrap();
-        for arguments in [&["run", path, "--arch=mlp", "--input=x.npy"][..], &["inspect", path], &["bench", path, "--arch=mlp"]] {
+        for arguments in
+            [&["run", path, "--arch=mlp", "--input=x.npy"][..], &["inspect", path], &["bench", path, "--arch=mlp"]]
+        {
             let ran = run(arguments);
             assert_error(&ran, &[name]);
             let lines = ran.err.lines().filter(|line| !line.starts_with("device: ") && !line.contains("help: "));
@@ -249,7 +258,17 @@ fn check_bench(ran: &Ran, count: usize) -> Vec<Value> {
     let results = json["results"].as_array().expect("a list");
     assert_eq!(results.len(), count, "{}", ran.out);
     for result in results {
-        let top = ["model", "device", "dtype", "batch", "open_ms", "compile_ms", "first_run_ms", "forward_ms", "peak_memory_bytes"];
+        let top = [
+            "model",
+            "device",
+            "dtype",
+            "batch",
+            "open_ms",
+            "compile_ms",
+            "first_run_ms",
+            "forward_ms",
+            "peak_memory_bytes",
+        ];
         assert_eq!(keys(result), top);
         assert_eq!(keys(&result["forward_ms"]), ["median", "mean", "p50", "p90", "p99", "min"]);
         let forward = |key: &str| result["forward_ms"][key].as_f64().expect("a number");
@@ -296,10 +315,13 @@ fn bench_fails_with_the_first_error() {
 
 #[test]
 fn a_closed_pipe_is_no_error() {
-    for arguments in [&["devices"][..], &["inspect", "mlp.pt"], &["run", "mlp.pt", "--arch=mlp", "--input=x.npy", "--device=cpu"]] {
+    for arguments in
+        [&["devices"][..], &["inspect", "mlp.pt"], &["run", "mlp.pt", "--arch=mlp", "--input=x.npy", "--device=cpu"]]
+    {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let output = sconce().args(arguments).stdout(writer).stderr(Stdio::piped()).output().expect("the command starts");
+        let output =
+            sconce().args(arguments).stdout(writer).stderr(Stdio::piped()).output().expect("the command starts");
         let err = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {err}");
         assert!(!err.contains("error"), "{arguments:?}: {err}");

@@ -119,7 +119,11 @@ mod tests {
         let expected = floats(&[4], &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.0]);
         assert!(!differs(&expected, &expected, Tolerance::sums(1)));
         for wrong in [0.0, f32::INFINITY] {
-            assert!(differs(&floats(&[4], &[wrong, f32::INFINITY, f32::NEG_INFINITY, 1.0]), &expected, Tolerance::sums(1)));
+            assert!(differs(
+                &floats(&[4], &[wrong, f32::INFINITY, f32::NEG_INFINITY, 1.0]),
+                &expected,
+                Tolerance::sums(1)
+            ));
         }
         for wrong in [f32::NAN, f32::NEG_INFINITY, f32::MAX] {
             assert!(differs(&floats(&[4], &[f32::NAN, wrong, f32::NEG_INFINITY, 1.0]), &expected, Tolerance::sums(1)));
