@@ -61,7 +61,7 @@ pub(crate) enum Kind {
 
 /// The CPU with its threads.
 pub(crate) struct Cpu {
-    pub(crate) threads: usize,
+    pub(crate) pool: Arc<pool::Pool>,
 }
 
 impl Device {
@@ -72,7 +72,7 @@ impl Device {
 
     /// The CPU with this many threads (at least one), the calling one included.
     pub fn cpu_with_threads(threads: usize) -> Self {
-        Self(Kind::Cpu(Arc::new(Cpu { threads: threads.max(1) })))
+        Self(Kind::Cpu(Arc::new(Cpu { pool: Arc::new(pool::Pool::new(threads)) })))
     }
 
     /// Opens the device that `text` names; the same as `text.parse()`.
@@ -154,8 +154,10 @@ impl fmt::Display for Device {
     /// `gpu:0 NVIDIA H200 (Vulkan)` or `cpu (2 threads)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Cpu(cpu) if cpu.threads == 1 => f.write_str("cpu (1 thread)"),
-            Kind::Cpu(cpu) => write!(f, "cpu ({} threads)", cpu.threads),
+            Kind::Cpu(cpu) => match cpu.pool.threads() {
+                1 => f.write_str("cpu (1 thread)"),
+                threads => write!(f, "cpu ({threads} threads)"),
+            },
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => write!(f, "{}", gpu.info()),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::StateDict;
 use crate::checkpoint::{Checkpoint, Dict, Object, Value};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Containers inside each other beyond which nothing is looked for.
 const MAX_DEPTH: usize = 64;
@@ -25,62 +25,88 @@ impl Checkpoint {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is none, or when there are several, which the
-    /// error lists: [`state_dict_at`](Self::state_dict_at) takes one of them.
+    /// [`ErrorKind::StateDict`] when there is none, or when there are several, which the error lists:
+    /// [`state_dict_at`](Self::state_dict_at) takes one of them.
     pub fn state_dict(&self) -> Result<StateDict> {
-        state_dict(self.root()).map_err(|error| error.context(format_args!("`{}`", self.name())))
+        StateDict::try_from(self.root()).map_err(|error| error.context(format_args!("`{}`", self.name())))
     }
 
     /// The state dict under a key: `"model_state_dict"`, or `"nets.encoder"` for a key in a dict in a dict. The empty
     /// key is the whole file. Dicts inside it become part of the names: `encoder.weight`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no such key, or no tensor under it.
+    /// [`ErrorKind::NotFound`] when there is no such key, [`ErrorKind::StateDict`] when there is no tensor under it.
     pub fn state_dict_at(&self, key: &str) -> Result<StateDict> {
         state_dict_at(self.root(), key).map_err(|error| error.context(format_args!("`{}`", self.name())))
     }
 }
 
-fn state_dict(root: &Value) -> Result<StateDict> {
-    let mut found = candidates(root, true);
-    if found.is_empty() {
-        found = candidates(root, false);
-    }
-    match &found[..] {
-        [] => Err(Error::not_found(format!("expected a state dict, found none in {}", root.describe()))
-            .help("a state dict is a dict of names and tensors")),
-        [(_, value)] => collect(value),
-        [(first, _), ..] => {
-            const SHOWN: usize = 12;
-            let count = |(path, value): &(String, &Value)| {
-                format!("`{path}` ({} tensors)", collect(value).map_or(0, |state| state.len()))
-            };
-            let mut list: Vec<String> = found.iter().take(SHOWN).map(count).collect();
-            if found.len() > SHOWN {
-                list.push(format!("... and {} more", found.len() - SHOWN));
-            }
-            let keys = list.join(", ");
-            Err(Error::not_found(format!("expected one state dict, found {}: {keys}", found.len()))
-                .help(format!("name one: `checkpoint.state_dict_at(\"{first}\")`, `--key {first}`")))
+impl TryFrom<&Value> for StateDict {
+    type Error = Error;
+
+    /// The one state dict in a value: see [`Checkpoint::state_dict`].
+    fn try_from(root: &Value) -> Result<Self> {
+        let mut found = candidates(root, true);
+        if found.is_empty() {
+            found = candidates(root, false);
         }
+        match &found[..] {
+            [] => Err(none(root)),
+            [(_, value)] => collect(value),
+            [(first, _), ..] => {
+                let count = |(path, value): &(String, &Value)| {
+                    format!("`{path}` ({} tensors)", collect(value).map_or(0, |state| state.len()))
+                };
+                let keys = list(found.iter().map(count).collect());
+                let message = format!("expected one state dict, found {}: {keys}", found.len());
+                Err(Error::new(ErrorKind::StateDict, message)
+                    .help(format!("name one: `checkpoint.state_dict_at(\"{first}\")`, `--key {first}`")))
+            }
+        }
+    }
+}
+
+/// The error of a value without a state dict.
+fn none(value: &Value) -> Error {
+    let error = Error::new(ErrorKind::StateDict, format!("expected a state dict, found {}", value.describe()));
+    match value {
+        Value::Dict(dict) if !dict.is_empty() => error.help(format!("its keys are {}", keys(dict))),
+        Value::Object(_) => error.help("save `model.state_dict()` in Python"),
+        _ => error,
     }
 }
 
 fn state_dict_at(root: &Value, key: &str) -> Result<StateDict> {
     let Some(value) = resolve(root, key) else {
-        let mut error = Error::not_found(format!("there is no key `{key}` in {}", root.describe()));
-        let mut paths: Vec<String> = candidates(root, true).into_iter().map(|(path, _)| path).collect();
-        paths.retain(|path| !path.is_empty());
-        if !paths.is_empty() {
-            error = error.help(format!("the state dicts are `{}`", paths.join("`, `")));
-        }
-        return Err(error);
+        let error = Error::not_found(format!("there is no key `{key}` in {}", root.describe()));
+        let paths: Vec<String> = candidates(root, true).into_iter().map(|(path, _)| format!("`{path}`")).collect();
+        return Err(match root {
+            _ if paths.iter().any(|path| path != "``") => error.help(format!("the state dicts are {}", list(paths))),
+            Value::Dict(dict) if !dict.is_empty() => error.help(format!("the keys are {}", keys(dict))),
+            _ => error,
+        });
     };
     let state = collect(value)?;
     if state.is_empty() {
-        return Err(Error::not_found(format!("expected a state dict under `{key}`, found {}", value.describe())));
+        return Err(none(value).context(format_args!("key `{key}`")));
     }
     Ok(state)
+}
+
+/// The keys of a dict, for messages.
+fn keys(dict: &Dict) -> String {
+    list(
+        dict.keys().map(|key| if let Value::Str(name) = key { format!("`{name}`") } else { key.to_string() }).collect(),
+    )
+}
+
+/// The first of some names, for messages.
+fn list(mut names: Vec<String>) -> String {
+    const SHOWN: usize = 12;
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    let more = if more > 0 { format!(" ... and {more} more") } else { String::new() };
+    names.join(", ") + &more
 }
 
 /// The value under a dotted path; keys may have dots themselves.
@@ -251,6 +277,10 @@ mod tests {
     use crate::checkpoint::StoredTensor;
     use crate::dtype::DType;
 
+    fn state_dict(value: &Value) -> Result<StateDict> {
+        StateDict::try_from(value)
+    }
+
     fn tensor() -> Value {
         StoredTensor::from_bytes(DType::U8, [1], vec![0]).unwrap().into()
     }
@@ -312,16 +342,26 @@ mod tests {
 
     #[test]
     fn what_is_no_state_dict_is_named() {
+        let error = |value: &Value| state_dict(value).unwrap_err().to_string();
+        assert_eq!(error(&Value::from(vec![1i64, 2])), "expected a state dict, found a list of 2 items");
+        assert_eq!(error(&dict([])), "expected a state dict, found a dict of 0 items");
         assert_eq!(
-            state_dict(&Value::from(vec![1i64, 2])).unwrap_err().to_string(),
-            "expected a state dict, found none in a list of 2 items\n  help: a state dict is a dict of names and tensors"
+            error(&dict([("optimizer", optimizer()), ("epoch", Value::Int(3))])),
+            "expected a state dict, found a dict of 2 items\n  help: its keys are `optimizer`, `epoch`"
         );
-        assert!(state_dict(&dict([("optimizer", optimizer())])).is_err());
         let root = dict([("epoch", Value::Int(3)), ("m", weights())]);
         assert_eq!(
             state_dict_at(&root, "epoch").unwrap_err().to_string(),
-            "expected a state dict under `epoch`, found the integer 3"
+            "key `epoch`: expected a state dict, found the integer 3"
         );
+    }
+
+    #[test]
+    fn module_versions_come_along() {
+        let mut state: Dict = [("bn.weight", tensor())].into_iter().collect();
+        let version = dict([("bn", dict([("version", Value::Int(2))]))]);
+        state.attributes = Some(dict([("_metadata", version)]));
+        assert_eq!(state_dict(&state.into()).unwrap().version("bn"), Some(2));
     }
 
     #[test]
