@@ -25,7 +25,7 @@ pub(crate) enum Weights {
 impl Weights {
     pub(crate) fn new(device: &Device) -> Result<Self> {
         Ok(match device.kind() {
-            Kind::Cpu(cpu) => Self::Cpu(cpu::Weights::new(&cpu.pool)?),
+            Kind::Cpu(pool) => Self::Cpu(cpu::Weights::new(pool)?),
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => Self::Gpu(gpu::Weights::new(gpu)),
         })

@@ -1,20 +1,23 @@
-//! Finding the state dict inside what a file holds.
+//! Finding the state dicts in a checkpoint.
+
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::StateDict;
-use crate::checkpoint::{Checkpoint, Dict, Value};
+use crate::checkpoint::{Checkpoint, Dict, Object, Value};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How many state dicts, or keys, an error lists.
-const SHOWN: usize = 20;
+/// Containers inside each other beyond which nothing is looked for.
+const MAX_DEPTH: usize = 64;
+/// Entries that are looked at for one state dict: dicts that share others make a small file say much.
+const MAX_ENTRIES: usize = 200_000;
 
 impl Checkpoint {
-    /// The one state dict in the file: what was saved itself, or the only one under some key of it, as
-    /// `model_state_dict`.
-    ///
-    /// A state dict is a dict of tensors whose keys are strings. The states of optimizers are not looked into.
+    /// The state dict that the file holds: the file's own dict, or the one inside it, under whatever key. A saved
+    /// model counts as the state dict that it has.
     ///
     /// ```no_run
-    /// let state = sconce::load("resnet18.pth")?.state_dict()?;
+    /// let state = sconce::load("training.pth")?.state_dict()?;
     /// for (name, tensor) in state.iter() {
     ///     println!("{name} {}", tensor.shape());
     /// }
@@ -22,26 +25,19 @@ impl Checkpoint {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::StateDict`] when there is none, or more than one: [`Checkpoint::state_dict_at`] then says which.
+    /// [`ErrorKind::StateDict`] when there is none, or when there are several, which the error lists:
+    /// [`state_dict_at`](Self::state_dict_at) takes one of them.
     pub fn state_dict(&self) -> Result<StateDict> {
         StateDict::try_from(self.root()).map_err(|error| error.context(format_args!("`{}`", self.name())))
     }
 
-    /// The state dict under a key of what was saved. Keys of nested dicts have a dot between them:
-    /// `ema.state_dict`.
+    /// The state dict under a key: `"model_state_dict"`, or `"nets.encoder"` for a key in a dict in a dict. The empty
+    /// key is the whole file. Dicts inside it become part of the names: `encoder.weight`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when there is no such key, [`ErrorKind::StateDict`] when there is no state dict under it.
+    /// [`ErrorKind::NotFound`] when there is no such key, [`ErrorKind::StateDict`] when there is no tensor under it.
     pub fn state_dict_at(&self, key: &str) -> Result<StateDict> {
-        let context = |error: Error| error.context(format_args!("`{}`", self.name()));
-        let value = value_at(self.root(), key).ok_or_else(|| {
-            let error = Error::not_found(format!("there is no key `{key}`"));
-            context(match list(keys(self.root(), "")) {
-                Some(keys) => error.help(format!("there is {keys}")),
-                None => error,
-            })
-        })?;
-        StateDict::try_from(value).map_err(|error| context(error.context(format_args!("key `{key}`"))))
+        state_dict_at(self.root(), key).map_err(|error| error.context(format_args!("`{}`", self.name())))
     }
 }
 
@@ -49,185 +45,340 @@ impl TryFrom<&Value> for StateDict {
     type Error = Error;
 
     /// The one state dict in a value: see [`Checkpoint::state_dict`].
-    fn try_from(value: &Value) -> Result<Self> {
-        let mut found = Vec::new();
-        find(value, "", &mut found);
-        match found.as_slice() {
-            [(_, dict)] => Ok(Self::from_dict(dict)),
-            [] => Err(none(value)),
-            several => {
-                let names = list(several.iter().map(|(key, _)| key.clone()).collect()).unwrap_or_default();
-                let message = format!("it holds {} state dicts", several.len());
-                Err(Error::new(ErrorKind::StateDict, message).help(format!("choose one by its key: {names}")))
+    fn try_from(root: &Value) -> Result<Self> {
+        let mut found = candidates(root, true);
+        if found.is_empty() {
+            found = candidates(root, false);
+        }
+        match &found[..] {
+            [] => Err(none(root)),
+            [(_, value)] => collect(value),
+            [(first, _), ..] => {
+                let count = |(path, value): &(String, &Value)| {
+                    format!("`{path}` ({} tensors)", collect(value).map_or(0, |state| state.len()))
+                };
+                let keys = list(found.iter().map(count).collect());
+                let message = format!("expected one state dict, found {}: {keys}", found.len());
+                Err(Error::new(ErrorKind::StateDict, message)
+                    .help(format!("name one: `checkpoint.state_dict_at(\"{first}\")`, `--key {first}`")))
             }
         }
     }
-}
-
-impl StateDict {
-    /// The tensors of a dict, and the module versions of its `_metadata`.
-    fn from_dict(dict: &Dict) -> Self {
-        let tensors = dict.iter().filter_map(|(key, value)| match (key, value) {
-            (Value::Str(name), Value::Tensor(tensor)) => Some((name.to_string(), (**tensor).clone())),
-            _ => None,
-        });
-        let state: Self = tensors.collect();
-        let Some(Value::Dict(metadata)) = dict.attributes().and_then(|attributes| attributes.get("_metadata")) else {
-            return state;
-        };
-        state.with_versions(metadata.iter().filter_map(|(module, entry)| match (module, entry.get("version")) {
-            (Value::Str(module), Some(Value::Int(version))) => Some((module.to_string(), *version)),
-            _ => None,
-        }))
-    }
-}
-
-/// Whether it is a module's state dict: tensors by name. `_extra_state` may be anything.
-fn is_state_dict(dict: &Dict) -> bool {
-    dict.values().any(|value| matches!(value, Value::Tensor(_)))
-        && dict.iter().all(|(key, value)| match key {
-            Value::Str(name) => matches!(value, Value::Tensor(_)) || name.ends_with("_extra_state"),
-            _ => false,
-        })
-}
-
-/// Adds the state dicts in `value` with their keys, the outermost only.
-fn find<'a>(value: &'a Value, path: &str, found: &mut Vec<(String, &'a Dict)>) {
-    let Value::Dict(dict) = value else { return };
-    if is_state_dict(dict) {
-        found.push((path.to_owned(), dict));
-    } else if dict.get("param_groups").is_none() {
-        for (key, value) in dict.iter() {
-            if let Value::Str(name) = key {
-                find(value, &join(path, name), found);
-            }
-        }
-    }
-}
-
-/// The value under `key`, which may itself have dots in it at any level.
-fn value_at<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
-    let dots = key.match_indices('.').map(|(at, _)| at);
-    value.get(key).or_else(|| dots.into_iter().find_map(|at| value_at(value.get(&key[..at])?, &key[at + 1..])))
 }
 
 /// The error of a value without a state dict.
 fn none(value: &Value) -> Error {
-    let error = |message: String| Error::new(ErrorKind::StateDict, message);
+    let error = Error::new(ErrorKind::StateDict, format!("expected a state dict, found {}", value.describe()));
     match value {
-        Value::Dict(dict) if dict.is_empty() => error("it holds an empty dict, a state dict is expected".into()),
-        Value::Dict(dict) if dict.values().any(|value| matches!(value, Value::Tensor(_))) => {
-            let other = dict.iter().find(|(key, value)| !matches!((key, value), (Value::Str(_), Value::Tensor(_))));
-            let (key, value) = other.expect("otherwise it is a state dict");
-            error(format!("it holds no state dict: under {key} is {}, a tensor is expected", value.describe()))
+        Value::Dict(dict) if !dict.is_empty() => error.help(format!("its keys are {}", keys(dict))),
+        Value::Object(_) => error.help("save `model.state_dict()` in Python"),
+        _ => error,
+    }
+}
+
+fn state_dict_at(root: &Value, key: &str) -> Result<StateDict> {
+    let Some(value) = resolve(root, key) else {
+        let error = Error::not_found(format!("there is no key `{key}` in {}", root.describe()));
+        let paths: Vec<String> = candidates(root, true).into_iter().map(|(path, _)| format!("`{path}`")).collect();
+        return Err(match root {
+            _ if paths.iter().any(|path| path != "``") => error.help(format!("the state dicts are {}", list(paths))),
+            Value::Dict(dict) if !dict.is_empty() => error.help(format!("the keys are {}", keys(dict))),
+            _ => error,
+        });
+    };
+    let state = collect(value)?;
+    if state.is_empty() {
+        return Err(none(value).context(format_args!("key `{key}`")));
+    }
+    Ok(state)
+}
+
+/// The keys of a dict, for messages.
+fn keys(dict: &Dict) -> String {
+    list(
+        dict.keys().map(|key| if let Value::Str(name) = key { format!("`{name}`") } else { key.to_string() }).collect(),
+    )
+}
+
+/// The first of some names, for messages.
+fn list(mut names: Vec<String>) -> String {
+    const SHOWN: usize = 12;
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    let more = if more > 0 { format!(" ... and {more} more") } else { String::new() };
+    names.join(", ") + &more
+}
+
+/// The value under a dotted path; keys may have dots themselves.
+fn resolve<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    if path.is_empty() {
+        return Some(value);
+    }
+    let step = |key: &str| value.get(key).or_else(|| value.get(&key.parse::<usize>().ok()?));
+    let splits = path.rmatch_indices('.').map(|(dot, _)| (&path[..dot], &path[dot + 1..]));
+    std::iter::once((path, "")).chain(splits).find_map(|(key, rest)| resolve(step(key)?, rest))
+}
+
+/// The state dicts inside a value, with their paths. A dict that has some inside it is not one itself. When `strict`,
+/// most of a state dict's entries are tensors.
+fn candidates(root: &Value, strict: bool) -> Vec<(String, &Value)> {
+    let mut search = Search { strict, seen: HashSet::new(), found: Vec::new() };
+    search.visit(root, "", 0);
+    search.found
+}
+
+struct Search<'a> {
+    strict: bool,
+    seen: HashSet<*const Dict>,
+    found: Vec<(String, &'a Value)>,
+}
+
+impl<'a> Search<'a> {
+    fn visit(&mut self, value: &'a Value, path: &str, depth: usize) {
+        if depth > MAX_DEPTH {
+            return;
         }
-        Value::Dict(_) => {
-            let error = error("it holds no state dict: no dict in it has tensors by name".into());
-            match list(keys(value, "")) {
-                Some(keys) => error.help(format!("it has {keys}")),
-                None => error,
+        match value {
+            Value::Dict(dict) => {
+                // An optimizer's dicts hold tensors too; they are not a model's.
+                let is_optimizer = dict.get("state").is_some() && dict.get("param_groups").is_some();
+                if is_optimizer || !self.seen.insert(Arc::as_ptr(dict)) {
+                    return;
+                }
+                let before = self.found.len();
+                for (key, value) in dict.iter() {
+                    if let (Value::Str(key), Value::Dict(_) | Value::List(_) | Value::Object(_)) = (key, value) {
+                        self.visit(value, &join(path, key), depth + 1);
+                    }
+                }
+                if self.found.len() == before && is_state_dict(dict, self.strict) {
+                    self.found.push((path.to_string(), value));
+                }
+            }
+            Value::List(items) => {
+                // A list of plain numbers or tensors can be long and has no state dict.
+                for (i, item) in items.iter().enumerate() {
+                    if matches!(item, Value::Dict(_) | Value::Object(_)) {
+                        self.visit(item, &join(path, &i.to_string()), depth + 1);
+                    }
+                }
+            }
+            Value::Object(object) if is_module(object) => self.found.push((path.to_string(), value)),
+            _ => {}
+        }
+    }
+}
+
+fn is_state_dict(dict: &Dict, strict: bool) -> bool {
+    let (mut tensors, mut others) = (0, 0);
+    for (key, value) in dict.iter() {
+        match (key, value) {
+            (Value::Str(_), Value::Tensor(_)) => tensors += 1,
+            (Value::Str(key), _) if &**key == "_metadata" || key.ends_with("_extra_state") => {}
+            _ => others += 1,
+        }
+    }
+    tensors > 0 && (tensors > others || !strict)
+}
+
+/// Whether an object is an instance of a subclass of `nn.Module`.
+fn is_module(object: &Object) -> bool {
+    ["_parameters", "_buffers", "_modules"].iter().all(|name| matches!(object.get(name), Some(Value::Dict(_))))
+}
+
+/// The tensors in a value by dotted names, and the versions of the modules.
+fn collect(value: &Value) -> Result<StateDict> {
+    let mut collector = Collector { state: StateDict::new(), visited: 0 };
+    collector.add(value, "", 0)?;
+    Ok(match value {
+        Value::Dict(dict) => collector.state.with_versions(versions(dict)),
+        _ => collector.state,
+    })
+}
+
+struct Collector {
+    state: StateDict,
+    visited: usize,
+}
+
+impl Collector {
+    fn add(&mut self, value: &Value, name: &str, depth: usize) -> Result<()> {
+        self.visited += 1;
+        if depth > MAX_DEPTH || self.visited > MAX_ENTRIES {
+            return Err(Error::unsupported(format!(
+                "a state dict of more than {MAX_ENTRIES} entries or nested more than {MAX_DEPTH} times"
+            )));
+        }
+        match value {
+            Value::Tensor(tensor) => {
+                self.state.insert(name, (**tensor).clone());
+                Ok(())
+            }
+            Value::Dict(dict) => self.add_entries(dict, name, depth, |_, _| true),
+            Value::Object(object) if is_module(object) => self.add_module(object, name, depth),
+            _ => Ok(()),
+        }
+    }
+
+    /// What `state_dict()` of a saved module would give.
+    fn add_module(&mut self, object: &Object, name: &str, depth: usize) -> Result<()> {
+        let skipped: HashSet<&str> = match object.get("_non_persistent_buffers_set") {
+            Some(Value::Set(names)) => names.iter().filter_map(|name| name.as_str().ok()).collect(),
+            _ => HashSet::new(),
+        };
+        for part in ["_parameters", "_buffers", "_modules"] {
+            if let Some(Value::Dict(dict)) = object.get(part) {
+                self.add_entries(dict, name, depth, |key, value| match value {
+                    Value::Tensor(_) => part != "_modules" && !(part == "_buffers" && skipped.contains(key)),
+                    Value::Object(_) => part == "_modules",
+                    _ => false,
+                })?;
             }
         }
-        Value::Object(_) => error(format!("it holds {}, a state dict is expected", value.describe()))
-            .help("save `model.state_dict()` in Python: a pickled model runs only with its own source code"),
-        other => error(format!("it holds {}, a state dict is expected", other.describe())),
+        Ok(())
+    }
+
+    fn add_entries(
+        &mut self,
+        dict: &Dict,
+        name: &str,
+        depth: usize,
+        keep: impl Fn(&str, &Value) -> bool,
+    ) -> Result<()> {
+        for (key, value) in dict.iter() {
+            let Value::Str(key) = key else { continue };
+            if keep(key, value) {
+                self.add(value, &join(name, key), depth + 1)?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// The string keys of a dict.
-fn keys(value: &Value, path: &str) -> Vec<String> {
-    let Value::Dict(dict) = value else { return Vec::new() };
-    let names = dict.keys().filter_map(|key| if let Value::Str(name) = key { Some(join(path, name)) } else { None });
-    names.collect()
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_string() } else { format!("{path}.{key}") }
 }
 
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-/// The first of the names, in backticks.
-fn list(names: Vec<String>) -> Option<String> {
-    let more = names.len().saturating_sub(SHOWN);
-    let shown = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    match (names.is_empty(), more) {
-        (true, _) => None,
-        (false, 0) => Some(shown),
-        (false, more) => Some(format!("{shown} and {more} more")),
-    }
+/// The module versions that PyTorch saves as an attribute of the dict.
+fn versions(dict: &Dict) -> Vec<(String, i64)> {
+    let metadata =
+        dict.attributes().and_then(|attributes| attributes.get("_metadata")).or_else(|| dict.get("_metadata"));
+    let Some(Value::Dict(metadata)) = metadata else { return Vec::new() };
+    let version = |(module, entry): &(Value, Value)| match (module, entry.get("version")?) {
+        (Value::Str(module), Value::Int(version)) => Some((module.to_string(), *version)),
+        _ => None,
+    };
+    metadata.iter().filter_map(version).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{DictKind, StoredTensor};
+    use crate::checkpoint::StoredTensor;
     use crate::dtype::DType;
 
-    fn tensor() -> Value {
-        StoredTensor::from_bytes(DType::F32, [1], vec![0; 4]).unwrap().into()
+    fn state_dict(value: &Value) -> Result<StateDict> {
+        StateDict::try_from(value)
     }
 
-    fn dict(entries: Vec<(&str, Value)>) -> Value {
-        entries.into_iter().collect::<Dict>().into()
+    fn tensor() -> Value {
+        StoredTensor::from_bytes(DType::U8, [1], vec![0]).unwrap().into()
+    }
+
+    fn dict<const N: usize>(entries: [(&str, Value); N]) -> Value {
+        Dict::from_iter(entries).into()
     }
 
     fn weights() -> Value {
-        dict(vec![("fc.weight", tensor()), ("fc.bias", tensor())])
+        dict([("fc.weight", tensor()), ("fc.bias", tensor())])
     }
 
-    fn names(value: &Value) -> Vec<String> {
-        StateDict::try_from(value).unwrap().names().map(String::from).collect()
+    fn names(state: &StateDict) -> Vec<&str> {
+        state.names().collect()
     }
 
-    fn error(value: &Value) -> String {
-        StateDict::try_from(value).unwrap_err().to_string()
-    }
-
-    /// What a training script saves; the optimizer's state has dicts of tensors, too.
-    fn training() -> Value {
-        let moments = dict(vec![("exp_avg", tensor()), ("exp_avg_sq", tensor())]);
-        let optimizer = dict(vec![("state", dict(vec![("fc.weight", moments)])), ("param_groups", vec![1i64].into())]);
-        dict(vec![("epoch", Value::Int(3)), ("optimizer", optimizer), ("model_state_dict", weights())])
+    fn optimizer() -> Value {
+        let moments = dict([("step", tensor()), ("exp_avg", tensor())]);
+        dict([("state", Dict::from_iter([(0i64, moments)]).into()), ("param_groups", Value::from(vec![dict([])]))])
     }
 
     #[test]
-    fn finds_the_only_one() {
-        assert_eq!(names(&weights()), ["fc.weight", "fc.bias"]);
-        assert_eq!(names(&training()), ["fc.weight", "fc.bias"]);
-        let extra = dict(vec![("fc.weight", tensor()), ("fc._extra_state", Value::Int(7))]);
-        assert_eq!(names(&extra), ["fc.weight"]);
+    fn the_one_state_dict_is_found_wherever_it_is() {
+        let training = dict([
+            ("epoch", Value::Int(3)),
+            ("loss", tensor()),
+            ("best", tensor()),
+            ("optimizer", optimizer()),
+            ("callbacks", dict([("c", dict([("best", tensor()), ("path", "x".into()), ("mode", "min".into())]))])),
+            ("model_state_dict", weights()),
+        ]);
+        for root in [weights(), dict([("state_dict", weights())]), training] {
+            assert_eq!(names(&state_dict(&root).unwrap()), ["fc.weight", "fc.bias"]);
+        }
+        let loose = dict([("epoch", Value::Int(3)), ("lr", Value::Float(0.1)), ("weight", tensor())]);
+        assert_eq!(names(&state_dict(&loose).unwrap()), ["weight"]);
     }
 
     #[test]
-    fn lists_several() {
-        let two = dict(vec![("model", weights()), ("ema", dict(vec![("state", weights())]))]);
-        assert_eq!(error(&two), "it holds 2 state dicts\n  help: choose one by its key: `model`, `ema.state`");
+    fn several_are_listed_with_their_keys() {
+        let root = dict([("nets", dict([("g", weights()), ("d", weights())])), ("ema", Value::from(vec![weights()]))]);
+        assert_eq!(
+            state_dict(&root).unwrap_err().to_string(),
+            "expected one state dict, found 3: `nets.g` (2 tensors), `nets.d` (2 tensors), `ema.0` (2 tensors)\n  \
+             help: name one: `checkpoint.state_dict_at(\"nets.g\")`, `--key nets.g`"
+        );
+        for key in ["nets.g", "nets.d", "ema.0"] {
+            assert_eq!(names(&state_dict_at(&root, key).unwrap()), ["fc.weight", "fc.bias"]);
+        }
+        assert_eq!(
+            names(&state_dict_at(&root, "nets").unwrap()),
+            ["g.fc.weight", "g.fc.bias", "d.fc.weight", "d.fc.bias"]
+        );
+        assert_eq!(
+            state_dict_at(&root, "net").unwrap_err().to_string(),
+            "there is no key `net` in a dict of 2 items\n  help: the state dicts are `nets.g`, `nets.d`, `ema.0`"
+        );
     }
 
     #[test]
-    fn says_what_is_there_instead() {
-        assert!(error(&Value::Int(3)).contains("it holds the integer 3, a state dict is expected"));
-        assert!(error(&dict(vec![])).contains("an empty dict"));
-        let mixed = dict(vec![("weight", tensor()), ("epoch", Value::Int(3))]);
-        assert!(error(&mixed).contains("epoch") && error(&mixed).contains("the integer 3"), "{}", error(&mixed));
-        let numbers = dict(vec![("epoch", Value::Int(3)), ("loss", Value::Float(0.5))]);
-        assert!(error(&numbers).ends_with("help: it has `epoch`, `loss`"), "{}", error(&numbers));
-        let integers = Value::from(Dict::new(DictKind::Dict, [(Value::Int(0), tensor())]));
-        assert!(error(&integers).contains("no state dict"), "{}", error(&integers));
+    fn what_is_no_state_dict_is_named() {
+        let error = |value: &Value| state_dict(value).unwrap_err().to_string();
+        assert_eq!(error(&Value::from(vec![1i64, 2])), "expected a state dict, found a list of 2 items");
+        assert_eq!(error(&dict([])), "expected a state dict, found a dict of 0 items");
+        assert_eq!(
+            error(&dict([("optimizer", optimizer()), ("epoch", Value::Int(3))])),
+            "expected a state dict, found a dict of 2 items\n  help: its keys are `optimizer`, `epoch`"
+        );
+        let root = dict([("epoch", Value::Int(3)), ("m", weights())]);
+        assert_eq!(
+            state_dict_at(&root, "epoch").unwrap_err().to_string(),
+            "key `epoch`: expected a state dict, found the integer 3"
+        );
+    }
+
+    #[test]
+    fn module_versions_come_along() {
+        let mut state: Dict = [("bn.weight", tensor())].into_iter().collect();
+        let version = dict([("bn", dict([("version", Value::Int(2))]))]);
+        state.attributes = Some(dict([("_metadata", version)]));
+        assert_eq!(state_dict(&state.into()).unwrap().version("bn"), Some(2));
     }
 
     #[test]
     fn keys_may_have_dots() {
-        let nested = dict(vec![("a.b", dict(vec![("c", weights())])), ("a", dict(vec![("d", Value::Int(1))]))]);
-        assert!(value_at(&nested, "a.b.c").is_some_and(|value| names(value) == ["fc.weight", "fc.bias"]));
-        assert!(value_at(&nested, "a.d").is_some());
-        assert!(value_at(&nested, "a.b.d").is_none() && value_at(&nested, "").is_none());
+        let root = dict([("a.b", dict([("c", weights())])), ("a", dict([("x", weights())]))]);
+        assert_eq!(state_dict_at(&root, "a.b.c").unwrap().len(), 2);
+        assert_eq!(state_dict_at(&root, "a.x").unwrap().len(), 2);
+        assert_eq!(state_dict_at(&root, "").unwrap().len(), 4);
     }
 
     #[test]
-    fn keeps_module_versions() {
-        let mut state: Dict = [("bn.weight", tensor())].into_iter().collect();
-        let version = dict(vec![("bn", dict(vec![("version", Value::Int(2))]))]);
-        state.attributes = Some(dict(vec![("_metadata", version)]));
-        assert_eq!(StateDict::try_from(&state.into()).unwrap().version("bn"), Some(2));
+    fn shared_dicts_are_found_once_and_deep_ones_end() {
+        let mut value = weights();
+        for _ in 0..40 {
+            value = dict([("a", value.clone()), ("b", value)]);
+        }
+        assert_eq!(state_dict(&value).unwrap().len(), 2);
+        assert!(state_dict_at(&value, "").is_err());
     }
 }

@@ -29,6 +29,7 @@ pub(crate) struct Plan {
     upload: Option<Mapped>,
     readback: Mapped,
     submission: Option<wgpu::SubmissionIndex>,
+    arena_bytes: usize,
     /// What the bind groups refer to, for the account.
     _buffers: Vec<Arc<Buffer>>,
 }
@@ -66,10 +67,11 @@ impl Plan {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when a weight or an activation is larger than the
     /// device allows, [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails.
-    pub(crate) fn new(schedule: &Schedule, weights: &mut Weights) -> Result<Self> {
+    #[allow(clippy::needless_pass_by_value)] // The schedule holds parameters: it ends with the compilation.
+    pub(crate) fn new(schedule: Schedule, weights: &mut Weights) -> Result<Self> {
         let gpu = Arc::clone(weights.gpu());
         gpu.check()?;
-        let made = Builder::new(&gpu, schedule, weights).and_then(Builder::build);
+        let made = Builder::new(&gpu, &schedule, weights).and_then(Builder::build);
         weights.settle(made.is_err());
         made
     }
@@ -103,8 +105,13 @@ impl Plan {
     }
 
     /// The number of dispatches of a run.
-    pub(crate) fn dispatches(&self) -> usize {
+    pub(crate) fn steps(&self) -> usize {
         self.calls.len()
+    }
+
+    /// The bytes of the arenas.
+    pub(crate) fn arena_bytes(&self) -> usize {
+        self.arena_bytes
     }
 
     fn submit(&self) -> wgpu::SubmissionIndex {
@@ -415,6 +422,7 @@ impl<'a> Builder<'a> {
             bytes => Some(Mapped::new(&self.gpu, "the inputs", bytes, Direction::ToDevice, false)?),
         };
         let readback = Mapped::new(&self.gpu, "the outputs", readback_bytes, Direction::ToHost, false)?;
+        let arena_bytes = self.arenas.iter().map(|arena| arena.size() as usize).sum();
         self.buffers.extend(self.arenas);
         self.buffers.sort_by_key(|buffer| Arc::as_ptr(buffer) as usize);
         self.buffers.dedup_by(|a, b| Arc::ptr_eq(a, b));
@@ -427,6 +435,7 @@ impl<'a> Builder<'a> {
             upload,
             readback,
             submission: None,
+            arena_bytes,
             _buffers: self.buffers,
         })
     }

@@ -17,8 +17,9 @@ const CHUNKS: usize = 3;
 /// Smaller ranges are not worth a call to release their pages.
 const RELEASE_BYTES: usize = 64 << 10;
 
-/// The workgroup of `pack.wgsl`.
+/// The workgroup of `pack.wgsl`, and the elements that one thread writes.
 const PACK_THREADS: usize = 64;
+const PACK_RUN: usize = 16;
 
 /// The dimensions of a box that `pack.wgsl` copies.
 pub(super) const MOST_DIMS: usize = 5;
@@ -126,7 +127,7 @@ impl Uploader {
             return Ok(());
         }
         if let Source::Device(buffer, dtype) = source {
-            return self.pack(buffer, dtype, region, target);
+            return with_runs(region.clone()).iter().try_for_each(|part| self.pack(buffer, dtype, part, target));
         }
         let size = source.dtype().size();
         let mut parts = Vec::new();
@@ -145,7 +146,9 @@ impl Uploader {
                     None => self.mirror(chunk)?,
                 };
                 let part = Region { source: at / size, ..part.clone() };
-                self.pack(&device, source.dtype(), &part, target)?;
+                for part in with_runs(part) {
+                    self.pack(&device, source.dtype(), &part, target)?;
+                }
             }
         }
         Ok(())
@@ -292,18 +295,14 @@ fn pack_dispatch(gpu: &Gpu, dtype: DType, region: &Region, target: Target<'_>) -
     if target.is_int && dtype.is_float() {
         return Err(Error::unsupported(format!("`{}` is {dtype} where integers are needed", target.name)));
     }
-    let mut dims = region.dims.clone();
-    dims.sort_by_key(|dim| std::cmp::Reverse(dim.target));
-    assert!(dims.len() <= MOST_DIMS, "the caller merged the dimensions");
-    while dims.len() < MOST_DIMS {
-        dims.insert(0, Dim { size: 1, source: 0, target: 0, scaled: false });
-    }
-    let count: usize = dims.iter().map(|dim| dim.size).product();
+    let dims = arrange(&region.dims);
+    let runs = dims[0].size.div_ceil(PACK_RUN);
+    let count: usize = runs * dims[1..].iter().map(|dim| dim.size).product::<usize>();
     let (row, grid) = fold(count.div_ceil(PACK_THREADS), gpu.limits().max_compute_workgroups_per_dimension)
         .ok_or_else(|| Error::unsupported(format!("`{}` has too many elements for one dispatch", target.name)))?;
     let mut words = vec![count];
     words.extend(dims[1..].iter().map(|dim| dim.size));
-    words.extend([dims[4].size, region.source]);
+    words.extend([PACK_RUN, dims[0].size, region.source]);
     words.extend(dims.iter().map(|dim| dim.source));
     words.push(region.target);
     words.extend(dims.iter().map(|dim| dim.target));
@@ -321,6 +320,53 @@ fn pack_dispatch(gpu: &Gpu, dtype: DType, region: &Region, target: Target<'_>) -
         bindings: vec![Binding::Packed(0), Binding::Packed(0), Binding::Status],
         grid,
     })
+}
+
+/// Gives a region of one long dimension a second one, so that a thread has a run of elements to write; what is left
+/// over is a region of its own.
+fn with_runs(region: Region) -> Vec<Region> {
+    let mut long = region.dims.iter().filter(|dim| dim.size > 1);
+    let (Some(&dim), None) = (long.next(), long.next()) else { return vec![region] };
+    let part = dim.size / PACK_RUN;
+    if part < PACK_THREADS {
+        return vec![region];
+    }
+    let whole = part * PACK_RUN;
+    let outer = Dim { size: PACK_RUN, source: dim.source * part, target: dim.target * part, scaled: false };
+    let cut = |start: usize, dims: Vec<Dim>| Region {
+        source: region.source + start * dim.source,
+        target: region.target + start * dim.target,
+        scale: region.scale + if dim.scaled { start } else { 0 },
+        dims,
+    };
+    let mut parts = Vec::new();
+    if dim.scaled {
+        // The scale would run along both.
+        return vec![region];
+    }
+    parts.push(cut(0, vec![outer, Dim { size: part, ..dim }]));
+    if whole < dim.size {
+        parts.push(cut(whole, vec![Dim { size: dim.size - whole, ..dim }]));
+    }
+    parts
+}
+
+/// The dimensions in the order of `pack.wgsl`: first the one along which a thread runs, then the others, the innermost
+/// of the target last.
+fn arrange(dims: &[Dim]) -> [Dim; MOST_DIMS] {
+    let mut rest: Vec<Dim> = dims.iter().copied().filter(|dim| dim.size > 1).collect();
+    rest.sort_by_key(|dim| std::cmp::Reverse(dim.target));
+    assert!(rest.len() <= MOST_DIMS, "the caller merged the dimensions");
+    // The innermost of the source, but for the innermost of the target: writes beside each other are worth more.
+    let others = rest.len().saturating_sub(1);
+    let run = (0..others).filter(|&i| rest[i].size >= PACK_RUN / 2).min_by_key(|&i| rest[i].source);
+    let unit = Dim { size: 1, source: 0, target: 0, scaled: false };
+    let first = run.or((others > 0).then_some(others.wrapping_sub(1))).map_or(unit, |i| rest.remove(i));
+    let mut arranged = [unit; MOST_DIMS];
+    arranged[0] = first;
+    let start = MOST_DIMS - rest.len();
+    arranged[start..].copy_from_slice(&rest);
+    arranged
 }
 
 fn too_large(name: &str) -> Error {

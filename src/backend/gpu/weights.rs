@@ -98,6 +98,11 @@ impl Weights {
         &self.gpu
     }
 
+    /// The bytes that the weights take on the device.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries.values().map(|entry| entry.buffer.size() as usize).sum()
+    }
+
     /// Keeps what was added since the last call, or drops it when the plan that it was for `failed`.
     pub(super) fn settle(&mut self, failed: bool) {
         for key in self.fresh.drain(..) {

@@ -1,5 +1,7 @@
 //! Tests of the GPU backend on every adapter of the machine, software ones too.
 
+mod plan;
+mod speed;
 mod upload;
 
 use std::sync::Arc;

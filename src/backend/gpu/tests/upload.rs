@@ -54,7 +54,7 @@ fn random_bytes(dtype: DType, count: usize, random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-fn parameter(tensor: StoredTensor, is_int: bool) -> Buffer {
+pub(super) fn parameter(tensor: StoredTensor, is_int: bool) -> Buffer {
     let len = tensor.shape().numel();
     Buffer { len, is_int, memory: Memory::Parameter(Parameter { name: Arc::from("weight"), tensor }) }
 }
