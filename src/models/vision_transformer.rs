@@ -51,6 +51,11 @@ impl VisionTransformer {
         self
     }
 
+    /// The height and width of the images.
+    pub(super) fn size(&self) -> usize {
+        self.image_size
+    }
+
     /// The model with the image size and the number of classes of a state dict.
     pub(super) fn for_state(state: &StateDict) -> Self {
         let positions = state.get("encoder.pos_embedding").and_then(|tensor| tensor.shape().get(1).copied());
