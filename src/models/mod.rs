@@ -45,6 +45,7 @@ pub use vision_transformer::{VisionTransformer, vit_b_16};
 
 use crate::error::{Error, Result};
 use crate::nn::Module;
+use crate::shape::Shape;
 use crate::state_dict::StateDict;
 
 /// How a model is made for a state dict.
@@ -109,6 +110,26 @@ pub fn by_name(name: &str, state: &StateDict) -> Result<Box<dyn Module>> {
             .help(format!("the models are {}", NAMES.join(", "))));
     };
     BUILDS[index](state)
+}
+
+/// The shape that one input of the model called `name` has, without the batch: `[3, 224, 224]`, the size it was trained
+/// on, unless the weights in `state` say otherwise, as those of `mlp` and `vit_b_16` do.
+///
+/// ```
+/// use sconce::{StateDict, models};
+/// assert_eq!(&models::input_shape("resnet18", &StateDict::new())?[..], [3, 224, 224]);
+/// # Ok::<(), sconce::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`by_name`].
+pub fn input_shape(name: &str, state: &StateDict) -> Result<Shape> {
+    let net = by_name(name, state)?;
+    if let Some(mlp) = net.downcast_ref::<Mlp>() {
+        return Ok([mlp.in_features()].into());
+    }
+    let side = net.downcast_ref::<VisionTransformer>().map_or(224, |net| net.image_size);
+    Ok([3, side, side].into())
 }
 
 /// The number of classes of the state dict whose last layer is `head`.
