@@ -5,6 +5,7 @@ pub(crate) mod cases;
 pub(crate) mod cpu;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
+pub(crate) mod key;
 #[cfg(test)]
 pub(crate) mod naive;
 pub(crate) mod ports;

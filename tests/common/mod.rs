@@ -8,7 +8,9 @@ pub mod compare;
 
 use std::sync::OnceLock;
 
-use sconce::{Device, Shape, Tensor};
+use sconce::checkpoint::StoredTensor;
+use sconce::nn::Module;
+use sconce::{DType, Device, Shape, StateDict, Tensor};
 
 /// A file of `tests/data`.
 pub fn data(name: &str) -> std::path::PathBuf {
@@ -67,6 +69,46 @@ pub fn made_input(shape: impl Into<Shape>, scale: f64) -> Tensor {
     let shape = shape.into();
     let data: Vec<f32> = numbers("input").take(shape.numel()).map(|x| (x * scale) as f32).collect();
     Tensor::new(shape, data).expect("as many numbers as the shape has")
+}
+
+/// A state dict of made-up weights that fits `net`, as `made_weight` in `tools/reference_cases/models.py` makes them;
+/// `gain` is what the weights of normalisations are around.
+pub fn made_state_dict(net: &dyn Module, gain: f64) -> StateDict {
+    let parameters = net.named_parameters().into_iter().map(|(name, parameter)| (name, parameter.shape().clone()));
+    let buffers = net.named_buffers().into_iter().map(|(name, buffer)| (name, buffer.shape().clone()));
+    let mut state = StateDict::new();
+    for (name, shape) in parameters.chain(buffers) {
+        let tensor = match name.ends_with("num_batches_tracked") {
+            true => StoredTensor::from_bytes(DType::I64, shape, vec![0; 8]),
+            false => StoredTensor::from_bytes(DType::F32, shape.clone(), made_weight(&name, &shape, gain)),
+        };
+        state.insert(name, tensor.expect("as many bytes as the shape needs"));
+    }
+    state
+}
+
+/// The bytes of the made-up tensor `name`: sizes that keep the values of a deep network in range.
+fn made_weight(name: &str, shape: &[usize], gain: f64) -> Vec<u8> {
+    let fan_in: usize = shape.iter().skip(1).product();
+    let bound = (6.0 / fan_in as f64).sqrt();
+    let scaled = |x: f64| {
+        if name.ends_with("running_var") {
+            1.0 + 0.5 * x
+        } else if name.ends_with("layer_scale") {
+            0.3 * x
+        } else if shape.len() > 1 {
+            x * bound
+        } else if name.ends_with("weight") {
+            gain * (1.0 + 0.25 * x)
+        } else {
+            0.05 * x
+        }
+    };
+    let mut bytes = Vec::with_capacity(shape.iter().product::<usize>() * 4);
+    for x in numbers(name).take(shape.iter().product()) {
+        bytes.extend_from_slice(&(scaled(x) as f32).to_le_bytes());
+    }
+    bytes
 }
 
 #[test]
