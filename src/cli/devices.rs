@@ -1,6 +1,6 @@
 //! `sconce devices`: what models can run on.
 
-use std::io::{self, Write};
+use std::io;
 
 use sconce::{Device, DeviceInfo, DeviceKind};
 use serde_json::{Value, json};
