@@ -99,11 +99,10 @@ impl Attention {
                     self.pack_values(&v[start(step.v)..], values);
                     packed = head;
                 }
-                let mask = mask.zip(step.mask).map(|(mask, strides)| {
-                    (&mask[b * strides[0] + h * strides[1]..], [strides[2], strides[3]])
-                });
-                let head =
-                    Head { q: &q[start(step.q)..], mask, out, out_start: start(step.out), keys, values };
+                let mask = mask
+                    .zip(step.mask)
+                    .map(|(mask, strides)| (&mask[b * strides[0] + h * strides[1]..], [strides[2], strides[3]]));
+                let head = Head { q: &q[start(step.q)..], mask, out, out_start: start(step.out), keys, values };
                 let rows = part * step.q_len / parts..(part + 1) * step.q_len / parts;
                 self.run_rows(&head, rows, scores);
             }
@@ -200,12 +199,10 @@ impl Attention {
     }
 
     /// The output of query `i`.
-    #[allow(clippy::mut_from_ref, reason = "a task's queries are its own, and it takes one row at a time")]
     fn out_row<'a>(&self, head: &Head<'a>, i: usize) -> &'a mut [f32] {
         let start = head.out_start + i * self.step.out[2];
-        let out = head.out;
         // SAFETY: every query belongs to one task, which holds one of its rows at a time.
-        unsafe { std::slice::from_raw_parts_mut(out.slice(start..start + self.step.v_dim).as_mut_ptr(), self.step.v_dim) }
+        unsafe { head.out.slice(start..start + self.step.v_dim) }
     }
 
     /// `scores[r][j] = q[row r] . k[j]` for the keys of a block.
@@ -267,7 +264,8 @@ impl Attention {
                 rows: pointers.as_ptr(),
                 taps: 1,
                 k: block.len(),
-                panel: head.values[(panel * kv_len + block.start) * columns..(panel * kv_len + block.end) * columns].as_ptr(),
+                panel: head.values[(panel * kv_len + block.start) * columns..(panel * kv_len + block.end) * columns]
+                    .as_ptr(),
                 out: head.out.at(start),
                 stride: self.step.out[2],
                 columns: valid,

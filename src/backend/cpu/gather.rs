@@ -41,7 +41,7 @@ pub(crate) fn embedding(
     });
     match bad.into_inner() {
         usize::MAX => Ok(()),
-        i => Err(Error::invalid(format!("index {} at position {i} is not in the table, which has {rows} rows", indices[i]))),
+        i => Err(Error::shape(format!("index {} at position {i} is out of range, expected 0..{rows}", indices[i]))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a step becomes on the CPU: a kernel that is ready to run.
+//! Kernels made ready to run.
 
 use std::sync::Arc;
 
@@ -8,142 +8,155 @@ use super::conv::{Conv, ConvWeights};
 use super::gather::{self, Pad};
 use super::linear::{Linear, LinearWeights};
 use super::matmul::Matmul;
+use super::pack::WeightSource;
 use super::pointwise::Pointwise;
 use super::pools::Pools;
 use super::rows::{self, Lines};
-use super::weights::Weights;
 use crate::error::Result;
 use crate::graph::op::{Fused, Reduce};
-use crate::graph::step::{self, Arg, Buffer, Step};
+use crate::graph::step::{ConvStep, Kernel, LinearStep};
 
-/// A step's kernel with its weights packed and its tables made. `lens` are the elements of the input, of the output,
-/// and of the bias.
-pub(super) enum Kernel {
-    Conv2d { conv: Conv, weights: Arc<ConvWeights>, fused: Fused, lens: [usize; 3] },
-    Linear { linear: Linear, weights: Arc<LinearWeights>, fused: Fused, lens: [usize; 3] },
-    Matmul(Matmul, usize),
+/// A kernel with everything that does not change from run to run.
+#[derive(Debug)]
+pub(crate) enum Prepared {
+    Conv(Box<ConvKernel>),
+    Linear(Box<LinearKernel>),
+    Matmul(Matmul),
     Pointwise(Pointwise),
-    Pool2d(Pools, usize),
-    Reduce(Reduce, Lines),
-    Softmax { log: bool, lines: Lines },
-    LayerNorm { rows: usize, len: usize, eps: f32 },
+    Pools(Pools),
+    Reduce { kind: Reduce, lines: Lines },
+    Softmax { lines: Lines, log: bool },
+    LayerNorm { len: usize, eps: f32 },
     Attention(Attention),
-    Embedding { count: usize, rows: usize, dim: usize },
-    Pad { pad: Pad, lens: [usize; 2] },
+    Embedding { rows: usize, dim: usize },
+    Pad(Pad),
 }
 
-impl Kernel {
-    /// Prepares the kernel of a step; packs its weight unless that has been done.
-    pub(super) fn new(step: &Step, buffers: &[Buffer], weights: &mut Weights) -> Result<Self> {
-        let engine = weights.engine.clone();
-        let constant = |index: usize| &buffers[step.inputs[index].buffer.0];
-        Ok(match &step.kernel {
-            step::Kernel::Conv2d(conv) => Self::Conv2d {
-                weights: weights.conv(conv, constant(1), conv.fused.scale_index().map(constant))?,
-                fused: conv.fused,
-                lens: [
-                    conv.batch * conv.input[0] * conv.input[1] * conv.c_in,
-                    conv.batch * conv.output[0] * conv.output[1] * conv.c_out,
-                    conv.c_out,
-                ],
-                conv: Conv::new(conv, engine.isa),
-            },
-            step::Kernel::Linear(linear) => Self::Linear {
-                weights: weights.linear(linear, constant(1), linear.fused.scale_index().map(constant))?,
-                fused: linear.fused,
-                lens: [linear.rows * linear.k, linear.rows * linear.n, linear.n],
-                linear: Linear::new(linear, engine.isa),
-            },
-            step::Kernel::Matmul(matmul) => {
-                let len = matmul.batch.iter().product::<usize>() * matmul.m * matmul.n;
-                Self::Matmul(Matmul::new(matmul, engine.isa, engine.pool.threads()), len)
+#[derive(Debug)]
+pub(crate) struct ConvKernel {
+    conv: Conv,
+    step: ConvStep,
+    /// Nothing when the weight is computed in every run.
+    weights: Option<Arc<ConvWeights>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct LinearKernel {
+    linear: Linear,
+    step: LinearStep,
+    /// As for a convolution.
+    weights: Option<Arc<LinearWeights>>,
+}
+
+impl Prepared {
+    /// A kernel that needs no packed weights.
+    pub(crate) fn new(kernel: &Kernel, engine: &Engine) -> Result<Self> {
+        let threads = engine.pool.threads();
+        Ok(match kernel {
+            Kernel::Conv2d(step) => Self::conv(step, None, engine),
+            Kernel::Linear(step) => Self::linear(step, None, engine),
+            Kernel::Matmul(step) => Prepared::Matmul(Matmul::new(step, engine.isa, threads)),
+            Kernel::Pointwise(step) => Prepared::Pointwise(Pointwise::new(step)?),
+            Kernel::Pool2d(step) => Prepared::Pools(Pools::new(step)),
+            Kernel::AdaptivePool2d(step) => Prepared::Pools(Pools::adaptive(step)),
+            &Kernel::Reduce { kind, outer, len, inner } => {
+                Prepared::Reduce { kind, lines: Lines { outer, len, inner } }
             }
-            step::Kernel::Pointwise(step) => Self::Pointwise(Pointwise::new(step)?),
-            step::Kernel::Pool2d(pool) => {
-                let len = pool.batch * pool.output[0] * pool.output[1] * pool.channels;
-                Self::Pool2d(Pools::new(pool), len)
+            &Kernel::Softmax { outer, len, inner, log } => {
+                Prepared::Softmax { lines: Lines { outer, len, inner }, log }
             }
-            step::Kernel::AdaptivePool2d(pool) => {
-                let len = pool.batch * pool.output[0] * pool.output[1] * pool.channels;
-                Self::Pool2d(Pools::adaptive(pool), len)
-            }
-            &step::Kernel::Reduce { kind, outer, len, inner } => Self::Reduce(kind, Lines { outer, len, inner }),
-            &step::Kernel::Softmax { outer, len, inner, log } => {
-                Self::Softmax { log, lines: Lines { outer, len, inner } }
-            }
-            &step::Kernel::LayerNorm { rows, len, eps, .. } => Self::LayerNorm { rows, len, eps },
-            step::Kernel::Attention(step) => Self::Attention(Attention::new(step, engine.isa, engine.pool.threads())),
-            &step::Kernel::Embedding { count, rows, dim } => Self::Embedding { count, rows, dim },
-            step::Kernel::Pad { shape, pads, mode } => Self::Pad {
-                pad: Pad::new(shape, pads, *mode),
-                lens: [
-                    shape.iter().product(),
-                    shape.iter().zip(pads).map(|(&size, &(before, after))| size + before + after).product(),
-                ],
-            },
+            &Kernel::LayerNorm { len, eps, .. } => Prepared::LayerNorm { len, eps },
+            Kernel::Attention(step) => Prepared::Attention(Attention::new(step, engine.isa, threads)),
+            &Kernel::Embedding { rows, dim, .. } => Prepared::Embedding { rows, dim },
+            Kernel::Pad { shape, pads, mode } => Prepared::Pad(Pad::new(shape, pads, *mode)),
         })
     }
 
-    /// The arguments that are read in every run: all but a packed weight and its scale.
-    pub(super) fn arguments(&self, step: &Step) -> Vec<Arg> {
-        let packed = match self {
-            Self::Conv2d { fused, .. } | Self::Linear { fused, .. } => 1..2 + usize::from(fused.scale),
-            _ => 0..0,
-        };
-        step.inputs.iter().enumerate().filter(|(i, _)| !packed.contains(i)).map(|(_, arg)| *arg).collect()
+    pub(crate) fn conv(step: &ConvStep, weights: Option<Arc<ConvWeights>>, engine: &Engine) -> Self {
+        Prepared::Conv(Box::new(ConvKernel { conv: Conv::new(step, engine.isa), step: step.clone(), weights }))
+    }
+
+    pub(crate) fn linear(step: &LinearStep, weights: Option<Arc<LinearWeights>>, engine: &Engine) -> Self {
+        Prepared::Linear(Box::new(LinearKernel { linear: Linear::new(step, engine.isa), step: step.clone(), weights }))
     }
 
     /// The elements of scratch memory that a run needs.
-    pub(super) fn scratch_len(&self) -> usize {
+    pub(crate) fn scratch_len(&self) -> usize {
         match self {
-            Self::Conv2d { conv, .. } => conv.scratch_len(),
-            Self::Matmul(matmul, _) => matmul.scratch_len(),
-            Self::Attention(attention) => attention.scratch_len(),
+            Prepared::Conv(kernel) => kernel.conv.scratch_len(),
+            Prepared::Matmul(matmul) => matmul.scratch_len(),
+            Prepared::Attention(attention) => attention.scratch_len(),
             _ => 0,
         }
     }
 
-    /// Runs the kernel on its arguments, each from its first element to its buffer's end, or a little past it.
+    /// Runs the kernel. Every argument has the length that `Lens` gives.
     ///
     /// # Errors
-    /// When an index is out of range.
-    pub(super) fn run(&self, engine: &Engine, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) -> Result<()> {
+    /// When an index is out of range, or a weight that is packed in every run does not fit into memory.
+    pub(crate) fn run(&self, engine: &Engine, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) -> Result<()> {
         match self {
-            Self::Conv2d { conv, weights, fused, lens: [x, y, n] } => {
-                let (bias, residual) = operands(*fused, inputs, *y, *n);
-                conv.run(weights, &inputs[0][..*x], bias, residual, &mut out[..*y], scratch, &engine.pool);
+            Prepared::Conv(kernel) => kernel.run(engine, inputs, out, scratch)?,
+            Prepared::Linear(kernel) => kernel.run(engine, inputs, out)?,
+            Prepared::Matmul(matmul) => matmul.run(inputs[0], inputs[1], out, scratch, &engine.pool),
+            Prepared::Pointwise(pointwise) => pointwise.run(engine, inputs, out),
+            Prepared::Pools(pools) => pools.run(engine, inputs[0], out),
+            Prepared::Reduce { kind, lines } => rows::reduce(engine, *kind, *lines, inputs[0], out),
+            Prepared::Softmax { lines, log } => rows::softmax(engine, *log, *lines, inputs[0], out),
+            Prepared::LayerNorm { len, eps } => {
+                let affine = inputs.get(1).zip(inputs.get(2)).map(|(weight, bias)| (*weight, *bias));
+                rows::layer_norm(engine, *len, *eps, inputs[0], affine, out);
             }
-            Self::Linear { linear, weights, fused, lens: [x, y, n] } => {
-                let (bias, residual) = operands(*fused, inputs, *y, *n);
-                linear.run(weights, &inputs[0][..*x], bias, residual, &mut out[..*y], &engine.pool);
-            }
-            Self::Matmul(matmul, len) => matmul.run(inputs[0], inputs[1], &mut out[..*len], scratch, &engine.pool),
-            Self::Pointwise(pointwise) => pointwise.run(engine, inputs, out),
-            Self::Pool2d(pools, len) => pools.run(engine, inputs[0], &mut out[..*len]),
-            Self::Reduce(kind, lines) => rows::reduce(engine, *kind, *lines, inputs[0], out),
-            Self::Softmax { log, lines } => rows::softmax(engine, *log, *lines, inputs[0], out),
-            Self::LayerNorm { rows, len, eps } => {
-                let affine = inputs.get(1).map(|weight| (&weight[..*len], &inputs[2][..*len]));
-                let x = &inputs[0][..rows * len];
-                rows::layer_norm(engine, *len, *eps, x, affine, &mut out[..rows * len]);
-            }
-            Self::Attention(attention) => {
+            Prepared::Attention(attention) => {
                 let operands = [inputs[0], inputs[1], inputs[2]];
                 attention.run(engine, operands, inputs.get(3).copied(), out, scratch);
             }
-            &Self::Embedding { count, rows, dim } => {
-                let indices = bytemuck::cast_slice(&inputs[0][..count]);
-                return gather::embedding(engine, indices, inputs[1], [rows, dim], &mut out[..count * dim]);
+            Prepared::Embedding { rows, dim } => {
+                gather::embedding(engine, bytemuck::cast_slice(inputs[0]), inputs[1], [*rows, *dim], out)?;
             }
-            Self::Pad { pad, lens: [x, y] } => pad.run(engine, &inputs[0][..*x], &mut out[..*y]),
+            Prepared::Pad(pad) => pad.run(engine, inputs[0], out),
         }
         Ok(())
     }
 }
 
-/// The bias and the residual, which follow `x`.
-fn operands<'a>(fused: Fused, inputs: &[&'a [f32]], len: usize, channels: usize) -> (Option<&'a [f32]>, Option<&'a [f32]>) {
-    let mut rest = inputs[1..].iter().copied();
-    let bias = if fused.bias { rest.next().map(|bias| &bias[..channels]) } else { None };
-    (bias, rest.next().map(|residual| &residual[..len]))
+/// The bias and the residual among a step's inputs.
+fn operands<'a>(fused: &Fused, inputs: &[&'a [f32]]) -> [Option<&'a [f32]>; 2] {
+    [fused.bias_index(), fused.residual_index()].map(|index| index.map(|index| inputs[index]))
+}
+
+impl ConvKernel {
+    fn run(&self, engine: &Engine, inputs: &[&[f32]], out: &mut [f32], scratch: &mut [f32]) -> Result<()> {
+        let [bias, residual] = operands(&self.step.fused, inputs);
+        let packed;
+        let weights = match &self.weights {
+            Some(weights) => weights,
+            None => {
+                let scale = self.step.fused.scale_index().map(|index| inputs[index]);
+                let source = WeightSource::Computed(inputs[1]);
+                packed = Arc::new(ConvWeights::new(&self.step, source, scale, engine.isa, &engine.pool)?);
+                &packed
+            }
+        };
+        self.conv.run(weights, inputs[0], bias, residual, out, scratch, &engine.pool);
+        Ok(())
+    }
+}
+
+impl LinearKernel {
+    fn run(&self, engine: &Engine, inputs: &[&[f32]], out: &mut [f32]) -> Result<()> {
+        let [bias, residual] = operands(&self.step.fused, inputs);
+        let packed;
+        let weights = match &self.weights {
+            Some(weights) => weights,
+            None => {
+                let scale = self.step.fused.scale_index().map(|index| inputs[index]);
+                let source = WeightSource::Computed(inputs[1]);
+                packed = Arc::new(LinearWeights::new(&self.step, source, scale, engine.isa, &engine.pool)?);
+                &packed
+            }
+        };
+        self.linear.run(weights, inputs[0], bias, residual, out, &engine.pool);
+        Ok(())
+    }
 }

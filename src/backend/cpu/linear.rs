@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::gemm::{Epilogue, PanelShape, Product, Rows, Shared, Split, part};
 use super::isa::Isa;
 use super::microkernel::{DOT_COLUMNS, DotTile, Kernels};
-use super::pack::{stored_floats, Floats, WeightRows, WeightSource, pack_panels};
+use super::pack::{Floats, WeightRows, WeightSource, pack_panels, stored_floats};
 use crate::checkpoint::StoredTensor;
 use crate::device::pool::Pool;
 use crate::dtype::DType;

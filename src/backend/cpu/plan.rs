@@ -1,107 +1,141 @@
-//! Plans for the CPU: the steps of a schedule with their weights packed and their memory in place.
+//! Plans: schedules made ready to run on the CPU. Everything is allocated when a plan is made.
 
-use std::fmt;
-use std::sync::Arc;
+use std::time::Duration;
 
-use super::kernel::Kernel;
-use super::pack::Floats;
-use super::weights::{Constant, Weights};
 use super::Engine;
+use super::builder::Builder;
+use super::kernel::Prepared;
+use super::pack::Floats;
+use super::weights::{Values, Weights};
 use crate::backend::ports;
 use crate::error::Result;
-use crate::graph::step::{Arg, Buffer, Memory, Port, Schedule, Step};
+use crate::graph::step::{Arg, Port, Schedule};
 use crate::tensor::Tensor;
 
-/// The most inputs that a step has.
-const MAX_INPUTS: usize = 8;
+/// The most arguments that a step may have.
+pub(super) const MAX_INPUTS: usize = 8;
 
-/// A schedule, ready to run. A run allocates nothing but its outputs.
+/// A schedule, ready to run again and again.
+#[derive(Debug)]
 pub(crate) struct Plan {
     engine: Engine,
     steps: Vec<Ready>,
-    inputs: Vec<(Port, usize)>,
-    outputs: Vec<(Port, usize)>,
-    arena: Floats,
+    inputs: Vec<(Port, Slot)>,
+    outputs: Vec<(Port, Slot)>,
     scratch: Floats,
+    arenas: Vec<Floats>,
+    /// The weights that slots point to.
+    #[expect(dead_code, reason = "it keeps them alive")]
+    kept: Vec<Values>,
 }
 
-/// A step with its arguments found.
-struct Ready {
-    name: String,
-    kernel: Kernel,
-    inputs: Vec<Place>,
-    /// Where the output starts in the arena, and how many elements there are until its buffer's end.
-    output: (usize, usize),
+// SAFETY: slots point into memory that the plan owns or keeps alive, and only `run`, which borrows it mutably, uses them.
+unsafe impl Send for Plan {}
+// SAFETY: as above; nothing is done with a shared plan but reading numbers.
+unsafe impl Sync for Plan {}
+
+/// A step with its arguments.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) name: String,
+    pub(super) kernel: &'static str,
+    pub(super) prepared: Prepared,
+    pub(super) inputs: Vec<Slot>,
+    pub(super) output: Slot,
 }
 
-/// Where an argument's elements are.
-enum Place {
-    /// From an element of the arena on, so many.
-    Arena(usize, usize),
-    /// A constant, from an element on.
-    Constant(Arc<Constant>, usize),
+/// Memory that lives as long as the plan: so many elements.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    start: *mut f32,
+    len: usize,
+}
+
+impl Slot {
+    pub(super) const EMPTY: Self = Self { start: std::ptr::NonNull::dangling().as_ptr(), len: 0 };
+
+    pub(super) fn of_values(values: &Values) -> Self {
+        let slice = values.as_slice();
+        Self { start: slice.as_ptr().cast_mut(), len: slice.len() }
+    }
+
+    pub(super) fn of_floats(floats: &mut Floats) -> Self {
+        let slice = floats.as_mut_slice();
+        Self { start: slice.as_mut_ptr(), len: slice.len() }
+    }
+
+    /// `len` elements from `offset` on, if there are so many.
+    pub(super) fn part(self, offset: usize, len: usize) -> Option<Self> {
+        if len == 0 {
+            return Some(Self::EMPTY);
+        }
+        // SAFETY: the offset lies inside the slot.
+        (offset.checked_add(len)? <= self.len).then(|| Self { start: unsafe { self.start.add(offset) }, len })
+    }
+
+    /// # Safety
+    /// The memory is alive and nobody writes it while the slice lives.
+    unsafe fn read<'a>(self) -> &'a [f32] {
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+
+    /// # Safety
+    /// The memory is alive, may be written, and nobody else uses it while the slice lives.
+    unsafe fn write<'a>(self) -> &'a mut [f32] {
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+
+    pub(super) fn overlaps(self, other: Self) -> bool {
+        let end = |slot: Self| slot.start as usize + slot.len * size_of::<f32>();
+        self.len > 0 && other.len > 0 && (self.start as usize) < end(other) && (other.start as usize) < end(self)
+    }
+}
+
+impl Ready {
+    /// # Safety
+    /// The slots' memory is alive and nobody else uses it.
+    pub(super) unsafe fn run(&self, engine: &Engine, scratch: &mut [f32]) -> Result<()> {
+        let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+        for (input, slot) in inputs.iter_mut().zip(&self.inputs) {
+            // SAFETY: as the caller promises; `Builder::ready` checked that the output lies elsewhere.
+            *input = unsafe { slot.read() };
+        }
+        // SAFETY: as above.
+        let out = unsafe { self.output.write() };
+        self.prepared.run(engine, &inputs[..self.inputs.len()], out, scratch).map_err(|error| error.context(&self.name))
+    }
 }
 
 impl Plan {
-    /// Packs the weights that are not packed yet, computes what depends on weights alone, and allocates memory.
+    /// Makes a plan: loads and packs the weights that `weights` does not have yet, and allocates everything.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for weights that do not run,
-    /// [`ErrorKind::Device`](crate::ErrorKind::Device) when there is not enough memory.
+    /// When a weight cannot be read, or there is not enough memory.
     pub(crate) fn new(schedule: Schedule, weights: &mut Weights) -> Result<Self> {
-        run_prologue(&schedule, weights)?;
-        let steps = schedule
-            .steps
-            .iter()
-            .map(|step| ready(&schedule.buffers, step, weights))
-            .collect::<Result<Vec<_>>>()?;
-        weights.drop_unused();
         let engine = weights.engine.clone();
-        let scratch = steps.iter().map(|step| step.kernel.scratch_len()).max().unwrap_or(0);
-        let place = |port: &Port| (port.clone(), arena_start(&schedule.buffers[port.buffer.0]));
-        Ok(Self {
-            inputs: schedule.inputs.iter().map(place).collect(),
-            outputs: schedule.outputs.iter().map(place).collect(),
-            arena: Floats::zeros(schedule.arenas.iter().sum::<usize>() / 4)?,
-            scratch: Floats::zeros(scratch)?,
-            steps,
-            engine,
-        })
-    }
-
-    /// Runs the plan once. The results are in the order of the schedule's outputs.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the inputs do not fit or an index is out of range.
-    pub(crate) fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        ports::check_inputs(self.inputs.iter().map(|(port, _)| port), inputs)?;
-        let arena = self.arena.as_mut_slice();
-        for (i, ((port, start), input)) in self.inputs.iter().zip(inputs).enumerate() {
-            let words = ports::input_words(port, input).map_err(|error| error.context(format!("input {i}")))?;
-            bytemuck::cast_slice_mut(&mut arena[*start..*start + port.shape.numel()]).copy_from_slice(&words);
+        let mut arenas = Vec::new();
+        for bytes in &schedule.arenas {
+            arenas.push(Floats::zeros(bytes.div_ceil(4))?);
         }
-        for step in &self.steps {
-            let out = &step.output;
-            let (before, rest) = arena.split_at_mut(out.0);
-            let (output, after) = rest.split_at_mut(out.1);
-            let mut slices: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
-            for (slice, place) in slices.iter_mut().zip(&step.inputs) {
-                *slice = match place {
-                    // The planner keeps what a step reads apart from what it writes.
-                    Place::Arena(start, len) if *start < out.0 => &before[*start..*start + len],
-                    Place::Arena(start, len) => &after[*start - out.0 - out.1..][..*len],
-                    Place::Constant(constant, offset) => &constant.as_slice()[*offset..],
-                };
-            }
-            let inputs = &slices[..step.inputs.len()];
-            step.kernel
-                .run(&self.engine, inputs, output, self.scratch.as_mut_slice())
-                .map_err(|error| error.context(format!("`{}`", step.name)))?;
+        let mut builder = Builder::new(&schedule, weights, &mut arenas);
+        let mut steps = Vec::with_capacity(schedule.steps.len());
+        for step in &schedule.steps {
+            steps.push(builder.ready(step, None).map_err(|error| error.context(&step.name))?);
         }
-        let read = |(port, start): &(Port, usize)| {
-            ports::output_tensor(port, bytemuck::cast_slice(&arena[*start..*start + port.shape.numel()]))
+        let mut ports = |ports: &[Port]| -> Result<Vec<(Port, Slot)>> {
+            let slot = |port: &Port| {
+                Ok((port.clone(), builder.slot(Arg { buffer: port.buffer, offset: 0 }, port.shape.numel())?))
+            };
+            ports.iter().map(slot).collect()
         };
-        self.outputs.iter().map(read).collect()
+        let (inputs, outputs) = (ports(&schedule.inputs)?, ports(&schedule.outputs)?);
+        let kept = builder.into_kept();
+        let scratch = steps.iter().map(|step| step.prepared.scratch_len()).max().unwrap_or(0);
+        let scratch = Floats::zeros(scratch)?;
+        weights.drop_unused();
+        Ok(Self { engine, steps, inputs, outputs, scratch, arenas, kept })
     }
 
     /// The number of kernels of a run.
@@ -111,73 +145,49 @@ impl Plan {
 
     /// The bytes of memory for what is computed between input and output, scratch memory included.
     pub(crate) fn arena_bytes(&self) -> usize {
-        4 * (self.arena.as_slice().len() + self.scratch.as_slice().len())
+        self.arenas.iter().chain([&self.scratch]).map(|floats| floats.as_slice().len() * 4).sum()
     }
-}
 
-/// Where an arena buffer starts, in elements.
-fn arena_start(buffer: &Buffer) -> usize {
-    match buffer.memory {
-        Memory::Arena { offset, .. } => offset / 4,
-        _ => unreachable!("ports and results of a run are in the arena"),
+    /// Runs the plan.
+    ///
+    /// # Errors
+    /// When the inputs are not those that the plan was made for, or an index of an embedding is out of range.
+    pub(crate) fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.write_inputs(inputs)?;
+        for step in &self.steps {
+            // SAFETY: the plan keeps the memory alive and is borrowed mutably.
+            unsafe { step.run(&self.engine, self.scratch.as_mut_slice())? };
+        }
+        let read = |(port, slot): &(Port, Slot)| {
+            // SAFETY: as above.
+            ports::output_tensor(port, bytemuck::cast_slice(unsafe { slot.read() }))
+        };
+        self.outputs.iter().map(read).collect()
     }
-}
 
-fn ready(buffers: &[Buffer], step: &Step, weights: &mut Weights) -> Result<Ready> {
-    let kernel = Kernel::new(step, buffers, weights)?;
-    let inputs = kernel
-        .arguments(step)
-        .iter()
-        .map(|arg| {
-            let buffer = &buffers[arg.buffer.0];
-            Ok(match buffer.memory {
-                Memory::Arena { .. } => Place::Arena(arena_start(buffer) + arg.offset, buffer.len - arg.offset),
-                _ => Place::Constant(weights.plain(buffer)?, arg.offset),
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let Arg { buffer, offset } = step.output;
-    let buffer = &buffers[buffer.0];
-    let output = (arena_start(buffer) + offset, buffer.len - offset);
-    Ok(Ready { name: step.name.clone(), kernel, inputs, output })
-}
-
-/// Runs the prologue's steps whose results are not known yet.
-fn run_prologue(schedule: &Schedule, weights: &mut Weights) -> Result<()> {
-    let engine = weights.engine.clone();
-    let mut steps = schedule.prologue.iter().peekable();
-    while let Some(first) = steps.next() {
-        let target = first.output.buffer;
-        let buffer = &schedule.buffers[target.0];
-        // The parts of a concatenation are steps with one output, one after the other.
-        let mut group = vec![first];
-        while let Some(step) = steps.next_if(|step| step.output.buffer == target) {
-            group.push(step);
+    /// Runs the plan; gives the name, the kernel and the time of every step.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub(crate) fn profile(&mut self, inputs: &[Tensor]) -> Result<Vec<(&str, &'static str, Duration)>> {
+        self.write_inputs(inputs)?;
+        let mut times = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let start = std::time::Instant::now();
+            // SAFETY: as in `run`.
+            unsafe { step.run(&self.engine, self.scratch.as_mut_slice())? };
+            times.push((step.name.as_str(), step.kernel, start.elapsed()));
         }
-        if weights.known(buffer).is_some() {
-            continue;
-        }
-        let mut out = vec![0.0; buffer.len];
-        for step in group {
-            let kernel = Kernel::new(step, &schedule.buffers, weights)?;
-            let inputs = kernel
-                .arguments(step)
-                .iter()
-                .map(|arg| Ok((weights.plain(&schedule.buffers[arg.buffer.0])?, arg.offset)))
-                .collect::<Result<Vec<_>>>()?;
-            let slices: Vec<&[f32]> = inputs.iter().map(|(constant, offset)| &constant.as_slice()[*offset..]).collect();
-            let mut scratch = vec![0.0; kernel.scratch_len()];
-            kernel
-                .run(&engine, &slices, &mut out[step.output.offset..], &mut scratch)
-                .map_err(|error| error.context(format!("`{}`", step.name)))?;
-        }
-        weights.keep(buffer, out);
+        Ok(times)
     }
-    Ok(())
-}
 
-impl fmt::Debug for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan").field("steps", &self.steps.len()).finish_non_exhaustive()
+    fn write_inputs(&mut self, inputs: &[Tensor]) -> Result<()> {
+        ports::check_inputs(self.inputs.iter().map(|(port, _)| port), inputs)?;
+        for (index, ((port, slot), tensor)) in self.inputs.iter().zip(inputs).enumerate() {
+            let words = ports::input_words(port, tensor).map_err(|error| error.context(format!("input {index}")))?;
+            // SAFETY: the plan keeps the memory alive and is borrowed mutably.
+            bytemuck::cast_slice_mut(unsafe { slot.write() }).copy_from_slice(&words);
+        }
+        Ok(())
     }
 }

@@ -85,7 +85,9 @@ impl Part<'_> {
             Binding::Read(_) => cx.input(1).offset / 4,
             _ => 0,
         };
-        let call = extras.apply(call.read(x).bind(self.weight), self.weight).write(cx.output()).params(&[
+        let call = extras.bind(call.read(x).bind(self.weight), self.weight).write(cx.output());
+        let call = if cx.caps.is_software { call } else { extras.set(call) };
+        let call = call.params(&[
             pixels,
             self.channels,
             group_in.div_ceil(4),
@@ -113,6 +115,7 @@ impl Part<'_> {
             extras.residual_at(),
             cx.output().offset,
         ])?;
+        let call = if cx.caps.is_software { extras.append(call) } else { call };
         Ok(call.dispatch([across, word(tiles * conv.groups)?, deep]))
     }
 

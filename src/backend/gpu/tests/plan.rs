@@ -75,13 +75,15 @@ fn a_second_run_makes_nothing() {
 #[test]
 fn plans_share_weights() {
     on_every_gpu(GpuOptions::default(), |gpu| {
-        let has_weights = |case: &&Case| case.schedule().buffers.iter().any(|b| matches!(b.memory, Memory::Parameter(_)));
+        let has_weights =
+            |case: &&Case| case.schedule().buffers.iter().any(|b| matches!(b.memory, Memory::Parameter(_)));
         let all = cases::all();
         let case = all.iter().find(has_weights).expect("a case with a parameter");
         let before = gpu.account().memory().total();
         let mut weights = Weights::new(gpu);
         let (schedule, again) = (case.schedule(), case.schedule());
-        let parameters = |s: &crate::graph::step::Schedule| s.buffers.iter().map(|b| b.memory.clone()).collect::<Vec<_>>();
+        let parameters =
+            |s: &crate::graph::step::Schedule| s.buffers.iter().map(|b| b.memory.clone()).collect::<Vec<_>>();
         let mut again = again;
         // The same storages, as two plans of one model have.
         for (buffer, memory) in again.buffers.iter_mut().zip(parameters(&schedule)) {
@@ -103,7 +105,10 @@ fn plans_share_weights() {
 fn inputs_that_do_not_fit_are_refused() {
     on_every_gpu(GpuOptions::default(), |gpu| {
         let all = cases::all();
-        let case = all.iter().find(|case| matches!(case.kernel, Kernel::Embedding { count: 2.., .. })).expect("an embedding case");
+        let case = all
+            .iter()
+            .find(|case| matches!(case.kernel, Kernel::Embedding { count: 2.., .. }))
+            .expect("an embedding case");
         let Kernel::Embedding { rows, .. } = case.kernel else { unreachable!() };
         let mut plan = plan(gpu, case);
         let tensors = case.tensors();
