@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// the map ends the process with a bus error when the lost pages are read, on most systems.
 pub struct Storage {
     bytes: Bytes,
-    location: String,
+    location: Arc<str>,
 }
 
 enum Bytes {
@@ -36,20 +36,20 @@ type Made = Result<Box<[u8]>, (ErrorKind, String)>;
 
 impl Storage {
     /// A storage that is `range` of `map`. The caller has checked that the range lies inside the map.
-    pub(crate) fn mapped(map: Arc<Mmap>, range: Range<usize>, location: impl Into<String>) -> Arc<Self> {
+    pub(crate) fn mapped(map: Arc<Mmap>, range: Range<usize>, location: impl Into<Arc<str>>) -> Arc<Self> {
         assert!(range.start <= range.end && range.end <= map.len(), "a storage must lie inside its file");
         Arc::new(Self { bytes: Bytes::Mapped { map, range }, location: location.into() })
     }
 
     /// A storage that owns its bytes, little-endian.
-    pub fn owned(bytes: impl Into<Box<[u8]>>, location: impl Into<String>) -> Arc<Self> {
+    pub fn owned(bytes: impl Into<Box<[u8]>>, location: impl Into<Arc<str>>) -> Arc<Self> {
         Arc::new(Self { bytes: Bytes::Owned(bytes.into()), location: location.into() })
     }
 
     /// A storage of `len` bytes that `make` gives when they are first asked for.
     pub(crate) fn deferred(
         len: usize,
-        location: impl Into<String>,
+        location: impl Into<Arc<str>>,
         make: impl Fn() -> Result<Box<[u8]>> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let deferred = Deferred { len, make: Box::new(make), made: OnceLock::new() };

@@ -9,6 +9,7 @@ use super::{Failure, Result};
 
 /// Which model is in the file.
 #[derive(clap::Args, Clone, Debug)]
+#[group(skip)]
 pub(crate) struct Args {
     /// The architecture that a state dict's weights belong to, as `resnet50` or `mlp`
     #[arg(long, value_name = "NAME")]
@@ -23,11 +24,10 @@ impl Args {
     /// Opens a file and finds its state dict. Reads no weights.
     pub(crate) fn open(&self, path: &Path) -> Result<StateDict> {
         let checkpoint = sconce::load(path)?;
-        let found = match &self.key {
-            Some(key) => state_dict_at(&checkpoint, key),
-            None => checkpoint.state_dict(),
-        };
-        found.map_err(|error| Failure::about(format!("`{}`", path.display()), error))
+        match &self.key {
+            Some(key) => Ok(checkpoint.state_dict_at(key)?),
+            None => Ok(checkpoint.state_dict()?),
+        }
     }
 
     /// The architecture with the weights of `state`.
@@ -35,9 +35,9 @@ impl Args {
         let Some(name) = &self.arch else {
             return Err(no_architecture(path, state));
         };
-        let mut net = models::by_name(name, state)?;
-        net.load_state_dict(state, Strict::Yes)
-            .map_err(|error| Failure::about(format!("`{}` as `{name}`", path.display()), error))?;
+        let about = |error| Failure::about(format!("`{}` as `{name}`", path.display()), error);
+        let mut net = models::by_name(name, state).map_err(about)?;
+        net.load_state_dict(state, Strict::Yes).map_err(about)?;
         Ok(net)
     }
 }

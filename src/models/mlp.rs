@@ -58,6 +58,11 @@ impl Mlp {
         }
         Ok(Self { layers })
     }
+
+    /// The number of features of an input.
+    pub fn in_features(&self) -> usize {
+        self.layers[0].1.in_features()
+    }
 }
 
 impl Structure for Mlp {

@@ -45,6 +45,7 @@ pub use vision_transformer::{VisionTransformer, vit_b_16};
 
 use crate::error::{Error, Result};
 use crate::nn::Module;
+use crate::shape::Shape;
 use crate::state_dict::StateDict;
 
 /// How a model is made for a state dict.
@@ -109,6 +110,20 @@ pub fn by_name(name: &str, state: &StateDict) -> Result<Box<dyn Module>> {
             .help(format!("the models are {}", NAMES.join(", "))));
     };
     BUILDS[index](state)
+}
+
+/// The shape of one input of the model called `name` with the weights of `state`, without the batch: `[3, 224, 224]`
+/// for images, `[in_features]` for `mlp`.
+///
+/// # Errors
+/// Those of [`by_name`].
+pub fn input_shape(name: &str, state: &StateDict) -> Result<Shape> {
+    let net = by_name(name, state)?;
+    if let Some(mlp) = net.downcast_ref::<Mlp>() {
+        return Ok([mlp.in_features()].into());
+    }
+    let size = net.downcast_ref::<VisionTransformer>().map_or(224, VisionTransformer::size);
+    Ok([3, size, size].into())
 }
 
 /// The number of classes of the state dict whose last layer is `head`.

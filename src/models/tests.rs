@@ -115,6 +115,8 @@ fn vit_takes_its_image_size_from_the_state_dict() {
     let mut graph = Graph::new();
     let x = graph.input([1, 3, 384, 384].into(), DType::F32);
     net.forward(&mut graph, x).unwrap();
+    assert_eq!(input_shape("vit_b_16", &state).unwrap()[..], [3, 384, 384]);
+    assert_eq!(input_shape("resnet18", &state).unwrap()[..], [3, 224, 224]);
     let x = graph.input([1, 3, 224, 224].into(), DType::F32);
     let error = net.forward(&mut graph, x).unwrap_err();
     assert_eq!(error.to_string(), "vit_b_16: expected images of 384 x 384, found 224 x 224");
@@ -127,6 +129,7 @@ fn mlp_reads_its_sizes() {
     };
     let two = state(&[("a.fc1.weight", &[5, 4]), ("a.fc1.bias", &[5]), ("a.fc2.weight", &[3, 5])]);
     let mut net = by_name("mlp", &two).unwrap();
+    assert_eq!(input_shape("mlp", &two).unwrap()[..], [4]);
     assert!(net.load_state_dict(&two, Strict::Yes).unwrap().is_complete());
     assert_eq!(
         net.to_string(),

@@ -17,7 +17,7 @@ pub struct VisionTransformer {
     conv_proj: Conv2d,
     encoder: Encoder,
     heads: Sequential,
-    image_size: usize,
+    pub(super) image_size: usize,
 }
 
 crate::module!(VisionTransformer { class_token, conv_proj, encoder, heads });
@@ -49,6 +49,11 @@ impl VisionTransformer {
         self.image_size = size;
         self.encoder.pos_embedding = Parameter::new([1, (size / PATCH).pow(2) + 1, HIDDEN]);
         self
+    }
+
+    /// The height and width of the images.
+    pub(super) fn size(&self) -> usize {
+        self.image_size
     }
 
     /// The model with the image size and the number of classes of a state dict.

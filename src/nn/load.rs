@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::module::{FieldMut, Module, join};
+use super::module::{FieldMut, Module, join, slots};
 use super::slot::Slot;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::state_dict::{LoadReport, Mismatch, StateDict, Strict};
 
 /// A slot with its name in the state dict and that of its module.
@@ -28,6 +28,24 @@ pub(super) fn load(module: &mut dyn Module, state: &StateDict, strict: Strict) -
         target.slot.assign(&target.name, tensor);
     }
     Ok(report)
+}
+
+pub(super) fn check_loaded(module: &dyn Module) -> Result<()> {
+    const SHOWN: usize = 4;
+    let slots = slots(module).into_iter().filter(|(_, slot)| slot.tensor().is_none() && !slot.may_be_missing(None));
+    let names: Vec<String> = slots.map(|(name, _)| format!("`{name}`")).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names[..names.len() - more].join(", ");
+    let more = if more > 0 { format!(" ... and {more} more") } else { String::new() };
+    let message = format!(
+        "the model has {} parameter{} without a value: {shown}{more}",
+        names.len(),
+        if names.len() == 1 { "" } else { "s" }
+    );
+    Err(Error::new(ErrorKind::StateDict, message).help("call `load_state_dict` with a state dict that has them"))
 }
 
 fn check(targets: &[Target<'_>], state: &StateDict) -> LoadReport {

@@ -90,6 +90,14 @@ pub trait Module: Structure {
         slots(self.as_module()).into_iter().filter_map(with_value).collect()
     }
 
+    /// Checks that everything that `forward` needs has a value.
+    ///
+    /// # Errors
+    /// [`ErrorKind::StateDict`](crate::ErrorKind::StateDict) with the names of what has none.
+    fn check_loaded(&self) -> Result<()> {
+        load::check_loaded(self.as_module())
+    }
+
     /// Takes the tensors of a state dict as the values of the parameters and buffers. Everything is checked first:
     /// on an error nothing has changed. No tensor data is read or copied.
     ///

@@ -14,7 +14,7 @@ pub(super) fn repr(module: &dyn Module) -> String {
     });
     let mut children: Vec<_> = children.collect();
     if module.is::<ModuleList>() {
-        children = collapse(children);
+        children = collapse(&children);
     }
     let extra = module.extra_repr();
     if children.is_empty() && !extra.contains('\n') {
@@ -31,7 +31,7 @@ pub(super) fn repr(module: &dyn Module) -> String {
 }
 
 /// Joins equal neighbours into one line, `(0-3): 4 x Block(...)`.
-fn collapse(children: Vec<(String, String)>) -> Vec<(String, String)> {
+fn collapse(children: &[(String, String)]) -> Vec<(String, String)> {
     children
         .chunk_by(|(_, a), (_, b)| a == b)
         .map(|run| match run {

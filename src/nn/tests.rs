@@ -218,11 +218,17 @@ fn weights_without_a_value_are_named() {
     };
     let mut net = net();
     assert_eq!(
+        net.check_loaded().unwrap_err().to_string(),
+        "the model has 8 parameters without a value: `body.0.weight`, `body.0.bias`, `body.1.weight`, `body.1.bias` \
+         ... and 4 more\n  help: call `load_state_dict` with a state dict that has them"
+    );
+    assert_eq!(
         forward(&net).to_string(),
         "a parameter of shape [4, 3] has no value: no state dict was loaded\n  help: call `load_state_dict` first"
     );
     let report = net.load_state_dict(&state(&NET[1..]), Strict::No).unwrap();
     assert_eq!(report.missing, ["body.0.weight"]);
+    assert!(net.check_loaded().unwrap_err().to_string().contains("1 parameter without a value: `body.0.weight`\n"));
     assert_eq!(forward(&net).to_string(), "`body.0.weight` [4, 3] has no value: the state dict lacked it");
 }
 

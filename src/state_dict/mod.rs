@@ -1,5 +1,6 @@
 //! State dicts: ordered names and the tensors of a model.
 
+mod find;
 mod report;
 
 use std::collections::HashMap;

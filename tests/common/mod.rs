@@ -3,15 +3,17 @@
 // Every test program has this module and uses a part of it.
 #![allow(dead_code)]
 
-pub mod cases;
-pub mod compare;
+pub(crate) mod cases;
+pub(crate) mod compare;
 
 use std::sync::OnceLock;
 
-use sconce::{Device, Shape, Tensor};
+use sconce::checkpoint::StoredTensor;
+use sconce::nn::Module;
+use sconce::{DType, Device, Shape, StateDict, Tensor};
 
 /// A file of `tests/data`.
-pub fn data(name: &str) -> std::path::PathBuf {
+pub(crate) fn data(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
@@ -19,7 +21,7 @@ pub fn data(name: &str) -> std::path::PathBuf {
 ///
 /// # Panics
 /// When `SCONCE_REQUIRE_GPU=1` and there is no GPU.
-pub fn devices() -> &'static [Device] {
+pub(crate) fn devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let mut devices = vec![Device::cpu_with_threads(1), Device::cpu_with_threads(2)];
@@ -51,7 +53,7 @@ fn seed(name: &str) -> u64 {
 }
 
 /// Numbers in -1..1 that depend on the name alone (splitmix64), as `numbers` in `tools/reference_cases/models.py`.
-pub fn numbers(name: &str) -> impl Iterator<Item = f64> {
+pub(crate) fn numbers(name: &str) -> impl Iterator<Item = f64> {
     let seed = seed(name);
     (0..).map(move |i: u64| {
         let mut x = seed.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -63,10 +65,50 @@ pub fn numbers(name: &str) -> impl Iterator<Item = f64> {
 }
 
 /// A tensor of such numbers times `scale`.
-pub fn made_input(shape: impl Into<Shape>, scale: f64) -> Tensor {
+pub(crate) fn made_input(shape: impl Into<Shape>, scale: f64) -> Tensor {
     let shape = shape.into();
     let data: Vec<f32> = numbers("input").take(shape.numel()).map(|x| (x * scale) as f32).collect();
     Tensor::new(shape, data).expect("as many numbers as the shape has")
+}
+
+/// A state dict of made-up weights that fits `net`, as `made_weight` in `tools/reference_cases/models.py` makes them;
+/// `gain` is what the weights of normalisations are around.
+pub(crate) fn made_state_dict(net: &dyn Module, gain: f64) -> StateDict {
+    let parameters = net.named_parameters().into_iter().map(|(name, parameter)| (name, parameter.shape().clone()));
+    let buffers = net.named_buffers().into_iter().map(|(name, buffer)| (name, buffer.shape().clone()));
+    let mut state = StateDict::new();
+    for (name, shape) in parameters.chain(buffers) {
+        let tensor = match name.ends_with("num_batches_tracked") {
+            true => StoredTensor::from_bytes(DType::I64, shape, vec![0; 8]),
+            false => StoredTensor::from_bytes(DType::F32, shape.clone(), made_weight(&name, &shape, gain)),
+        };
+        state.insert(name, tensor.expect("as many bytes as the shape needs"));
+    }
+    state
+}
+
+/// The bytes of the made-up tensor `name`: sizes that keep the values of a deep network in range.
+fn made_weight(name: &str, shape: &[usize], gain: f64) -> Vec<u8> {
+    let fan_in: usize = shape.iter().skip(1).product();
+    let bound = (6.0 / fan_in as f64).sqrt();
+    let scaled = |x: f64| {
+        if name.ends_with("running_var") {
+            1.0 + 0.5 * x
+        } else if name.ends_with("layer_scale") {
+            0.3 * x
+        } else if shape.len() > 1 {
+            x * bound
+        } else if name.ends_with("weight") {
+            gain * (1.0 + 0.25 * x)
+        } else {
+            0.05 * x
+        }
+    };
+    let mut bytes = Vec::with_capacity(shape.iter().product::<usize>() * 4);
+    for x in numbers(name).take(shape.iter().product()) {
+        bytes.extend_from_slice(&(scaled(x) as f32).to_le_bytes());
+    }
+    bytes
 }
 
 #[test]

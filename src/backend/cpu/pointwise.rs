@@ -53,7 +53,9 @@ impl Pointwise {
     pub(crate) fn new(step: &PointwiseStep) -> Result<Self> {
         let inputs = step.strides.len();
         if inputs > MAX_INPUTS {
-            return Err(Error::unsupported(format!("a pointwise program has {inputs} inputs, at most {MAX_INPUTS} run")));
+            return Err(Error::unsupported(format!(
+                "a pointwise program has {inputs} inputs, at most {MAX_INPUTS} run"
+            )));
         }
         let mut dims: Vec<Dim> = (0..step.shape.len())
             .map(|d| Dim {
@@ -129,7 +131,8 @@ impl Pointwise {
 
     /// The number of blocks.
     fn blocks(&self) -> usize {
-        let inner: usize = self.inner().into_iter().zip(self.block).map(|(dim, block)| dim.size.div_ceil(block)).product();
+        let inner: usize =
+            self.inner().into_iter().zip(self.block).map(|(dim, block)| dim.size.div_ceil(block)).product();
         self.outer().iter().map(|dim| dim.size).product::<usize>() * inner
     }
 

@@ -121,10 +121,14 @@ impl Function {
             Function::Binary(_, Operand::Number(_), Operand::Number(_)) => {}
             _ => return None,
         }
-        self.compute(Isa::Portable, |operand| match operand {
-            Operand::Number(x) => Values::Number(x),
-            _ => unreachable!("all operands are constants"),
-        }, &mut y);
+        self.compute(
+            Isa::Portable,
+            |operand| match operand {
+                Operand::Number(x) => Values::Number(x),
+                _ => unreachable!("all operands are constants"),
+            },
+            &mut y,
+        );
         Some(y[0])
     }
 
@@ -166,7 +170,8 @@ mod tests {
         }
         let compiled = Compiled::new(&Program { instrs });
         assert_eq!((compiled.operations.len(), compiled.buffers), (10, 2));
-        let different = |op: &Operation| !matches!(op.function, Function::Unary(_, Operand::Buffer(b)) if b == op.target);
+        let different =
+            |op: &Operation| !matches!(op.function, Function::Unary(_, Operand::Buffer(b)) if b == op.target);
         assert!(compiled.operations.iter().all(different));
     }
 

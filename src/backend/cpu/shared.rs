@@ -31,7 +31,7 @@ impl<'a, T> Shared<'a, T> {
     /// # Safety
     /// Nobody else touches the elements of `range` while the slice lives.
     #[allow(clippy::mut_from_ref, reason = "the point of the type")]
-    pub(crate) unsafe fn slice(&self, range: Range<usize>) -> &mut [T] {
+    pub(crate) unsafe fn slice(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: the range lies inside the borrowed slice, and nobody else has this part.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::input::Input;
-use super::node::{DictNode, Globals, Id, Node, ObjectNode, SetNode, StorageId, Storages};
+use super::node::{Arena, DictNode, Globals, Id, Node, ObjectNode, SetNode, StorageId, Storages};
+use super::reduce::Made;
 use super::{opcode as op, text};
 use crate::checkpoint::value::{BigInt, DictKind};
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ const MAX_NODES: usize = 1 << 26;
 
 /// What a pickle holds, still as nodes. See `into_value`.
 pub(in crate::checkpoint) struct Unpickled<'a> {
-    pub(super) nodes: Vec<Node<'a>>,
+    pub(super) arena: Arena<'a>,
     pub(super) globals: Globals,
     pub(super) storages: Vec<StorageId>,
     pub(super) root: Id,
@@ -29,6 +30,10 @@ impl Unpickled<'_> {
 
 /// Runs the first pickle in `bytes`, up to its STOP.
 pub(in crate::checkpoint) fn unpickle(bytes: &[u8]) -> Result<Unpickled<'_>> {
+    if u32::try_from(bytes.len()).is_err() {
+        // Every part of the arena is counted in 32 bits and takes at least a byte of the pickle.
+        return Err(Error::unsupported(format!("a pickle of {} bytes; up to 4 GiB are read", bytes.len())));
+    }
     let mut machine = Machine::new(bytes);
     loop {
         let at = machine.input.position();
@@ -36,7 +41,7 @@ pub(in crate::checkpoint) fn unpickle(bytes: &[u8]) -> Result<Unpickled<'_>> {
             Ok(None) => {}
             Ok(Some(root)) => {
                 return Ok(Unpickled {
-                    nodes: machine.nodes,
+                    arena: machine.arena,
                     globals: machine.globals,
                     storages: machine.storages.all,
                     root,
@@ -49,26 +54,29 @@ pub(in crate::checkpoint) fn unpickle(bytes: &[u8]) -> Result<Unpickled<'_>> {
 
 pub(super) struct Machine<'a> {
     input: Input<'a>,
-    pub(super) nodes: Vec<Node<'a>>,
+    pub(super) arena: Arena<'a>,
     pub(super) globals: Globals,
     pub(super) storages: Storages,
-    stack: Vec<Id>,
+    pub(super) stack: Vec<Id>,
     /// Lengths of the stack at the marks; what lies below the last one cannot be popped.
     marks: Vec<usize>,
     memo: Memo,
 }
 
-/// Ids of the values that need only one node.
+/// Ids of the values that need only one node; the integers of one byte follow them.
 const NONE: Id = 0;
 const TRUE: Id = 1;
 const FALSE: Id = 2;
 const EMPTY_TUPLE: Id = 3;
+const ZERO: Id = 4;
 
 impl<'a> Machine<'a> {
     fn new(bytes: &'a [u8]) -> Self {
+        let mut nodes = vec![Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(0, 0)];
+        nodes.extend((0..=255).map(Node::Int));
         Self {
             input: Input::new(bytes),
-            nodes: vec![Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple([].into())],
+            arena: Arena { nodes, ..Arena::default() },
             globals: Globals::default(),
             storages: Storages::default(),
             stack: Vec::new(),
@@ -86,6 +94,10 @@ impl<'a> Machine<'a> {
             op::NEWTRUE => self.stack.push(TRUE),
             op::NEWFALSE => self.stack.push(FALSE),
             op::EMPTY_TUPLE => self.stack.push(EMPTY_TUPLE),
+            op::BININT1 => {
+                let int = self.input.byte()?;
+                self.stack.push(ZERO + Id::from(int));
+            }
             op::PROTO => self.protocol()?,
             op::FRAME => self.frame()?,
             _ => match self.literal(opcode)? {
@@ -101,7 +113,6 @@ impl<'a> Machine<'a> {
         let input = &mut self.input;
         Ok(Some(match opcode {
             op::BININT => Node::Int(i32::from_le_bytes(input.array()?).into()),
-            op::BININT1 => Node::Int(input.byte()?.into()),
             op::BININT2 => Node::Int(u16::from_le_bytes(input.array()?).into()),
             op::LONG1 => long(input.sized::<1>()?),
             op::LONG4 => long(input.sized::<4>()?),
@@ -111,12 +122,12 @@ impl<'a> Machine<'a> {
             op::BINUNICODE8 => string(input.sized::<8>()?)?,
             op::BINSTRING => text::python2_str(Cow::Borrowed(input.sized::<4>()?)),
             op::SHORT_BINSTRING => text::python2_str(Cow::Borrowed(input.sized::<1>()?)),
-            op::SHORT_BINBYTES => Node::Bytes(Cow::Borrowed(input.sized::<1>()?)),
-            op::BINBYTES => Node::Bytes(Cow::Borrowed(input.sized::<4>()?)),
-            op::BINBYTES8 => Node::Bytes(Cow::Borrowed(input.sized::<8>()?)),
-            op::BYTEARRAY8 => Node::ByteArray(Cow::Borrowed(input.sized::<8>()?)),
-            op::EMPTY_LIST => Node::List(Vec::new()),
-            op::EMPTY_DICT => Node::Dict(DictNode::new(DictKind::Dict, Vec::new())),
+            op::SHORT_BINBYTES => Node::Bytes(input.sized::<1>()?),
+            op::BINBYTES => Node::Bytes(input.sized::<4>()?),
+            op::BINBYTES8 => Node::Bytes(input.sized::<8>()?),
+            op::BYTEARRAY8 => Node::ByteArray(input.sized::<8>()?.into()),
+            op::EMPTY_LIST => self.arena.list(Vec::new()),
+            op::EMPTY_DICT => self.arena.dict(DictNode::new(DictKind::Dict, Vec::new())),
             op::EMPTY_SET => Node::Set(Box::new(SetNode { frozen: false, items: Vec::new() })),
             op::INT => match input.line()? {
                 b"00" => Node::Bool(false),
@@ -129,7 +140,10 @@ impl<'a> Machine<'a> {
             }
             op::FLOAT => Node::Float(text::float(input.line()?)?),
             op::STRING => text::python2_str(text::quoted(input.line()?)?),
-            op::UNICODE => Node::Str(text::raw_unicode_escape(input.line()?)?),
+            op::UNICODE => match text::raw_unicode_escape(input.line()?)? {
+                Cow::Borrowed(text) => Node::Str(text),
+                Cow::Owned(text) => Node::Text(text.into()),
+            },
             _ => return Ok(None),
         }))
     }
@@ -149,45 +163,43 @@ impl<'a> Machine<'a> {
             op::DUP => self.stack.push(self.top()?),
             op::GET | op::BINGET | op::LONG_BINGET => self.recall(opcode)?,
             op::PUT | op::BINPUT | op::LONG_BINPUT | op::MEMOIZE => self.remember(opcode)?,
-            op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
-                let items = self.pop_many(usize::from(opcode - op::TUPLE1) + 1)?;
-                self.push(Node::Tuple(items.into()))?;
-            }
-            op::TUPLE => {
-                let items = self.pop_to_mark()?;
-                self.push(Node::Tuple(items.into()))?;
+            op::TUPLE1 | op::TUPLE2 | op::TUPLE3 | op::TUPLE => {
+                let from = match opcode {
+                    op::TUPLE => self.pop_mark()?,
+                    _ => self.depth_of(usize::from(opcode - op::TUPLE1) + 1)?,
+                };
+                let start = self.arena.items.len();
+                self.arena.items.extend(self.stack.drain(from..));
+                let tuple = self.arena.tuple(start);
+                self.push(tuple)?;
             }
             op::LIST => {
                 let items = self.pop_to_mark()?;
-                self.push(Node::List(items))?;
+                let list = self.arena.list(items);
+                self.push(list)?;
             }
             op::DICT => {
                 let entries = pairs(&self.pop_to_mark()?)?;
-                self.push(Node::Dict(DictNode::new(DictKind::Dict, entries)))?;
+                let dict = self.arena.dict(DictNode::new(DictKind::Dict, entries));
+                self.push(dict)?;
             }
             op::FROZENSET => {
                 let items = self.pop_to_mark()?;
                 self.push(Node::Set(Box::new(SetNode { frozen: true, items })))?;
             }
-            op::APPEND => {
-                let item = self.pop()?;
-                self.extend(&[item])?;
-            }
-            op::APPENDS => {
-                let items = self.pop_to_mark()?;
-                self.extend(&items)?;
-            }
-            op::ADDITEMS => {
-                let items = self.pop_to_mark()?;
-                self.add_items(&items)?;
-            }
-            op::SETITEM => {
-                let pair = self.pop_many(2)?;
-                self.set_items(&pair)?;
-            }
-            op::SETITEMS => {
-                let items = self.pop_to_mark()?;
-                self.set_items(&items)?;
+            op::APPEND | op::APPENDS | op::ADDITEMS | op::SETITEM | op::SETITEMS => {
+                let from = match opcode {
+                    op::APPEND => self.depth_of(1)?,
+                    op::SETITEM => self.depth_of(2)?,
+                    _ => self.pop_mark()?,
+                };
+                let target = self.stack[self.floor()..from].last().copied().ok_or_else(empty)?;
+                match opcode {
+                    op::APPEND | op::APPENDS => self.extend(target, from)?,
+                    op::ADDITEMS => self.add_items(target, from)?,
+                    _ => self.set_items(target, from)?,
+                }
+                self.stack.truncate(from);
             }
             _ => self.construct(opcode)?,
         }
@@ -203,26 +215,24 @@ impl<'a> Machine<'a> {
                 self.push_global(module, name)
             }
             op::STACK_GLOBAL => {
-                let names = self.pop_many(2)?;
-                match (&self.nodes[names[0] as usize], &self.nodes[names[1] as usize]) {
-                    (Node::Str(module), Node::Str(name)) => {
-                        let (module, name) = (module.clone(), name.clone());
-                        self.push_global(&module, &name)
+                let [module, name] = self.pop_array()?;
+                match (self.arena.text(module), self.arena.text(name)) {
+                    (Some(module), Some(name)) => {
+                        let global = self.globals.intern(module, name);
+                        self.push(Node::Global(global))
                     }
                     _ => Err(Error::invalid("a class is named by something else than two strings")),
                 }
             }
-            op::REDUCE => {
-                let call = self.pop_many(2)?;
-                self.push_call(call[0], call[1], None)
-            }
-            op::NEWOBJ => {
-                let call = self.pop_many(2)?;
-                self.push_call(call[0], call[1], None)
+            op::REDUCE | op::NEWOBJ => {
+                let [callee, args] = self.pop_array()?;
+                let made = self.call(callee, self.arguments(args)?)?;
+                self.push_made(made)
             }
             op::NEWOBJ_EX => {
-                let call = self.pop_many(3)?;
-                self.push_call(call[0], call[1], Some(call[2]))
+                let [class, args, kwargs] = self.pop_array()?;
+                let args = self.arguments(args)?.to_vec();
+                self.push_made(Made::Object(ObjectNode::new(class, args, Some(kwargs))))
             }
             op::INST => {
                 let module = text::utf8(self.input.line()?)?;
@@ -230,15 +240,15 @@ impl<'a> Machine<'a> {
                 let args = self.pop_to_mark()?;
                 self.push_global(module, name)?;
                 let class = self.pop()?;
-                self.push_object(class, args)
+                let made = self.call(class, &args)?;
+                self.push_made(made)
             }
             op::OBJ => {
-                let mut args = self.pop_to_mark()?;
-                if args.is_empty() {
-                    return Err(Error::invalid("an object is made without a class"));
-                }
-                let class = args.remove(0);
-                self.push_object(class, args)
+                let parts = self.pop_to_mark()?;
+                let (&class, args) =
+                    parts.split_first().ok_or_else(|| Error::invalid("an object is made without a class"))?;
+                let made = self.call(class, args)?;
+                self.push_made(made)
             }
             op::BUILD => {
                 let state = self.pop()?;
@@ -285,21 +295,24 @@ impl<'a> Machine<'a> {
         self.push(Node::Global(global))
     }
 
-    fn push_call(&mut self, callee: Id, args: Id, kwargs: Option<Id>) -> Result<()> {
-        let Node::Tuple(args) = &self.nodes[args as usize] else {
-            let found = self.nodes[args as usize].describe();
-            return Err(Error::invalid(format!("an object is made with {found} for its arguments, not a tuple")));
-        };
-        let args = args.to_vec();
-        let node = match kwargs {
-            None => self.call(callee, args)?,
-            Some(_) => Node::Object(ObjectNode::new(callee, args, kwargs)),
-        };
-        self.push(node)
+    /// The arguments of a call: a tuple's items.
+    fn arguments(&self, id: Id) -> Result<&[Id]> {
+        match self.arena.node(id) {
+            Node::Tuple(..) => Ok(self.arena.items(id).unwrap_or_default()),
+            other => Err(Error::invalid(format!(
+                "an object is made with {} for its arguments, not a tuple",
+                other.describe()
+            ))),
+        }
     }
 
-    fn push_object(&mut self, class: Id, args: Vec<Id>) -> Result<()> {
-        let node = self.call(class, args)?;
+    fn push_made(&mut self, made: Made<'a>) -> Result<()> {
+        let node = match made {
+            Made::Node(node) => node,
+            Made::Dict(dict) => self.arena.dict(dict),
+            Made::Tensor(tensor) => self.arena.tensor(tensor),
+            Made::Object(object) => Node::Object(Box::new(object)),
+        };
         self.push(node)
     }
 
@@ -329,16 +342,20 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn push(&mut self, node: Node<'a>) -> Result<()> {
-        if self.nodes.len() >= MAX_NODES {
+        if self.arena.nodes.len() >= MAX_NODES {
             return Err(Error::unsupported(format!("the pickle holds more than {MAX_NODES} values")));
         }
-        self.stack.push(self.nodes.len() as Id);
-        self.nodes.push(node);
+        self.stack.push(self.arena.nodes.len() as Id);
+        self.arena.nodes.push(node);
         Ok(())
     }
 
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn top(&self) -> Result<Id> {
+        self.stack[self.floor()..].last().copied().ok_or_else(empty)
     }
 
     fn pop(&mut self) -> Result<Id> {
@@ -347,21 +364,30 @@ impl<'a> Machine<'a> {
         Ok(id)
     }
 
-    pub(super) fn top(&self) -> Result<Id> {
-        self.stack[self.floor()..].last().copied().ok_or_else(|| Error::invalid("the pickle's stack is empty"))
+    /// Where the last `count` of the stack begin.
+    fn depth_of(&self, count: usize) -> Result<usize> {
+        self.stack.len().checked_sub(count).filter(|&from| from >= self.floor()).ok_or_else(empty)
     }
 
-    fn pop_many(&mut self, count: usize) -> Result<Vec<Id>> {
-        if self.stack.len() < self.floor() + count {
-            return Err(Error::invalid("the pickle's stack is empty"));
-        }
-        Ok(self.stack.split_off(self.stack.len() - count))
+    fn pop_array<const N: usize>(&mut self) -> Result<[Id; N]> {
+        let from = self.depth_of(N)?;
+        let ids = self.stack[from..].try_into().expect("N ids");
+        self.stack.truncate(from);
+        Ok(ids)
+    }
+
+    fn pop_mark(&mut self) -> Result<usize> {
+        self.marks.pop().ok_or_else(|| Error::invalid("the pickle's stack has no mark"))
     }
 
     fn pop_to_mark(&mut self) -> Result<Vec<Id>> {
-        let mark = self.marks.pop().ok_or_else(|| Error::invalid("the pickle's stack has no mark"))?;
+        let mark = self.pop_mark()?;
         Ok(self.stack.split_off(mark))
     }
+}
+
+fn empty() -> Error {
+    Error::invalid("the pickle's stack is empty")
 }
 
 /// A little-endian two's complement integer.
@@ -371,7 +397,7 @@ fn long<'a>(bytes: &[u8]) -> Node<'a> {
 }
 
 fn string(bytes: &[u8]) -> Result<Node<'_>> {
-    Ok(Node::Str(Cow::Borrowed(text::utf8(bytes)?)))
+    text::utf8(bytes).map(Node::Str)
 }
 
 /// Keys and values in turn.

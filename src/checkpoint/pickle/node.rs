@@ -1,7 +1,6 @@
 //! What a pickle builds, before it becomes values: nodes in an arena that refer to each other by index, so that an
 //! object that changes after it was remembered is seen changed, and no tie is lost.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use crate::dtype::DType;
 /// A node's index in the arena.
 pub(super) type Id = u32;
 
+/// A value of a pickle. It is small, and most kinds own nothing: a file of a hundred thousand tensors makes a million.
 pub(super) enum Node<'a> {
     None,
     Bool(bool),
@@ -19,18 +19,25 @@ pub(super) enum Node<'a> {
     BigInt(Box<BigInt>),
     Float(f64),
     Complex(Box<(f64, f64)>),
-    Str(Cow<'a, str>),
-    Bytes(Cow<'a, [u8]>),
-    ByteArray(Cow<'a, [u8]>),
-    List(Vec<Id>),
-    Tuple(Box<[Id]>),
-    Dict(Box<DictNode>),
+    Str(&'a str),
+    /// A string that is spelled otherwise in the file.
+    Text(Box<str>),
+    Bytes(&'a [u8]),
+    Blob(Box<[u8]>),
+    ByteArray(Box<[u8]>),
+    /// An index in [`Arena::lists`].
+    List(u32),
+    /// The first index in [`Arena::items`], and the length.
+    Tuple(u32, u32),
+    /// An index in [`Arena::dicts`].
+    Dict(u32),
     Set(Box<SetNode>),
     /// A class or function, by its index in [`Globals`].
     Global(u32),
     /// A storage, by its index in [`Storages`], with the dtype of the class that it was named with; none for bytes.
     Storage(u32, Option<DType>),
-    Tensor(Box<TensorNode>),
+    /// An index in [`Arena::tensors`].
+    Tensor(u32),
     Size(Box<[usize]>),
     Device(Box<str>),
     Object(Box<ObjectNode>),
@@ -44,8 +51,8 @@ pub(super) struct DictNode {
 }
 
 impl DictNode {
-    pub(super) fn new(kind: DictKind, entries: Vec<(Id, Id)>) -> Box<Self> {
-        Box::new(Self { kind, entries, factory: None, attributes: None })
+    pub(super) fn new(kind: DictKind, entries: Vec<(Id, Id)>) -> Self {
+        Self { kind, entries, factory: None, attributes: None }
     }
 }
 
@@ -54,13 +61,14 @@ pub(super) struct SetNode {
     pub(super) items: Vec<Id>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct TensorNode {
     pub(super) storage: u32,
     pub(super) dtype: DType,
     pub(super) offset: usize,
-    pub(super) shape: Vec<usize>,
-    pub(super) stride: Vec<usize>,
+    /// Tuples of integers.
+    pub(super) shape: Id,
+    pub(super) stride: Id,
     pub(super) requires_grad: bool,
     pub(super) conj: bool,
     pub(super) neg: bool,
@@ -76,8 +84,73 @@ pub(super) struct ObjectNode {
 }
 
 impl ObjectNode {
-    pub(super) fn new(class: Id, args: Vec<Id>, kwargs: Option<Id>) -> Box<Self> {
-        Box::new(Self { class, args, kwargs, items: Vec::new(), entries: Vec::new(), state: None })
+    pub(super) fn new(class: Id, args: Vec<Id>, kwargs: Option<Id>) -> Self {
+        Self { class, args, kwargs, items: Vec::new(), entries: Vec::new(), state: None }
+    }
+}
+
+/// All nodes, and the parts of those that have a variable number.
+#[derive(Default)]
+pub(super) struct Arena<'a> {
+    pub(super) nodes: Vec<Node<'a>>,
+    pub(super) items: Vec<Id>,
+    pub(super) lists: Vec<Vec<Id>>,
+    pub(super) dicts: Vec<DictNode>,
+    pub(super) tensors: Vec<TensorNode>,
+}
+
+impl<'a> Arena<'a> {
+    pub(super) fn node(&self, id: Id) -> &Node<'a> {
+        &self.nodes[id as usize]
+    }
+
+    pub(super) fn list(&mut self, items: Vec<Id>) -> Node<'a> {
+        self.lists.push(items);
+        Node::List(self.lists.len() as u32 - 1)
+    }
+
+    pub(super) fn dict(&mut self, dict: DictNode) -> Node<'a> {
+        self.dicts.push(dict);
+        Node::Dict(self.dicts.len() as u32 - 1)
+    }
+
+    pub(super) fn tensor(&mut self, tensor: TensorNode) -> Node<'a> {
+        self.tensors.push(tensor);
+        Node::Tensor(self.tensors.len() as u32 - 1)
+    }
+
+    /// The tuple of the ids in `items` from `start` on.
+    pub(super) fn tuple(&self, start: usize) -> Node<'a> {
+        Node::Tuple(start as u32, (self.items.len() - start) as u32)
+    }
+
+    /// The items of a list or tuple.
+    pub(super) fn items(&self, id: Id) -> Option<&[Id]> {
+        match *self.node(id) {
+            Node::List(index) => Some(&self.lists[index as usize]),
+            Node::Tuple(start, len) => Some(&self.items[start as usize..][..len as usize]),
+            _ => None,
+        }
+    }
+
+    pub(super) fn text(&self, id: Id) -> Option<&str> {
+        match self.node(id) {
+            Node::Str(text) => Some(text),
+            Node::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The sizes or strides in a tuple, list or `torch.Size`, if they are natural numbers.
+    pub(super) fn sizes(&self, id: Id) -> Option<Vec<usize>> {
+        let size = |&id: &Id| match *self.node(id) {
+            Node::Int(size) => usize::try_from(size).ok(),
+            _ => None,
+        };
+        match self.node(id) {
+            Node::Size(sizes) => Some(sizes.to_vec()),
+            _ => self.items(id)?.iter().map(size).collect(),
+        }
     }
 }
 
@@ -90,11 +163,11 @@ impl Node<'_> {
             Node::Int(_) | Node::BigInt(_) => "an integer",
             Node::Float(_) => "a float",
             Node::Complex(_) => "a complex number",
-            Node::Str(_) => "a string",
-            Node::Bytes(_) => "bytes",
+            Node::Str(_) | Node::Text(_) => "a string",
+            Node::Bytes(_) | Node::Blob(_) => "bytes",
             Node::ByteArray(_) => "a bytearray",
             Node::List(_) => "a list",
-            Node::Tuple(_) => "a tuple",
+            Node::Tuple(..) => "a tuple",
             Node::Dict(_) => "a dict",
             Node::Set(_) => "a set",
             Node::Global(_) => "a class",
@@ -125,6 +198,7 @@ pub(super) enum Known {
     Set { frozen: bool },
     Complex,
     Object,
+    List,
     Reconstructor,
     Size,
     Device,
@@ -175,6 +249,7 @@ fn known(name: &str) -> Known {
         "builtins.frozenset" => Known::Set { frozen: true },
         "builtins.complex" => Known::Complex,
         "builtins.object" => Known::Object,
+        "builtins.list" => Known::List,
         "copyreg._reconstructor" => Known::Reconstructor,
         "torch.Size" => Known::Size,
         "torch.device" => Known::Device,
@@ -218,10 +293,10 @@ fn torch_name(full: &str) -> Option<Known> {
 
 /// What a persistent id says about one storage.
 pub(in crate::checkpoint) struct StorageId {
-    pub(in crate::checkpoint) key: String,
+    pub(in crate::checkpoint) key: Arc<str>,
     /// The dtype of its class; none when its elements are bytes.
     pub(in crate::checkpoint) dtype: Option<DType>,
-    pub(in crate::checkpoint) location: String,
+    pub(in crate::checkpoint) location: Arc<str>,
     /// Its size, checked not to overflow.
     pub(in crate::checkpoint) bytes: u64,
 }
@@ -230,5 +305,5 @@ pub(in crate::checkpoint) struct StorageId {
 #[derive(Default)]
 pub(super) struct Storages {
     pub(super) all: Vec<StorageId>,
-    pub(super) index: HashMap<String, u32>,
+    pub(super) index: HashMap<Arc<str>, u32>,
 }

@@ -25,19 +25,16 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str> {
 /// A Python 2 `str`: text where it is UTF-8, bytes where not.
 pub(super) fn python2_str(bytes: Cow<'_, [u8]>) -> Node<'_> {
     match bytes {
-        Cow::Borrowed(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => Node::Str(Cow::Borrowed(text)),
-            Err(_) => Node::Bytes(Cow::Borrowed(bytes)),
-        },
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map_or(Node::Bytes(bytes), Node::Str),
         Cow::Owned(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Node::Str(Cow::Owned(text)),
-            Err(error) => Node::Bytes(Cow::Owned(error.into_bytes())),
+            Ok(text) => Node::Text(text.into()),
+            Err(error) => Node::Blob(error.into_bytes().into()),
         },
     }
 }
 
 /// The text as `latin1` encodes it, if it does.
-pub(super) fn latin1(text: &str) -> Option<Vec<u8>> {
+pub(super) fn latin1(text: &str) -> Option<Box<[u8]>> {
     text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
 }
 

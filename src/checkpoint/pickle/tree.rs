@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::machine::Unpickled;
-use super::node::{Id, Known, Node, TensorNode};
+use super::node::{Arena, DictNode, Id, Known, Node, TensorNode};
 use crate::checkpoint::value::{Dict, Object, Value};
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::dtype::DType;
@@ -17,12 +17,6 @@ const MAX_DEPTH: usize = 1000;
 /// which another machine's byte order is swapped.
 pub(in crate::checkpoint) type OpenStorage<'s> = dyn FnMut(usize, usize) -> Result<Arc<Storage>> + 's;
 
-enum State {
-    New,
-    Open,
-    Done(Value),
-}
-
 /// A container that is being converted, and how far.
 struct Frame {
     id: Id,
@@ -32,17 +26,28 @@ struct Frame {
 struct Builder<'u, 'a, 's> {
     pickle: &'u Unpickled<'a>,
     storage: &'u mut OpenStorage<'s>,
-    states: Vec<State>,
-    frames: Vec<Frame>,
+    /// For each node, [`NEW`], [`OPEN`] or the index of its value.
+    states: Vec<u32>,
+    values: Vec<Value>,
+    /// For each value, how deep it is.
     depths: Vec<u16>,
+    frames: Vec<Frame>,
 }
+
+const NEW: u32 = u32::MAX;
+const OPEN: u32 = u32::MAX - 1;
 
 impl Unpickled<'_> {
     /// The pickle's value, with its tensors' storages from `storage`.
     pub(in crate::checkpoint) fn into_value(self, storage: &mut OpenStorage<'_>) -> Result<Value> {
-        let states = std::iter::repeat_with(|| State::New).take(self.nodes.len()).collect();
-        let depths = vec![0; self.nodes.len()];
-        let mut builder = Builder { pickle: &self, storage, states, frames: Vec::new(), depths };
+        let mut builder = Builder {
+            pickle: &self,
+            storage,
+            states: vec![NEW; self.arena.nodes.len()],
+            values: Vec::new(),
+            depths: Vec::new(),
+            frames: Vec::new(),
+        };
         builder.run().map_err(|error| match builder.path() {
             path if path.is_empty() => error,
             path => error.context(format_args!("`{path}`")),
@@ -52,53 +57,53 @@ impl Unpickled<'_> {
 
 impl Builder<'_, '_, '_> {
     fn run(&mut self) -> Result<Value> {
-        self.frames.push(Frame { id: self.pickle.root, next: 0 });
-        self.states[self.pickle.root as usize] = State::Open;
+        let pickle = self.pickle;
+        self.open(pickle.root);
         while let Some(frame) = self.frames.last_mut() {
             let id = frame.id;
-            let node = &self.pickle.nodes[id as usize];
-            match child(node, frame.next) {
+            match child(&pickle.arena, id, frame.next) {
                 Some(part) => {
                     frame.next += 1;
-                    if matches!(self.states[part as usize], State::New) {
-                        self.frames.push(Frame { id: part, next: 0 });
-                        self.states[part as usize] = State::Open;
+                    if self.states[part as usize] == NEW {
+                        self.open(part);
                     }
                 }
                 None => {
-                    let value = self.value(node)?;
-                    self.measure(id, node)?;
-                    self.states[id as usize] = State::Done(value);
+                    let value = self.value(pickle.arena.node(id))?;
+                    let depth = self.depth(id)?;
+                    self.states[id as usize] = self.values.len() as u32;
+                    self.values.push(value);
+                    self.depths.push(depth);
                     self.frames.pop();
                 }
             }
         }
-        Ok(self.done(self.pickle.root))
+        Ok(self.done(pickle.root))
     }
 
-    /// Notes how deep a container is.
-    fn measure(&mut self, id: Id, node: &Node<'_>) -> Result<()> {
-        let mut parts = 0;
-        let mut deepest = 0;
-        while let Some(part) = child(node, parts) {
-            deepest = deepest.max(self.depths[part as usize]);
-            parts += 1;
-        }
-        if parts > 0 {
-            deepest += 1;
-        }
-        if usize::from(deepest) > MAX_DEPTH {
-            return Err(Error::unsupported(format!("values are nested more than {MAX_DEPTH} deep")));
-        }
-        self.depths[id as usize] = deepest;
-        Ok(())
+    fn open(&mut self, id: Id) {
+        self.frames.push(Frame { id, next: 0 });
+        self.states[id as usize] = OPEN;
     }
 
+    /// How deep a value is whose parts are done.
+    fn depth(&self, id: Id) -> Result<u16> {
+        let mut depth = 0;
+        let mut at = 0;
+        while let Some(part) = child(&self.pickle.arena, id, at) {
+            let inner = self.depths.get(self.states[part as usize] as usize).copied().unwrap_or(0);
+            depth = depth.max(inner + 1);
+            at += 1;
+        }
+        match usize::from(depth) > MAX_DEPTH {
+            true => Err(Error::unsupported(format!("values are nested more than {MAX_DEPTH} deep"))),
+            false => Ok(depth),
+        }
+    }
+
+    /// The value of a part; one that is not done is a container around this one.
     fn done(&self, id: Id) -> Value {
-        match &self.states[id as usize] {
-            State::Done(value) => value.clone(),
-            State::Open | State::New => Value::Cycle,
-        }
+        self.values.get(self.states[id as usize] as usize).cloned().unwrap_or(Value::Cycle)
     }
 
     fn all(&self, ids: &[Id]) -> Vec<Value> {
@@ -111,6 +116,7 @@ impl Builder<'_, '_, '_> {
 
     /// The value of a node whose parts are done.
     fn value(&mut self, node: &Node<'_>) -> Result<Value> {
+        let arena = &self.pickle.arena;
         Ok(match node {
             Node::None => Value::None,
             Node::Bool(value) => Value::Bool(*value),
@@ -118,19 +124,16 @@ impl Builder<'_, '_, '_> {
             Node::BigInt(value) => Value::BigInt(Arc::new((**value).clone())),
             Node::Float(value) => Value::Float(*value),
             Node::Complex(parts) => Value::Complex(parts.0, parts.1),
-            Node::Str(text) => Value::Str(text.as_ref().into()),
-            Node::Bytes(bytes) => Value::Bytes(bytes.as_ref().into()),
-            Node::ByteArray(bytes) => Value::ByteArray(bytes.as_ref().into()),
-            Node::List(items) => Value::List(Arc::new(self.all(items))),
-            Node::Tuple(items) => Value::Tuple(self.all(items).into()),
+            Node::Str(text) => Value::Str((*text).into()),
+            Node::Text(text) => Value::Str(text[..].into()),
+            Node::Bytes(bytes) => Value::Bytes((*bytes).into()),
+            Node::Blob(bytes) => Value::Bytes(bytes[..].into()),
+            Node::ByteArray(bytes) => Value::ByteArray(bytes[..].into()),
+            Node::List(index) => Value::List(Arc::new(self.all(&arena.lists[*index as usize]))),
+            Node::Tuple(start, len) => Value::Tuple(self.all(&arena.items[*start as usize..][..*len as usize]).into()),
             Node::Set(set) if set.frozen => Value::FrozenSet(Arc::new(self.all(&set.items))),
             Node::Set(set) => Value::Set(Arc::new(self.all(&set.items))),
-            Node::Dict(node) => {
-                let mut dict = Dict::new(node.kind, self.pairs(&node.entries));
-                dict.factory = node.factory.map(|id| self.done(id));
-                dict.attributes = node.attributes.map(|id| self.done(id));
-                Value::Dict(Arc::new(dict))
-            }
+            Node::Dict(index) => Value::Dict(Arc::new(self.dict(&arena.dicts[*index as usize]))),
             Node::Global(index) => {
                 let global = self.pickle.globals.get(*index);
                 match global.known {
@@ -141,7 +144,7 @@ impl Builder<'_, '_, '_> {
             Node::Storage(index, dtype) => {
                 Value::Storage((self.storage)(*index as usize, unit(dtype.unwrap_or(DType::U8)))?, *dtype)
             }
-            Node::Tensor(tensor) => Value::Tensor(Arc::new(self.tensor(tensor)?)),
+            Node::Tensor(index) => Value::Tensor(Arc::new(self.tensor(&arena.tensors[*index as usize])?)),
             Node::Size(sizes) => Value::Size(Arc::new(sizes[..].into())),
             Node::Device(name) => Value::Device(name[..].into()),
             Node::Object(node) => Value::Object(Arc::new(Object {
@@ -155,9 +158,21 @@ impl Builder<'_, '_, '_> {
         })
     }
 
+    fn dict(&self, node: &DictNode) -> Dict {
+        let mut dict = Dict::new(node.kind, self.pairs(&node.entries));
+        dict.factory = node.factory.map(|id| self.done(id));
+        dict.attributes = node.attributes.map(|id| self.done(id));
+        dict
+    }
+
     fn tensor(&mut self, node: &TensorNode) -> Result<StoredTensor> {
         let storage = (self.storage)(node.storage as usize, unit(node.dtype))?;
-        let tensor = StoredTensor::new(storage, node.dtype, node.shape.clone(), node.stride.clone(), node.offset)?;
+        let sizes = |id: Id, what: &str| {
+            let sizes = self.pickle.arena.sizes(id);
+            sizes.ok_or_else(|| Error::invalid(format!("a tensor's {what} are not natural numbers")))
+        };
+        let (shape, stride) = (sizes(node.shape, "sizes")?, sizes(node.stride, "strides")?);
+        let tensor = StoredTensor::new(storage, node.dtype, shape, stride, node.offset)?;
         Ok(tensor.with_requires_grad(node.requires_grad).with_bits(node.conj, node.neg))
     }
 
@@ -167,9 +182,12 @@ impl Builder<'_, '_, '_> {
         // Deep paths are hostile ones: the first steps tell enough.
         for frame in self.frames.iter().take(16) {
             let Some(step) = frame.next.checked_sub(1) else { break };
-            let name = match &self.pickle.nodes[frame.id as usize] {
-                Node::Dict(dict) => dict.entries.get(step / 2).map(|&(key, _)| self.step_name(key)),
-                Node::List(_) | Node::Tuple(_) => Some(step.to_string()),
+            let arena = &self.pickle.arena;
+            let name = match arena.node(frame.id) {
+                Node::Dict(dict) => {
+                    arena.dicts[*dict as usize].entries.get(step / 2).map(|&(key, _)| self.step_name(key))
+                }
+                Node::List(_) | Node::Tuple(..) => Some(step.to_string()),
                 _ => None,
             };
             if let Some(name) = name {
@@ -181,9 +199,9 @@ impl Builder<'_, '_, '_> {
     }
 
     fn step_name(&self, key: Id) -> String {
-        match &self.pickle.nodes[key as usize] {
-            Node::Str(text) => text.chars().take(80).flat_map(char::escape_debug).collect(),
-            Node::Int(int) => int.to_string(),
+        match (self.pickle.arena.text(key), self.pickle.arena.node(key)) {
+            (Some(text), _) => text.chars().take(80).flat_map(char::escape_debug).collect(),
+            (None, Node::Int(int)) => int.to_string(),
             _ => "?".into(),
         }
     }
@@ -198,16 +216,18 @@ fn unit(dtype: DType) -> usize {
 }
 
 /// The part of a container at a position, in the order in which parts are converted.
-fn child(node: &Node<'_>, at: usize) -> Option<Id> {
+fn child(arena: &Arena<'_>, id: Id, at: usize) -> Option<Id> {
     let entry = |entries: &[(Id, Id)], at: usize| {
         entries.get(at / 2).map(|&(key, value)| if at.is_multiple_of(2) { key } else { value })
     };
-    match node {
-        Node::List(items) => items.get(at).copied(),
-        Node::Tuple(items) => items.get(at).copied(),
+    match arena.node(id) {
+        Node::List(_) | Node::Tuple(..) => arena.items(id)?.get(at).copied(),
         Node::Set(set) => set.items.get(at).copied(),
-        Node::Dict(dict) => entry(&dict.entries, at)
-            .or_else(|| [dict.factory, dict.attributes].into_iter().flatten().nth(at - dict.entries.len() * 2)),
+        Node::Dict(index) => {
+            let dict = &arena.dicts[*index as usize];
+            entry(&dict.entries, at)
+                .or_else(|| [dict.factory, dict.attributes].into_iter().flatten().nth(at - dict.entries.len() * 2))
+        }
         Node::Object(object) => {
             if let Some(part) = object.args.get(at) {
                 return Some(*part);

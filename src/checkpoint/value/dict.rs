@@ -60,7 +60,11 @@ impl Dict {
     pub fn new(kind: DictKind, entries: impl IntoIterator<Item = (Value, Value)>) -> Self {
         let mut dict = Dict { kind, entries: Vec::new(), index: None, factory: None, attributes: None };
         let entries = entries.into_iter();
-        dict.entries.reserve(entries.size_hint().0);
+        let expected = entries.size_hint().0;
+        dict.entries.reserve(expected);
+        if expected > SHORT {
+            dict.index = Some(Box::default());
+        }
         for (key, value) in entries {
             dict.insert(key, value);
         }
@@ -68,12 +72,16 @@ impl Dict {
     }
 
     fn insert(&mut self, key: Value, value: Value) {
-        if let Some(at) = self.find_value(&key) {
+        let end = self.entries.len();
+        let at = match (&mut self.index, &key) {
+            (Some(index), Value::Str(name)) => Some(*index.strings.entry(Arc::clone(name)).or_insert(end)),
+            (Some(index), other) => integer(other).map(|int| *index.integers.entry(int).or_insert(end)),
+            (None, Value::Str(name)) => self.find_str(name),
+            (None, other) => integer(other).and_then(|int| self.find_int(int)),
+        };
+        if let Some(at) = at.filter(|&at| at < end) {
             self.entries[at].1 = value;
             return;
-        }
-        if let Some(index) = &mut self.index {
-            index.add(&key, self.entries.len());
         }
         self.entries.push((key, value));
         if self.index.is_none() && self.entries.len() > SHORT {
@@ -82,13 +90,6 @@ impl Dict {
                 index.add(key, at);
             }
             self.index = Some(index);
-        }
-    }
-
-    fn find_value(&self, key: &Value) -> Option<usize> {
-        match key {
-            Value::Str(name) => self.find_str(name),
-            other => self.find_int(integer(other)?),
         }
     }
 

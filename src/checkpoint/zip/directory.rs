@@ -76,7 +76,11 @@ impl<'a> Directory<'a> {
     }
 
     pub(super) fn find(&self, name: &[u8]) -> Option<&Entry<'a>> {
-        self.index.get(name).map(|&at| &self.entries[at as usize])
+        self.position(name).map(|at| &self.entries[at])
+    }
+
+    pub(super) fn position(&self, name: &[u8]) -> Option<usize> {
+        self.index.get(name).map(|&at| at as usize)
     }
 
     /// Where an entry's bytes, compressed or not, are in the file.

@@ -2,6 +2,7 @@
 
 mod directory;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,16 +24,17 @@ pub(super) fn open(map: &Arc<Mmap>) -> Result<Value> {
     let bytes = archive.read(pickle_entry, limit)?;
     let in_pickle = |error: Error| error.context(format_args!("`{}`", pickle_entry.shown_name()));
     let pickle = unpickle(&bytes).map_err(in_pickle)?;
-    let records = pickle.storages().iter().map(|id| archive.record(id)).collect::<Result<Vec<_>>>()?;
-    let mut opened: Vec<Vec<(usize, Arc<Storage>)>> = vec![Vec::new(); records.len()];
+    let mut finder = Finder { archive: &archive, name: archive.prefix.to_vec(), next: 0 };
+    let records = pickle.storages().iter().map(|id| finder.record(id)).collect::<Result<Vec<_>>>()?;
+    let mut opened: Vec<Option<Arc<Storage>>> = vec![None; records.len()];
+    let mut swapped: HashMap<(usize, usize), Arc<Storage>> = HashMap::new();
     let mut open = |index: usize, unit: usize| {
-        let unit = if swap { unit } else { 1 };
-        if let Some((_, storage)) = opened[index].iter().find(|(known, _)| *known == unit) {
-            return Ok(Arc::clone(storage));
-        }
-        let storage = records[index].storage(map, unit);
-        opened[index].push((unit, Arc::clone(&storage)));
-        Ok(storage)
+        let make = || records[index].storage(map, if swap { unit } else { 1 });
+        let storage = match swap && unit > 1 {
+            true => swapped.entry((index, unit)).or_insert_with(make),
+            false => opened[index].get_or_insert_with(make),
+        };
+        Ok(Arc::clone(storage))
     };
     pickle.into_value(&mut open).map_err(in_pickle)
 }
@@ -53,14 +55,14 @@ struct Archive<'a> {
 /// Where the bytes of a storage are.
 struct Record {
     place: Place,
-    location: String,
+    location: Arc<str>,
 }
 
 enum Place {
     /// A storage without bytes needs no entry.
     Nowhere,
     Stored(Range<usize>),
-    Deflated(Packed),
+    Deflated(Box<Packed>),
 }
 
 /// A compressed entry, with its local header.
@@ -170,17 +172,40 @@ impl<'a> Archive<'a> {
             crc: entry.crc,
         })
     }
+}
+
+/// Finds the entries of storages. PyTorch writes them in the order in which the pickle refers to them, so the next one is
+/// tried before the index is asked.
+struct Finder<'f, 'a> {
+    archive: &'f Archive<'a>,
+    name: Vec<u8>,
+    next: usize,
+}
+
+impl<'a> Finder<'_, 'a> {
+    fn entry(&mut self, key: &str) -> Option<&Entry<'a>> {
+        let directory = &self.archive.directory;
+        self.name.truncate(self.archive.prefix.len());
+        self.name.extend_from_slice(b"data/");
+        self.name.extend_from_slice(key.as_bytes());
+        let at = match directory.entries().get(self.next) {
+            Some(entry) if entry.name == self.name => self.next,
+            _ => directory.position(&self.name)?,
+        };
+        self.next = at + 1;
+        Some(&directory.entries()[at])
+    }
 
     /// The bytes of a storage, which are as many as the pickle says.
-    fn record(&self, id: &StorageId) -> Result<Record> {
-        let record = |place| Ok(Record { place, location: id.location.clone() });
-        let Some(entry) = self.entry(&format!("data/{}", id.key)) else {
+    fn record(&mut self, id: &StorageId) -> Result<Record> {
+        let archive = self.archive;
+        let record = |place| Ok(Record { place, location: Arc::clone(&id.location) });
+        let Some(entry) = self.entry(&id.key) else {
             if id.bytes == 0 {
                 return record(Place::Nowhere);
             }
-            let name = String::from_utf8_lossy(self.prefix);
-            let key: String = id.key.escape_debug().take(80).collect();
-            return Err(Error::invalid(format!("the entry `{name}data/{key}`, of {} bytes, is missing", id.bytes)));
+            let name: String = String::from_utf8_lossy(&self.name).escape_debug().take(120).collect();
+            return Err(Error::invalid(format!("the entry `{name}`, of {} bytes, is missing", id.bytes)));
         };
         if entry.size as u64 != id.bytes {
             return Err(Error::invalid(format!(
@@ -191,8 +216,8 @@ impl<'a> Archive<'a> {
             )));
         }
         record(match entry.method {
-            Method::Stored => Place::Stored(self.directory.range(entry)?),
-            _ => Place::Deflated(self.packed(entry)?),
+            Method::Stored => Place::Stored(archive.directory.range(entry)?),
+            _ => Place::Deflated(Box::new(archive.packed(entry)?)),
         })
     }
 }
@@ -201,7 +226,7 @@ impl Record {
     /// The storage, its bytes in little-endian order: `unit` is the width of the numbers in a big-endian file, 1 in a
     /// little-endian one.
     fn storage(&self, map: &Arc<Mmap>, unit: usize) -> Arc<Storage> {
-        let location = self.location.as_str();
+        let location = Arc::clone(&self.location);
         match &self.place {
             Place::Nowhere => Storage::owned([], location),
             Place::Stored(range) if unit == 1 => Storage::mapped(Arc::clone(map), range.clone(), location),

@@ -50,6 +50,13 @@ pub(crate) struct Tile {
 pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
     // SAFETY: the pointers are valid for the ranges that the fields of `Tile` state.
     unsafe {
+        for i in 0..MR {
+            for j in 0..NV {
+                let at = i * t.stride + j * S::LANES;
+                S::prefetch(t.out.wrapping_add(at));
+                S::prefetch(t.finish.before.wrapping_add(at));
+            }
+        }
         let mut acc = [[S::splat(0.0); NV]; MR];
         let mut panel = t.panel;
         for tap in 0..t.taps {
@@ -74,41 +81,66 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
             }
         }
         if t.columns == NV * S::LANES {
-            finish::<S, MR, NV, true>(t, &mut acc);
+            finish::<S, MR, NV, true>(t, acc);
         } else {
-            finish::<S, MR, NV, false>(t, &mut acc);
+            finish::<S, MR, NV, false>(t, acc);
         }
     }
 }
 
+/// One loop for each operand, so that each is small enough to be unrolled: an accumulator that is indexed by a variable
+/// lives in memory, in the hot loop too.
 #[inline(always)]
-unsafe fn finish<S: Simd, const MR: usize, const NV: usize, const FULL: bool>(t: &Tile, acc: &mut [[S::V; NV]; MR]) {
+unsafe fn finish<S: Simd, const MR: usize, const NV: usize, const FULL: bool>(t: &Tile, mut acc: [[S::V; NV]; MR]) {
     // SAFETY: as in `tile`; the partial loads and stores stay within the columns that exist.
     unsafe {
         let f = &t.finish;
+        if t.accumulate {
+            add::<S, MR, NV, FULL>(t, t.out, t.stride, &mut acc);
+        } else if !f.bias.is_null() {
+            add::<S, MR, NV, FULL>(t, f.bias, 0, &mut acc);
+        }
+        if !f.before.is_null() {
+            add::<S, MR, NV, FULL>(t, f.before, t.stride, &mut acc);
+        }
         let (low, high) = (S::splat(f.low), S::splat(f.high));
-        for j in 0..NV {
-            let at = j * S::LANES;
-            let n = if FULL { S::LANES } else { t.columns.saturating_sub(at).min(S::LANES) };
-            if n == 0 {
-                break;
+        for i in 0..MR {
+            for j in 0..NV {
+                acc[i][j] = S::min(high, S::max(low, acc[i][j]));
             }
-            let start =
-                if f.bias.is_null() || t.accumulate { S::splat(0.0) } else { load::<S, FULL>(f.bias.add(at), n) };
-            for i in 0..MR {
-                let at = i * t.stride + at;
-                let mut y = S::add(acc[i][j], start);
-                if t.accumulate {
-                    y = S::add(y, load::<S, FULL>(t.out.add(at), n));
-                }
-                if !f.before.is_null() {
-                    y = S::add(y, load::<S, FULL>(f.before.add(at), n));
-                }
-                y = S::min(high, S::max(low, y));
-                if !f.after.is_null() {
-                    y = S::add(y, load::<S, FULL>(f.after.add(at), n));
-                }
-                store::<S, FULL>(t.out.add(at), y, n);
+        }
+        if !f.after.is_null() {
+            add::<S, MR, NV, FULL>(t, f.after, t.stride, &mut acc);
+        }
+        for i in 0..MR {
+            for j in 0..NV {
+                let at = t.out.add(i * t.stride + j * S::LANES);
+                store::<S, FULL>(at, acc[i][j], valid::<S, FULL>(t, j));
+            }
+        }
+    }
+}
+
+/// The lanes of vector `j` that exist.
+#[inline(always)]
+fn valid<S: Simd, const FULL: bool>(t: &Tile, j: usize) -> usize {
+    if FULL { S::LANES } else { t.columns.saturating_sub(j * S::LANES).min(S::LANES) }
+}
+
+/// Adds rows that are `stride` apart.
+#[inline(always)]
+unsafe fn add<S: Simd, const MR: usize, const NV: usize, const FULL: bool>(
+    t: &Tile,
+    from: *const f32,
+    stride: usize,
+    acc: &mut [[S::V; NV]; MR],
+) {
+    // SAFETY: as in `finish`.
+    unsafe {
+        for i in 0..MR {
+            for j in 0..NV {
+                let at = from.add(i * stride + j * S::LANES);
+                acc[i][j] = S::add(acc[i][j], load::<S, FULL>(at, valid::<S, FULL>(t, j)));
             }
         }
     }
@@ -195,7 +227,7 @@ unsafe fn depthwise_channels<S: Simd, const PX: usize, const NV: usize, const FU
             accumulate: t.accumulate,
             finish: Finish { bias: at(f.bias), before: at(f.before), after: at(f.after), ..*f },
         };
-        finish::<S, PX, NV, FULL>(&tile, &mut acc);
+        finish::<S, PX, NV, FULL>(&tile, acc);
     }
 }
 

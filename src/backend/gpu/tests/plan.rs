@@ -14,9 +14,17 @@ fn plan(gpu: &Arc<Gpu>, case: &Case) -> Plan {
     Plan::new(case.schedule(), &mut Weights::new(gpu)).unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
+/// Whether every activation can be bound; weights are split where they are larger.
+fn fits(case: &Case, options: GpuOptions) -> bool {
+    let most = options.binding_bytes.unwrap_or(u64::MAX);
+    let weight = |memory: &Memory| matches!(memory, Memory::Parameter(_));
+    case.schedule().buffers.iter().all(|b| weight(&b.memory) || b.len as u64 * 4 + 16 <= most)
+}
+
 /// Runs every case and says all that differ, at most 20.
 fn run_cases(options: GpuOptions) {
-    let cases = cases::all();
+    let cases: Vec<Case> = cases::all().into_iter().filter(|case| fits(case, options)).collect();
+    assert!(cases.len() > 100);
     on_every_gpu(options, |gpu| {
         let answer = |case: &Case| {
             let outputs = plan(gpu, case).run(&case.tensors()).map_err(|e| format!("{}: {e}", case.name))?;
@@ -95,7 +103,7 @@ fn plans_share_weights() {
 fn inputs_that_do_not_fit_are_refused() {
     on_every_gpu(GpuOptions::default(), |gpu| {
         let all = cases::all();
-        let case = all.iter().find(|case| matches!(case.kernel, Kernel::Embedding { .. })).expect("an embedding case");
+        let case = all.iter().find(|case| matches!(case.kernel, Kernel::Embedding { count: 2.., .. })).expect("an embedding case");
         let Kernel::Embedding { rows, .. } = case.kernel else { unreachable!() };
         let mut plan = plan(gpu, case);
         let tensors = case.tensors();
@@ -128,10 +136,8 @@ fn inputs_that_do_not_fit_are_refused() {
     });
 }
 
-/// A wrong kernel must be seen: half of the weights are missing when one of them is zeroed.
 #[test]
 fn a_lost_device_is_an_error_of_the_run() {
-    on_every_gpu(GpuOptions::default(), |_| ());
     for gpu in crate::device::adapters::open_all(GpuOptions::default()).unwrap() {
         let case = &cases::all()[0];
         let mut plan = plan(&gpu, case);
