@@ -1,13 +1,14 @@
 //! The speed of the convolutions and linear layers of whole models, layer by layer, weights as cold as in a real run:
 //! `cargo test --release --lib timing -- --ignored --nocapture`. `SCONCE_TIMING` names models, separated by commas.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::conv::{Conv, ConvWeights};
 use super::isa::Isa;
 use super::linear::{Linear, LinearWeights};
-use super::pack::WeightSource;
+use super::pack::{Floats, WeightSource};
 use super::product_tests::random;
 use crate::device::pool::Pool;
 use crate::graph::op::{Fused, Residual, Unary};
@@ -161,11 +162,18 @@ fn mlp() -> Vec<Layer> {
     vec![linear(1, 784, 1024, relu), linear(1, 1024, 1024, relu), linear(1, 1024, 10, fused(None, false))]
 }
 
-/// A layer with its memory.
+/// A layer with its weights: runs from the first slice to the second, with the third as its residual.
 struct Ready {
     name: String,
     cost: f64,
-    run: Box<dyn FnMut(&Pool)>,
+    sizes: [usize; 2],
+    run: Box<dyn Fn(&[f32], &mut [f32], &[f32], &Pool)>,
+}
+
+/// Random weights that keep numbers about as large as they are.
+fn weights(n: usize, k: usize) -> Vec<f32> {
+    let scale = (6.0 / k as f32).sqrt();
+    random(n * k, 1).into_iter().map(|x| x * scale).collect()
 }
 
 fn name(layer: &Layer) -> String {
@@ -186,40 +194,35 @@ fn prepare(layer: Layer, isa: Isa, pool: &Pool) -> Ready {
     match layer {
         Layer::Conv(step) => {
             let k = step.c_in / step.groups * step.kernel[0] * step.kernel[1];
-            let weights = ConvWeights::new(&step, WeightSource::Computed(&random(step.c_out * k, 1)), None, isa, pool);
-            let (weights, conv) = (weights.unwrap(), Conv::new(&step, isa));
-            let x = random(step.batch * step.input[0] * step.input[1] * step.c_in, 2);
-            let mut out = vec![0.0; step.batch * step.output[0] * step.output[1] * step.c_out];
-            let (bias, residual) = (random(step.c_out, 3), random(out.len(), 4));
-            let mut scratch = vec![0.0; conv.scratch_len()];
-            let cost = 2.0 * (out.len() * k) as f64;
+            let w = weights(step.c_out, k);
+            let weights = ConvWeights::new(&step, WeightSource::Computed(&w), None, isa, pool).unwrap();
+            let (conv, bias) = (Conv::new(&step, isa), random(step.c_out, 3));
+            let x_len = step.batch * step.input[0] * step.input[1] * step.c_in;
+            let out_len = step.batch * step.output[0] * step.output[1] * step.c_out;
+            let scratch = RefCell::new(vec![0.0; conv.scratch_len()]);
             let with_residual = step.fused.residual != Residual::None;
-            let run = move |pool: &Pool| {
-                let residual = with_residual.then_some(&*residual);
-                conv.run(&weights, &x, Some(&bias), residual, &mut out, &mut scratch, pool);
+            let run = move |x: &[f32], out: &mut [f32], residual: &[f32], pool: &Pool| {
+                let residual = with_residual.then_some(&residual[..out_len]);
+                let out = &mut out[..out_len];
+                conv.run(&weights, &x[..x_len], Some(&bias), residual, out, &mut scratch.borrow_mut(), pool);
             };
-            Ready { name, cost, run: Box::new(run) }
+            Ready { name, cost: 2.0 * (out_len * k) as f64, sizes: [x_len, out_len], run: Box::new(run) }
         }
         Layer::Linear(step) => {
-            let w = random(step.n * step.k, 1);
-            let tensor = crate::checkpoint::StoredTensor::from_bytes(
-                crate::DType::F32,
-                [step.n, step.k],
-                bytemuck::cast_slice::<_, u8>(&w),
-            );
-            let tensor = tensor.unwrap();
+            let w = weights(step.n, step.k);
+            let bytes = bytemuck::cast_slice::<_, u8>(&w);
+            let tensor =
+                crate::checkpoint::StoredTensor::from_bytes(crate::DType::F32, [step.n, step.k], bytes).unwrap();
             let weights = LinearWeights::new(&step, WeightSource::Stored(&tensor), None, isa, pool).unwrap();
-            let linear = Linear::new(&step, isa);
-            let x = random(step.rows * step.k, 2);
-            let mut out = vec![0.0; step.rows * step.n];
-            let (bias, residual) = (random(step.n, 3), random(out.len(), 4));
-            let cost = 2.0 * (out.len() * step.k) as f64;
+            let (linear, bias) = (Linear::new(&step, isa), random(step.n, 3));
+            let (x_len, out_len) = (step.rows * step.k, step.rows * step.n);
             let with_residual = step.fused.residual != Residual::None;
-            let run = move |pool: &Pool| {
-                let residual = with_residual.then_some(&*residual);
-                linear.run(&weights, &x, Some(&bias), residual, &mut out, pool);
+            let run = move |x: &[f32], out: &mut [f32], residual: &[f32], pool: &Pool| {
+                let residual = with_residual.then_some(&residual[..out_len]);
+                linear.run(&weights, &x[..x_len], Some(&bias), residual, &mut out[..out_len], pool);
             };
-            Ready { name, cost, run: Box::new(run) }
+            let cost = 2.0 * (out_len * step.k) as f64;
+            Ready { name, cost, sizes: [x_len, out_len], run: Box::new(run) }
         }
     }
 }
@@ -227,16 +230,23 @@ fn prepare(layer: Layer, isa: Isa, pool: &Pool) -> Ready {
 #[allow(clippy::print_stdout, reason = "this is what it is for")]
 fn time(model: &str, layers: Vec<Layer>, isa: Isa, threads: usize) {
     let pool = Pool::new(threads);
-    let mut layers: Vec<_> = layers.into_iter().map(|layer| prepare(layer, isa, &pool)).collect();
+    let layers: Vec<_> = layers.into_iter().map(|layer| prepare(layer, isa, &pool)).collect();
+    let size = layers.iter().flat_map(|layer| layer.sizes).max().unwrap_or(0);
+    let [mut x, mut out, residual] = [1, 2, 3].map(|seed| {
+        let mut floats = Floats::zeros(size).unwrap();
+        floats.as_mut_slice().copy_from_slice(&random(size, seed));
+        floats
+    });
     let mut best = vec![f64::INFINITY; layers.len()];
     let mut totals = Vec::new();
     let start = Instant::now();
     while totals.len() < 5 || (start.elapsed().as_secs_f64() < 2.0 && totals.len() < 400) {
         let run = Instant::now();
-        for (layer, best) in layers.iter_mut().zip(&mut best) {
+        for (layer, best) in layers.iter().zip(&mut best) {
             let start = Instant::now();
-            (layer.run)(&pool);
+            (layer.run)(x.as_slice(), out.as_mut_slice(), residual.as_slice(), &pool);
             *best = best.min(start.elapsed().as_secs_f64());
+            std::mem::swap(&mut x, &mut out);
         }
         totals.push(run.elapsed().as_secs_f64());
     }
