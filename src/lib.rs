@@ -7,13 +7,38 @@ mod device;
 mod dtype;
 mod error;
 mod graph;
+mod model;
+pub mod models;
+pub mod nn;
 mod npy;
 mod shape;
+mod state_dict;
 mod tensor;
 
+pub use checkpoint::Checkpoint;
 pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};
+pub use model::{Model, PlanInfo};
 pub use shape::Shape;
+pub use state_dict::{LoadReport, Mismatch, StateDict, Strict};
 pub use tensor::{Element, Tensor};
+
+/// Opens a file that PyTorch wrote. The file is mapped: no tensor's bytes are read until they are used, and nothing in the
+/// file is executed.
+///
+/// Read are the zip archives of torch 1.6 and later, of any pickle protocol, whatever the file is called.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when the file cannot be opened or mapped, [`ErrorKind::Invalid`] when it is damaged or no file of
+/// PyTorch, [`ErrorKind::Unsupported`] when it is one of a kind that is not read. The message starts with the file's name.
+///
+/// ```no_run
+/// let checkpoint = sconce::load("resnet18.pth")?;
+/// println!("{}", checkpoint["fc.weight"].as_tensor()?.shape());
+/// # Ok::<(), sconce::Error>(())
+/// ```
+pub fn load(path: impl AsRef<std::path::Path>) -> Result<Checkpoint> {
+    Checkpoint::open(path)
+}

@@ -1,12 +1,15 @@
 //! Models: a module or a function, its weights and a device, ready to run.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::backend::{Plan, Weights};
+use crate::checkpoint::Storage;
 use crate::device::Device;
 use crate::dtype::DType;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::step::Memory;
 use crate::graph::{Graph, Var, lower, optimize};
 use crate::nn::Module;
 use crate::shape::Shape;
@@ -33,10 +36,15 @@ pub struct Model {
 
 type Trace = dyn Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send + Sync;
 
+#[derive(Default)]
 struct State {
-    weights: Weights,
+    /// Made with the first plan.
+    weights: Option<Weights>,
     /// The plans of the shapes that were met last, the latest last.
     plans: Vec<(Vec<InputKind>, Plan)>,
+    /// The storages of all parameters so far. Weights are known by their storage's address, which this keeps from
+    /// being used again; it keeps no data.
+    storages: HashMap<usize, Weak<Storage>>,
 }
 
 /// What a plan is made for: of each input, the shape and whether it holds integers.
@@ -63,7 +71,7 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::StateDict`](crate::ErrorKind::StateDict) when parameters of the module have no values yet.
     pub fn new(module: impl Module + 'static, device: &Device) -> Result<Self> {
-        module.check_loaded()?;
+        check_loaded(&module)?;
         Ok(Self::from_fn(device, move |graph: &mut Graph, inputs: &[Var]| match inputs {
             [x] => Ok(vec![module.forward(graph, *x)?]),
             _ => Err(Error::shape(format!("the module takes 1 input, {} were given", inputs.len()))),
@@ -75,8 +83,7 @@ impl Model {
         device: &Device,
         trace: impl Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send + Sync + 'static,
     ) -> Self {
-        let state = State { weights: Weights::new(device), plans: Vec::new() };
-        Self { trace: Box::new(trace), device: device.clone(), state: Mutex::new(state) }
+        Self { trace: Box::new(trace), device: device.clone(), state: Mutex::default() }
     }
 
     /// The device that it runs on.
@@ -102,7 +109,7 @@ impl Model {
     /// Those of [`Model::run`].
     pub fn compile(&self, inputs: &[(Shape, DType)]) -> Result<PlanInfo> {
         let (steps, arena_bytes) = self.with_plan(inputs, |plan| Ok((plan.steps(), plan.arena_bytes())))?;
-        let weight_bytes = self.state.lock().unwrap_or_else(PoisonError::into_inner).weights.bytes();
+        let weight_bytes = self.state.lock().unwrap_or_else(PoisonError::into_inner).weights.as_ref().map_or(0, Weights::bytes);
         Ok(PlanInfo { steps, arena_bytes, weight_bytes })
     }
 
@@ -116,7 +123,7 @@ impl Model {
         let (kinds, mut plan) = match state.plans.iter().position(|(own, _)| *own == kinds) {
             Some(index) => state.plans.remove(index),
             None => {
-                let plan = self.make_plan(&mut state.weights, inputs)?;
+                let plan = self.make_plan(&mut state, inputs)?;
                 if state.plans.len() == MAX_PLANS {
                     state.plans.remove(0);
                 }
@@ -128,14 +135,39 @@ impl Model {
         result
     }
 
-    fn make_plan(&self, weights: &mut Weights, inputs: &[(Shape, DType)]) -> Result<Plan> {
+    fn make_plan(&self, state: &mut State, inputs: &[(Shape, DType)]) -> Result<Plan> {
         let mut graph = Graph::new();
         let vars: Vec<Var> = inputs.iter().map(|(shape, dtype)| graph.input(shape.clone(), *dtype)).collect();
         let outputs = (self.trace)(&mut graph, &vars)?;
         graph.set_outputs(outputs);
         let schedule = lower(&optimize(&graph)?, !self.device.is_cpu())?;
+        for buffer in &schedule.buffers {
+            if let Memory::Parameter(parameter) = &buffer.memory {
+                let storage = parameter.tensor.storage();
+                state.storages.entry(Arc::as_ptr(storage).addr()).or_insert_with(|| Arc::downgrade(storage));
+            }
+        }
+        let weights = match &mut state.weights {
+            Some(weights) => weights,
+            none => none.insert(Weights::new(&self.device)?),
+        };
         Plan::new(schedule, weights)
     }
+}
+
+/// An error that names every parameter and buffer without a value.
+fn check_loaded(module: &dyn Module) -> Result<()> {
+    let parameters = module.named_parameters().into_iter().map(|(name, slot)| (name, slot.tensor().is_some()));
+    let buffers = module.named_buffers().into_iter().map(|(name, slot)| (name, slot.tensor().is_some()));
+    let missing: Vec<String> =
+        parameters.chain(buffers).filter(|(_, loaded)| !loaded).map(|(name, _)| format!("`{name}`")).collect();
+    if missing.is_empty() || missing.iter().all(|name| name.ends_with("num_batches_tracked`")) {
+        return Ok(());
+    }
+    let shown = missing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let more = if missing.len() > 5 { format!(" and {} more", missing.len() - 5) } else { String::new() };
+    Err(Error::new(ErrorKind::StateDict, format!("{shown}{more} have no values"))
+        .help("call `load_state_dict` before `Model::new`"))
 }
 
 impl fmt::Debug for Model {

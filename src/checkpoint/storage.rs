@@ -2,42 +2,71 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use memmap2::Mmap;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// One byte range of a mapped file, or an owned copy where mapping is impossible, with the location tag that it was
 /// saved with. Tied tensors and views share one storage: compare with [`Arc::ptr_eq`].
+///
+/// A file must not change while it is mapped: its storages would change with it, and a file that is cut short under
+/// the map ends the process with a bus error when the lost pages are read, on most systems.
 pub struct Storage {
     bytes: Bytes,
-    location: String,
+    location: Arc<str>,
 }
 
 enum Bytes {
     Mapped { map: Arc<Mmap>, range: Range<usize> },
     Owned(Box<[u8]>),
+    Deferred(Box<Deferred>),
 }
+
+/// Bytes that are computed, inflated say, when they are first asked for.
+struct Deferred {
+    len: usize,
+    make: Box<dyn Fn() -> Result<Box<[u8]>> + Send + Sync>,
+    /// The bytes, or what went wrong, which is told each time.
+    made: OnceLock<Made>,
+}
+
+type Made = Result<Box<[u8]>, (ErrorKind, String)>;
 
 impl Storage {
     /// A storage that is `range` of `map`. The caller has checked that the range lies inside the map.
-    pub(crate) fn mapped(map: Arc<Mmap>, range: Range<usize>, location: impl Into<String>) -> Arc<Self> {
+    pub(crate) fn mapped(map: Arc<Mmap>, range: Range<usize>, location: impl Into<Arc<str>>) -> Arc<Self> {
         assert!(range.start <= range.end && range.end <= map.len(), "a storage must lie inside its file");
         Arc::new(Self { bytes: Bytes::Mapped { map, range }, location: location.into() })
     }
 
     /// A storage that owns its bytes, little-endian.
-    pub fn owned(bytes: impl Into<Box<[u8]>>, location: impl Into<String>) -> Arc<Self> {
+    pub fn owned(bytes: impl Into<Box<[u8]>>, location: impl Into<Arc<str>>) -> Arc<Self> {
         Arc::new(Self { bytes: Bytes::Owned(bytes.into()), location: location.into() })
     }
 
-    /// The bytes, little-endian. Pages of a mapped file are read as they are touched.
+    /// A storage of `len` bytes that `make` gives when they are first asked for.
+    pub(crate) fn deferred(
+        len: usize,
+        location: impl Into<Arc<str>>,
+        make: impl Fn() -> Result<Box<[u8]>> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let deferred = Deferred { len, make: Box::new(make), made: OnceLock::new() };
+        Arc::new(Self { bytes: Bytes::Deferred(Box::new(deferred)), location: location.into() })
+    }
+
+    /// The bytes, little-endian. Pages of a mapped file are read as they are touched; compressed or byte-swapped ones are
+    /// copied the first time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when compressed bytes turn out to be damaged.
     pub fn bytes(&self) -> Result<&[u8]> {
-        Ok(match &self.bytes {
-            Bytes::Mapped { map, range } => &map[range.clone()],
-            Bytes::Owned(bytes) => bytes,
-        })
+        match &self.bytes {
+            Bytes::Mapped { map, range } => Ok(&map[range.clone()]),
+            Bytes::Owned(bytes) => Ok(bytes),
+            Bytes::Deferred(deferred) => deferred.bytes(),
+        }
     }
 
     /// The number of bytes, known without reading them.
@@ -45,6 +74,7 @@ impl Storage {
         match &self.bytes {
             Bytes::Mapped { range, .. } => range.len(),
             Bytes::Owned(bytes) => bytes.len(),
+            Bytes::Deferred(deferred) => deferred.len,
         }
     }
 
@@ -75,6 +105,19 @@ impl Storage {
         }
         #[cfg(not(unix))]
         let _ = range;
+    }
+}
+
+impl Deferred {
+    fn bytes(&self) -> Result<&[u8]> {
+        let made = self.made.get_or_init(|| match (self.make)() {
+            Ok(bytes) if bytes.len() == self.len => Ok(bytes),
+            Ok(bytes) => {
+                Err((ErrorKind::Invalid, format!("a storage of {} bytes turns out to have {}", self.len, bytes.len())))
+            }
+            Err(error) => Err((error.kind(), error.to_string())),
+        });
+        made.as_deref().map_err(|(kind, message)| Error::new(*kind, message.clone()))
     }
 }
 

@@ -11,12 +11,15 @@ pub(crate) mod pool;
 mod select;
 #[cfg(feature = "gpu")]
 pub(crate) mod staging;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use info::{DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
+use pool::Pool;
 use select::Wanted;
 
 use crate::error::{Error, Result};
@@ -54,25 +57,22 @@ pub struct Device(Kind);
 /// What a device is underneath.
 #[derive(Clone)]
 pub(crate) enum Kind {
-    Cpu(Arc<Cpu>),
+    Cpu(Arc<Pool>),
     #[cfg(feature = "gpu")]
     Gpu(Arc<gpu::Gpu>),
 }
 
-/// The CPU with its threads.
-pub(crate) struct Cpu {
-    pub(crate) threads: usize,
-}
-
 impl Device {
-    /// The CPU, with as many threads as the machine has cores.
+    /// The CPU, with as many threads as the machine has cores. All that ask for it so share the threads.
     pub fn cpu() -> Self {
-        Self::cpu_with_threads(std::thread::available_parallelism().map_or(1, usize::from))
+        static POOL: OnceLock<Arc<Pool>> = OnceLock::new();
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Kind::Cpu(Arc::clone(POOL.get_or_init(|| Arc::new(Pool::new(cores()))))))
     }
 
     /// The CPU with this many threads (at least one), the calling one included.
     pub fn cpu_with_threads(threads: usize) -> Self {
-        Self(Kind::Cpu(Arc::new(Cpu { threads: threads.max(1) })))
+        Self(Kind::Cpu(Arc::new(Pool::new(threads))))
     }
 
     /// Opens the device that `text` names; the same as `text.parse()`.
@@ -154,8 +154,8 @@ impl fmt::Display for Device {
     /// `gpu:0 NVIDIA H200 (Vulkan)` or `cpu (2 threads)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Cpu(cpu) if cpu.threads == 1 => f.write_str("cpu (1 thread)"),
-            Kind::Cpu(cpu) => write!(f, "cpu ({} threads)", cpu.threads),
+            Kind::Cpu(pool) if pool.threads() == 1 => f.write_str("cpu (1 thread)"),
+            Kind::Cpu(pool) => write!(f, "cpu ({} threads)", pool.threads()),
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => write!(f, "{}", gpu.info()),
         }

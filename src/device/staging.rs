@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// A buffer that the host and the device take turns at: mapped while the host has it.
 pub(crate) struct Mapped {
-    buffer: Buffer,
+    buffer: Arc<Buffer>,
     state: Arc<AtomicU8>,
 }
 
@@ -36,11 +36,11 @@ impl Mapped {
             usage |= wgpu::BufferUsages::STORAGE;
         }
         let mapped = direction == Direction::ToDevice;
-        let buffer = Buffer::new(gpu, what, bytes, usage, Purpose::Staging, mapped)?;
+        let buffer = Arc::new(Buffer::new(gpu, what, bytes, usage, Purpose::Staging, mapped)?);
         Ok(Self { buffer, state: Arc::new(AtomicU8::new(if mapped { HOST } else { DEVICE })) })
     }
 
-    pub(crate) fn buffer(&self) -> &Buffer {
+    pub(crate) fn buffer(&self) -> &Arc<Buffer> {
         &self.buffer
     }
 
@@ -65,12 +65,12 @@ impl Mapped {
         Ok(())
     }
 
-    /// The first `bytes`, after the device has written them; the host must have the buffer.
-    pub(crate) fn read<T>(&self, bytes: u64, read: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+    /// The bytes, after the device has written them; the host must have the buffer.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
         let view = self
             .buffer
             .raw()
-            .get_mapped_range(0..bytes)
+            .get_mapped_range(..)
             .map_err(|e| Error::device(format!("a read-back buffer cannot be read: {e}")))?;
         read(&view)
     }

@@ -11,7 +11,7 @@ mod passes;
 pub(crate) mod step;
 #[cfg(test)]
 mod tests;
-mod view;
+pub(crate) mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;

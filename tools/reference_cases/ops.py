@@ -163,6 +163,7 @@ ACTIVATIONS = [
     ("relu", {}), ("relu6", {}), ("leaky_relu", {"negative_slope": 0.01}), ("leaky_relu", {"negative_slope": 0.3}),
     ("sigmoid", {}), ("tanh", {}), ("silu", {}), ("gelu", {"approximate": "none"}), ("gelu", {"approximate": "tanh"}),
     ("hardswish", {}), ("hardsigmoid", {}), ("elu", {"alpha": 1.0}), ("elu", {"alpha": 0.7}),
+    ("hardtanh", {"min_val": -0.5, "max_val": 1.25}),
 ]
 NEAR = lambda: torch.cat([torch.linspace(-8, 8, 65), torch.linspace(-1e-3, 1e-3, 7), torch.tensor([-3.0, 3.0, 6.0, -0.0])])
 FAR = lambda: torch.tensor([s * x for x in (9.5, 17, 30, 44.5, 50, 88, 89, 100, 700, 1e4, 1e10, 3e38, 1e-20, 1e-38) for s in (1, -1)])
@@ -175,6 +176,12 @@ def activations(cases):
         one_op(cases, f"{op}{suffix}.near", op, [NEAR], **args)
         one_op(cases, f"{op}{suffix}.far", op, [FAR], **args)
         one_op(cases, f"{op}{suffix}.image", op, [of(2, 3, 5, 1)], **args)
+    for op in ("neg", "abs", "erf"):
+        one_op(cases, f"{op}.near", op, [NEAR])
+        one_op(cases, f"{op}.far", op, [FAR])
+    one_op(cases, "exp", "exp", [lambda: torch.linspace(-20, 20, 41)])
+    for op in ("log", "sqrt", "rsqrt"):
+        one_op(cases, op, op, [lambda: torch.tensor([1e-30, 1e-6, 0.3, 0.5, 0.999, 1, 1.001, 2, 3.7, 10, 1e4, 1e10, 1e30])])
     one_op(cases, "relu.one", "relu", [of(1)])
     one_op(cases, "relu.scalar", "relu", [lambda: torch.tensor(-1.5)])
     one_op(cases, "dropout", "dropout", [of(2, 5)])
@@ -232,6 +239,13 @@ def pools(cases):
         one_op(cases, f"avg_{name}", "avg_pool2d", [of(*x)], **args)
         if "padding" in args:
             one_op(cases, f"avg_{name}_exclude_pad", "avg_pool2d", [of(*x)], **args, count_include_pad=False)
+    for name, x, args in [("2", (2, 3, 7), {"kernel_size": [2]}), ("3_stride", (1, 4, 11), {"kernel_size": [3], "stride": [2], "padding": [1]}),
+                          ("3_ceil", (1, 2, 8), {"kernel_size": [3], "stride": [2], "ceil_mode": True})]:
+        one_op(cases, f"max1d_{name}", "max_pool1d", [of(*x)], **args)
+        one_op(cases, f"avg1d_{name}", "avg_pool1d", [of(*x)], **args)
+    for x, output in [((2, 3, 7), 3), ((1, 4, 5), 1), ((1, 2, 3), 5)]:
+        one_op(cases, f"adaptive_avg1d_{x[-1]}_to_{output}", "adaptive_avg_pool1d", [of(*x)], output_size=output)
+        one_op(cases, f"adaptive_max1d_{x[-1]}_to_{output}", "adaptive_max_pool1d", [of(*x)], output_size=output)
     one_op(cases, "max_negative", "max_pool2d", [lambda: -torch.rand(1, 3, 4, 4) - 5], kernel_size=[3, 3], stride=[2, 2], padding=[1, 1])
     one_op(cases, "max_dilation", "max_pool2d", [of(1, 3, 9, 8)], kernel_size=[3, 2], stride=[1, 2], dilation=[2, 3])
     one_op(cases, "max_dilation_ceil", "max_pool2d", [of(1, 3, 10, 9)], kernel_size=[3, 3], stride=[2, 2], padding=[1, 1],
@@ -250,8 +264,8 @@ def pools(cases):
 def binary(cases):
     shapes = [((5,), (5,)), ((3, 1), (1, 4)), ((2, 3, 4, 5), (3, 1, 1)), ((2, 3, 4, 5), (1, 3, 1, 5)), ((1,), (2, 3)),
               ((4, 1, 5), (2, 1, 3, 1)), ((2, 5, 1, 1), (2, 5, 3, 3)), ((), (2, 3)), ((7, 11), ())]
-    for op in ("add", "sub", "mul", "div"):
-        for a, b in shapes:
+    for op in ("add", "sub", "mul", "div", "maximum", "minimum"):
+        for a, b in shapes if op in ("add", "div") else shapes[1:4]:
             name = "_".join("x".join(map(str, s)) or "scalar" for s in (a, b))
             away = lambda: torch.where(torch.rand(b) < 0.5, -1.0, 1.0) * (torch.rand(b) + 0.5)
             one_op(cases, f"{op}_{name}", op, [of(*a), away])
@@ -262,6 +276,10 @@ def binary(cases):
             return getattr(g, op)(x, c), getattr(g, op)(c, x)
         cases.add(f"{op}_constant_both_sides", with_constant)
         one_op(cases, f"{op}_parameter", op, [of(2, 3, 4)], [lambda: torch.rand(3, 1) + 0.5])
+    one_op(cases, "pow", "pow", [lambda: torch.rand(3, 5) * 4 + 0.1, of(3, 1)])
+    for exponent in (2.0, 3.0, -1.0, 0.0):
+        cases.add(f"pow_negative_base_{exponent}", lambda g: g.pow(g.input(rand(3, 4)), g.constant(value=torch.tensor(exponent))))
+    cases.add("pow_half", lambda g: g.pow(g.input(torch.rand(3, 4)), g.constant(value=torch.tensor(0.5))))
     cases.add("square", lambda g: (lambda x: g.mul(x, x))(g.input(rand(3, 5))))
     one_op(cases, "add_channels_of_image", "add", [of(2, 6, 5, 5), of(2, 6, 1, 1)])
 
@@ -282,6 +300,9 @@ def views(cases):
     for shape, dims in [((2, 3), [1, 0]), ((2, 3, 4), [2, 0, 1]), ((2, 3, 4, 5), [0, 2, 3, 1]), ((2, 5, 3, 4), [0, 3, 1, 2]),
                         ((2, 3, 4, 5), [3, 2, 1, 0]), ((2, 3, 2, 2, 3, 2), [0, 2, 4, 1, 3, 5]), ((2, 1, 3, 2, 5), [4, 2, 0, 1, 3])]:
         one_op(cases, f"permute_{''.join(map(str, dims))}", "permute", [of(*shape)], dims=dims)
+    one_op(cases, "squeeze", "squeeze", [of(2, 1, 3)], dim=1)
+    one_op(cases, "squeeze_nothing", "squeeze", [of(2, 1, 3)], dim=-1)
+    one_op(cases, "unsqueeze", "unsqueeze", [of(2, 3)], dim=-2)
     one_op(cases, "transpose", "transpose", [of(2, 3, 5)], dim0=-1, dim1=1)
     one_op(cases, "transpose_images", "transpose", [of(2, 3, 5, 4)], dim0=1, dim1=3)
     one_op(cases, "expand", "expand", [of(3, 1)], shape=[2, -1, 4])
@@ -308,12 +329,14 @@ def views(cases):
 
 
 @family
-def mean(cases):
+def reduce(cases):
     for shape, dims, keepdim in [((2, 5), [1], False), ((2, 5), [0], True), ((2, 3, 4, 5), [2, 3], False), ((2, 3, 4, 5), [-1, -2], True),
                                  ((2, 3, 4), [0, 2], False), ((3, 7, 5), [1], True), ((2, 3, 4), [0, 1, 2], False), ((5,), [0], False),
-                                 ((2, 3, 4, 5), [1], True), ((1, 300), [1], False), ((2, 3, 1, 1), [2, 3], False)]:
+                                 ((2, 3, 4, 5), [1], True), ((1, 300), [1], False), ((2, 3, 1, 1), [2, 3], False), ((2, 3, 2, 5), [0, 3], True)]:
         name = f"{'x'.join(map(str, shape))}_{'_'.join(map(str, dims))}{'_keepdim' if keepdim else ''}"
-        one_op(cases, name, "mean", [of(*shape)], dim=dims, keepdim=keepdim)
+        for op in ("mean", "sum", "amax"):
+            one_op(cases, f"{op}_{name}", op, [of(*shape)], dim=dims, keepdim=keepdim)
+    one_op(cases, "amax_negative", "amax", [lambda: -torch.rand(3, 9) - 7], dim=[1], keepdim=False)
 
 
 @family

@@ -22,6 +22,11 @@ pub(crate) struct ConvWeights {
 }
 
 impl ConvWeights {
+    /// The bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.packed.as_slice())
+    }
+
     /// Packs `weight * scale`.
     ///
     /// # Errors

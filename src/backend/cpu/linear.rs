@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::gemm::{Epilogue, PanelShape, Product, Rows, Shared, Split, part};
 use super::isa::Isa;
 use super::microkernel::{DOT_COLUMNS, DotTile, Kernels};
-use super::pack::{Floats, WeightRows, WeightSource, pack_panels};
+use super::pack::{Floats, WeightRows, WeightSource, pack_panels, stored_floats};
 use crate::checkpoint::StoredTensor;
 use crate::device::pool::Pool;
 use crate::dtype::DType;
@@ -36,6 +36,14 @@ enum Weights {
 }
 
 impl LinearWeights {
+    /// The bytes that it holds beside the file's.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.storage {
+            Weights::InPlace { scale, .. } => scale.as_ref().map_or(0, |scale| size_of_val(&scale[..])),
+            Weights::Packed(packed) => size_of_val(packed.as_slice()),
+        }
+    }
+
     /// Whether this step uses this weight where it lies. Weights are shared by the steps that agree in this.
     pub(crate) fn is_in_place(step: &LinearStep, weight: WeightSource<'_>) -> bool {
         match weight {
@@ -67,15 +75,6 @@ impl LinearWeights {
         };
         Ok(Self { storage, isa })
     }
-}
-
-/// The elements of a tensor that is stored as the kernels read it.
-fn stored_floats(tensor: &StoredTensor) -> Option<&[f32]> {
-    let plain = tensor.dtype() == DType::F32 && tensor.is_contiguous() && tensor.bits() == (false, false);
-    if !plain || cfg!(target_endian = "big") {
-        return None;
-    }
-    bytemuck::try_cast_slice(&tensor.storage().bytes().ok()?[tensor.span()]).ok()
 }
 
 /// Rows that lie one after the other.

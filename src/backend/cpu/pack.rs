@@ -57,6 +57,15 @@ pub(crate) enum WeightSource<'a> {
     Computed(&'a [f32]),
 }
 
+/// The elements of a tensor that is stored as the kernels read it.
+pub(crate) fn stored_floats(tensor: &StoredTensor) -> Option<&[f32]> {
+    let plain = tensor.dtype() == DType::F32 && tensor.is_contiguous() && tensor.bits() == (false, false);
+    if !plain || cfg!(target_endian = "big") {
+        return None;
+    }
+    bytemuck::try_cast_slice(&tensor.storage().bytes().ok()?[tensor.span()]).ok()
+}
+
 /// The rows of a weight: one output's numbers each.
 pub(crate) struct WeightRows<'a> {
     bytes: Cow<'a, [u8]>,

@@ -70,8 +70,11 @@ pub(crate) struct Pack {
 impl Pack {
     /// The sizes of the packed dimensions, outermost first, padding included.
     pub(crate) fn packed_shape(&self) -> Vec<usize> {
-        let mut shape: Vec<usize> =
-            self.order.iter().map(|&d| if d == self.channel_dim { self.channels.len() } else { self.shape[d] }).collect();
+        let mut shape: Vec<usize> = self
+            .order
+            .iter()
+            .map(|&d| if d == self.channel_dim { self.channels.len() } else { self.shape[d] })
+            .collect();
         if let Some(last) = shape.last_mut() {
             *last = last.next_multiple_of(self.multiple.max(1));
         }

@@ -72,6 +72,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(at: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn sum(x: __m512) -> f32 {
         // SAFETY: as above.
         unsafe { _mm512_reduce_add_ps(x) }

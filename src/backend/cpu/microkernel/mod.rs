@@ -75,5 +75,7 @@ pub(crate) trait Simd {
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// Asks for a line of memory that will be used soon; any address will do.
+    unsafe fn prefetch(at: *const f32);
     unsafe fn sum(x: Self::V) -> f32;
 }

@@ -75,6 +75,9 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+
+    #[inline(always)]
     unsafe fn sum(x: float32x4_t) -> f32 {
         // SAFETY: as above.
         unsafe { vaddvq_f32(x) }

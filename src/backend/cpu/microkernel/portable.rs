@@ -69,6 +69,9 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+
+    #[inline(always)]
     unsafe fn sum(x: V) -> f32 {
         (x[0] + x[1]) + (x[2] + x[3])
     }

@@ -50,6 +50,13 @@ pub(crate) struct Tile {
 pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
     // SAFETY: the pointers are valid for the ranges that the fields of `Tile` state.
     unsafe {
+        for i in 0..MR {
+            for j in 0..NV {
+                let at = i * t.stride + j * S::LANES;
+                S::prefetch(t.out.wrapping_add(at));
+                S::prefetch(t.finish.before.wrapping_add(at));
+            }
+        }
         let mut acc = [[S::splat(0.0); NV]; MR];
         let mut panel = t.panel;
         for tap in 0..t.taps {

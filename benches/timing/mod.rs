@@ -1,0 +1,24 @@
+//! Timing without a crate: many runs, their median and their minimum.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// Runs `work` until a second and 10 runs have passed (once with `--test`), after one run that does not count, and
+/// prints the median and the minimum in milliseconds.
+pub fn report<T>(name: &str, mut work: impl FnMut() -> sconce::Result<T>) -> sconce::Result<()> {
+    black_box(work()?);
+    let (runs, least) = match std::env::args().any(|arg| arg == "--test") {
+        true => (1, Duration::ZERO),
+        false => (10, Duration::from_secs(1)),
+    };
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while times.len() < runs || start.elapsed() < least {
+        let start = Instant::now();
+        black_box(work()?);
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    println!("  {name:48} median {:9.3} ms   min {:9.3} ms   {} runs", times[times.len() / 2], times[0], times.len());
+    Ok(())
+}

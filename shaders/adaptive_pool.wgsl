@@ -1,0 +1,69 @@
+// Adaptive max and average pooling over NHWC images: window i of `out` is floor(i in / out) .. ceil((i + 1) in / out).
+// A thread makes one pixel of 4 channels when T is a vector.
+
+// vec4<f32> where the channels are a multiple of 4, else f32.
+alias T = vec4<f32>;
+
+struct Params {
+    // Output pixels * channels.
+    count: u32,
+    // In elements of T.
+    channels: u32,
+    in_h: u32,
+    in_w: u32,
+    out_h: u32,
+    out_w: u32,
+    // Where the arguments start in their buffers, in elements of T.
+    x_at: u32,
+    y_at: u32,
+    // Threads along x; the grid is folded into y.
+    row: u32,
+}
+
+override MAX: u32 = 0u;
+
+@group(0) @binding(0) var<storage, read> x: array<T>;
+@group(0) @binding(1) var<storage, read_write> y: array<T>;
+var<immediate> p: Params;
+
+// Keeps the compiler from folding numbers that WGSL has no literals for.
+fn from_bits(word: u32) -> f32 {
+    var w = word;
+    return bitcast<f32>(w);
+}
+
+// The largest of two numbers; NaN wins.
+fn larger(a: T, b: T) -> T {
+    return select(a, b, (b > a) | !(b == b));
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = id.y * p.row + id.x;
+    if (i >= p.count) {
+        return;
+    }
+    let pixel = i / p.channels;
+    let channel = i - pixel * p.channels;
+    let out_row = pixel / p.out_w;
+    let ox = pixel - out_row * p.out_w;
+    let image = out_row / p.out_h;
+    let oy = out_row - image * p.out_h;
+    let top = oy * p.in_h / p.out_h;
+    let bottom = ((oy + 1u) * p.in_h + p.out_h - 1u) / p.out_h;
+    let left = ox * p.in_w / p.out_w;
+    let right = ((ox + 1u) * p.in_w + p.out_w - 1u) / p.out_w;
+    var best = T(from_bits(0xff800000u));
+    var sum = T();
+    for (var iy = top; iy < bottom; iy++) {
+        // Row by row, so that rounding errors stay small.
+        var row_sum = T();
+        for (var ix = left; ix < right; ix++) {
+            let value = x[p.x_at + ((image * p.in_h + iy) * p.in_w + ix) * p.channels + channel];
+            best = larger(best, value);
+            row_sum += value;
+        }
+        sum += row_sum;
+    }
+    y[p.y_at + i] = select(sum / f32((bottom - top) * (right - left)), best, MAX == 1u);
+}

@@ -1,0 +1,359 @@
+// A convolution over NHWC images, or a linear layer (an image of one row), as one matrix product on tiles that go
+// through workgroup memory: output pixels times output channels, summed over the quads of every tap's channels.
+//
+// The weight is [channel][tap][c_in / groups padded to 4]. A workgroup makes TM pixels times TN channels of one group
+// with TM * TN / 16 threads of 4 x 4; both edges are guarded.
+
+// The element type of x: vec4<f32> where the channels of a group are a multiple of 4, else f32.
+alias X = vec4<f32>;
+alias T = f32;
+
+struct Params {
+    // Output pixels (batch * out_h * out_w); output channels of a group that this dispatch makes.
+    pixels: u32,
+    channels: u32,
+    // ceil(c_in / groups / 4); c_in / groups.
+    quads: u32,
+    group_in: u32,
+    in_h: u32,
+    in_w: u32,
+    c_in: u32,
+    out_h: u32,
+    out_w: u32,
+    // The pitch of the output's pixels, and the first channel that this dispatch makes.
+    c_out: u32,
+    first: u32,
+    kernel_h: u32,
+    kernel_w: u32,
+    stride_h: u32,
+    stride_w: u32,
+    dilation_h: u32,
+    dilation_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+    // Channel tiles of a group; pixel tiles along x before they go on in z.
+    tiles: u32,
+    fold: u32,
+    // Where the arguments start in their buffers, in elements (`w_at` in quads).
+    x_at: u32,
+    w_at: u32,
+    bias_at: u32,
+    residual_at: u32,
+    y_at: u32,
+}
+
+override ACT: u32 = 0u;
+override ACT_A: f32 = 0.0;
+override ACT_B: f32 = 0.0;
+override BIAS: u32 = 0u;
+// 0 none, 1 added before the activation, 2 after it.
+override RESIDUAL: u32 = 0u;
+// 1 when X is vec4<f32>.
+override WIDE: u32 = 1u;
+
+@group(0) @binding(0) var<storage, read> x: array<X>;
+@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read> residual: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+var<immediate> p: Params;
+
+// Four channels from element `at` on, of which `left` exist.
+fn load_x(at: u32, left: u32) -> vec4<f32> {
+    if (WIDE == 1u) {
+        return vec4<f32>(x[at >> 2u]);
+    }
+    var v = vec4<f32>(vec4<f32>(x[at]).x, 0.0, 0.0, 0.0);
+    if (left > 1u) {
+        v.y = vec4<f32>(x[at + 1u]).x;
+    }
+    if (left > 2u) {
+        v.z = vec4<f32>(x[at + 2u]).x;
+    }
+    if (left > 3u) {
+        v.w = vec4<f32>(x[at + 3u]).x;
+    }
+    return v;
+}
+
+// a . b + c
+fn dot_add(a: vec4<f32>, b: vec4<f32>, c: f32) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, c))));
+}
+
+fn dot_add4(a: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>, b2: vec4<f32>, b3: vec4<f32>, c: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(dot_add(a, b0, c.x), dot_add(a, b1, c.y), dot_add(a, b2, c.z), dot_add(a, b3, c.w));
+}
+
+fn logistic(x: T) -> T {
+    let n = select(-x, T(88.0), -x > T(88.0));
+    return T(1.0) / (T(1.0) + exp(n));
+}
+
+// 1 - erf(z) for z >= 0: Abramowitz and Stegun 7.1.26, absolute error below 2e-7.
+fn erfc_positive(z: T) -> T {
+    let c = select(z, T(12.0), z > T(12.0));
+    let t = T(1.0) / (T(1.0) + 0.3275911 * c);
+    let poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+    return poly * exp(-c * c);
+}
+
+// The function of one number that `kind` names, with its arguments `a` and `b`; NaN stays NaN. `unary_code` in the
+// selectors has the same numbers.
+fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
+    switch kind {
+        case 1u: { return select(x, T(0.0), x < T(0.0)); }
+        case 2u: {
+            let low = select(x, T(a), x < T(a));
+            return select(low, T(b), low > T(b));
+        }
+        case 3u: { return select(x, T(a), x < T(a)); }
+        case 4u: { return select(x, T(b), x > T(b)); }
+        case 5u: { return select(a * x, x, x > T(0.0)); }
+        case 6u: {
+            let small = x * (1.0 + x * (0.5 + x * (0.16666667 + x * (0.041666667 + x * (0.008333333 + x * 0.0013888889)))));
+            let n = select(x, T(0.0), x > T(0.0));
+            return select(a * select(exp(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
+        }
+        case 7u: { return logistic(x); }
+        case 8u: {
+            let s = x * x;
+            let small = x * (1.0 + s * (-0.33333333 + s * (0.13333333 + s * (-0.053968254 + s * 0.021869489))));
+            let e = exp(-2.0 * abs(x));
+            let large = (T(1.0) - e) / (T(1.0) + e);
+            return select(select(large, -large, x < T(0.0)), small, abs(x) < T(0.3));
+        }
+        case 9u: { return x * logistic(x); }
+        case 10u: {
+            let tail = 0.5 * erfc_positive(0.70710678 * abs(x));
+            return x * select(T(1.0) - tail, tail, x < T(0.0));
+        }
+        case 11u: { return x * logistic(1.5957691216 * x * (1.0 + 0.044715 * x * x)); }
+        case 12u: { return x * clamp(x + T(3.0), T(0.0), T(6.0)) / 6.0; }
+        case 13u: {
+            let low = select(x + T(3.0), T(0.0), x < T(-3.0));
+            return select(low, T(6.0), low > T(6.0)) / 6.0;
+        }
+        case 14u: { return -x; }
+        case 15u: { return abs(x); }
+        case 16u: { return exp(x); }
+        case 17u: { return log(x); }
+        case 18u: { return sqrt(x); }
+        case 19u: { return inverseSqrt(x); }
+        case 20u: {
+            let z = abs(x);
+            let s = x * x;
+            let small = x * (1.1283792 + s * (-0.37612639 + s * (0.11283792 + s * (-0.026866171 + s * (0.0052239776 - s * 0.00085483273)))));
+            let large = T(1.0) - erfc_positive(z);
+            return select(select(large, -large, x < T(0.0)), small, z < T(0.5));
+        }
+        default: { return x; }
+    }
+}
+
+// Adds what the layer adds to the sum of output `channel` of pixel `pixel`, and stores it.
+fn finish(pixel: u32, channel: u32, sum: f32) {
+    var v = sum;
+    if (BIAS == 1u) {
+        v += bias[p.bias_at + channel];
+    }
+    let at = pixel * p.c_out + channel;
+    if (RESIDUAL == 1u) {
+        v += residual[p.residual_at + at];
+    }
+    v = unary(ACT, ACT_A, ACT_B, v);
+    if (RESIDUAL == 2u) {
+        v += residual[p.residual_at + at];
+    }
+    y[p.y_at + at] = v;
+}
+
+// The tile's shape; multiples of 4 whose TM * TN / 16 is a multiple of 4, and 64 at most each.
+override TM: u32 = 64u;
+override TN: u32 = 64u;
+override THREADS: u32 = 256u;
+
+// Quads by [quad of the step][row], the pitch chosen so that neighbours write to different banks.
+const PITCH = 66u;
+var<workgroup> tile_x: array<vec4<f32>, 264>;
+var<workgroup> tile_w: array<vec4<f32>, 264>;
+
+// A pixel's place in the image: the row and column that tap (0, 0) reads (less than 0 in the padding), and its image.
+struct Pixel {
+    y: i32,
+    x: i32,
+    image: u32,
+}
+
+fn pixel_at(m: u32) -> Pixel {
+    if (m >= p.pixels) {
+        return Pixel(-2147483647, 0, 0u);
+    }
+    let row = m / p.out_w;
+    let image = row / p.out_h;
+    let oy = row - image * p.out_h;
+    let ox = m - row * p.out_w;
+    return Pixel(i32(oy * p.stride_h) - i32(p.pad_h), i32(ox * p.stride_w) - i32(p.pad_w), image * p.in_h);
+}
+
+// Where a thread stands in the sum: the quad of channels, the tap's column and row.
+struct Place {
+    quad: u32,
+    kx: u32,
+    ky: u32,
+}
+
+fn advance(start: Place, by: u32) -> Place {
+    var at = start;
+    at.quad += by;
+    while (at.quad >= p.quads) {
+        at.quad -= p.quads;
+        at.kx += 1u;
+        if (at.kx == p.kernel_w) {
+            at.kx = 0u;
+            at.ky += 1u;
+        }
+    }
+    return at;
+}
+
+fn fetch_x(pixel: Pixel, at: Place, group_at: u32) -> vec4<f32> {
+    let iy = u32(pixel.y + i32(at.ky * p.dilation_h));
+    let ix = u32(pixel.x + i32(at.kx * p.dilation_w));
+    if (at.ky >= p.kernel_h || iy >= p.in_h || ix >= p.in_w) {
+        return vec4<f32>();
+    }
+    let channel = at.quad * 4u;
+    return load_x(((pixel.image + iy) * p.in_w + ix) * p.c_in + group_at + channel, p.group_in - channel);
+}
+
+fn fetch_w(row: u32, channel: u32, at: u32, quads: u32) -> vec4<f32> {
+    if (channel >= p.channels || at >= quads) {
+        return vec4<f32>();
+    }
+    return w[p.w_at + row * quads + at];
+}
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+    let group = group_id.y / p.tiles;
+    let first_channel = (group_id.y - group * p.tiles) * TN;
+    let first_pixel = (group_id.z * p.fold + group_id.x) * TM;
+    let group_at = p.x_at + group * p.group_in;
+    let quads = p.kernel_h * p.kernel_w * p.quads;
+
+    // Each thread loads one quad of one row, or of two rows where the tile has more rows than a quarter of the threads.
+    let load_quad = t & 3u;
+    let load_row = t >> 2u;
+    let rows = THREADS / 4u;
+    let pixel0 = pixel_at(select(p.pixels, first_pixel + load_row, load_row < TM));
+    let pixel1 = pixel_at(select(p.pixels, first_pixel + load_row + rows, load_row + rows < TM));
+    let channel0 = first_channel + load_row;
+    let w_row0 = group * p.channels + channel0;
+    var place = advance(Place(0u, 0u, 0u), load_quad);
+
+    let tx = t % (TN / 4u);
+    let ty = t / (TN / 4u);
+    var acc0 = vec4<f32>();
+    var acc1 = vec4<f32>();
+    var acc2 = vec4<f32>();
+    var acc3 = vec4<f32>();
+
+    var x0 = fetch_x(pixel0, place, group_at);
+    var x1 = vec4<f32>();
+    if (rows < TM) {
+        x1 = fetch_x(pixel1, place, group_at);
+    }
+    var w0 = fetch_w(w_row0, channel0, load_quad, quads);
+    var w1 = vec4<f32>();
+    if (rows < TN) {
+        w1 = fetch_w(w_row0 + rows, channel0 + rows, load_quad, quads);
+    }
+    for (var step = 0u; step < quads; step += 4u) {
+        if (load_row < TM) {
+            tile_x[load_quad * PITCH + load_row] = x0;
+        }
+        if (load_row + rows < TM) {
+            tile_x[load_quad * PITCH + load_row + rows] = x1;
+        }
+        if (load_row < TN) {
+            tile_w[load_quad * PITCH + load_row] = w0;
+        }
+        if (load_row + rows < TN) {
+            tile_w[load_quad * PITCH + load_row + rows] = w1;
+        }
+        workgroupBarrier();
+        // The next step's loads are on their way while this one is summed.
+        place = advance(place, 4u);
+        x0 = fetch_x(pixel0, place, group_at);
+        w0 = fetch_w(w_row0, channel0, step + 4u + load_quad, quads);
+        if (rows < TM) {
+            x1 = fetch_x(pixel1, place, group_at);
+        }
+        if (rows < TN) {
+            w1 = fetch_w(w_row0 + rows, channel0 + rows, step + 4u + load_quad, quads);
+        }
+        let a00 = tile_x[0u * PITCH + ty];
+        let a01 = tile_x[0u * PITCH + ty + TM / 4u];
+        let a02 = tile_x[0u * PITCH + ty + TM / 2u];
+        let a03 = tile_x[0u * PITCH + ty + TM / 4u * 3u];
+        let b00 = tile_w[0u * PITCH + tx];
+        let b01 = tile_w[0u * PITCH + tx + TN / 4u];
+        let b02 = tile_w[0u * PITCH + tx + TN / 2u];
+        let b03 = tile_w[0u * PITCH + tx + TN / 4u * 3u];
+        acc0 = dot_add4(a00, b00, b01, b02, b03, acc0);
+        acc1 = dot_add4(a01, b00, b01, b02, b03, acc1);
+        acc2 = dot_add4(a02, b00, b01, b02, b03, acc2);
+        acc3 = dot_add4(a03, b00, b01, b02, b03, acc3);
+        let a10 = tile_x[1u * PITCH + ty];
+        let a11 = tile_x[1u * PITCH + ty + TM / 4u];
+        let a12 = tile_x[1u * PITCH + ty + TM / 2u];
+        let a13 = tile_x[1u * PITCH + ty + TM / 4u * 3u];
+        let b10 = tile_w[1u * PITCH + tx];
+        let b11 = tile_w[1u * PITCH + tx + TN / 4u];
+        let b12 = tile_w[1u * PITCH + tx + TN / 2u];
+        let b13 = tile_w[1u * PITCH + tx + TN / 4u * 3u];
+        acc0 = dot_add4(a10, b10, b11, b12, b13, acc0);
+        acc1 = dot_add4(a11, b10, b11, b12, b13, acc1);
+        acc2 = dot_add4(a12, b10, b11, b12, b13, acc2);
+        acc3 = dot_add4(a13, b10, b11, b12, b13, acc3);
+        let a20 = tile_x[2u * PITCH + ty];
+        let a21 = tile_x[2u * PITCH + ty + TM / 4u];
+        let a22 = tile_x[2u * PITCH + ty + TM / 2u];
+        let a23 = tile_x[2u * PITCH + ty + TM / 4u * 3u];
+        let b20 = tile_w[2u * PITCH + tx];
+        let b21 = tile_w[2u * PITCH + tx + TN / 4u];
+        let b22 = tile_w[2u * PITCH + tx + TN / 2u];
+        let b23 = tile_w[2u * PITCH + tx + TN / 4u * 3u];
+        acc0 = dot_add4(a20, b20, b21, b22, b23, acc0);
+        acc1 = dot_add4(a21, b20, b21, b22, b23, acc1);
+        acc2 = dot_add4(a22, b20, b21, b22, b23, acc2);
+        acc3 = dot_add4(a23, b20, b21, b22, b23, acc3);
+        let a30 = tile_x[3u * PITCH + ty];
+        let a31 = tile_x[3u * PITCH + ty + TM / 4u];
+        let a32 = tile_x[3u * PITCH + ty + TM / 2u];
+        let a33 = tile_x[3u * PITCH + ty + TM / 4u * 3u];
+        let b30 = tile_w[3u * PITCH + tx];
+        let b31 = tile_w[3u * PITCH + tx + TN / 4u];
+        let b32 = tile_w[3u * PITCH + tx + TN / 2u];
+        let b33 = tile_w[3u * PITCH + tx + TN / 4u * 3u];
+        acc0 = dot_add4(a30, b30, b31, b32, b33, acc0);
+        acc1 = dot_add4(a31, b30, b31, b32, b33, acc1);
+        acc2 = dot_add4(a32, b30, b31, b32, b33, acc2);
+        acc3 = dot_add4(a33, b30, b31, b32, b33, acc3);
+        workgroupBarrier();
+    }
+
+    for (var i = 0u; i < 4u; i++) {
+        let pixel = first_pixel + ty + i * (TM / 4u);
+        if (pixel < p.pixels) {
+            let acc = select(select(acc0, acc1, i == 1u), select(acc2, acc3, i == 3u), i > 1u);
+            for (var j = 0u; j < 4u; j++) {
+                let channel = first_channel + tx + j * (TN / 4u);
+                if (channel < p.channels) {
+                    finish(pixel, p.first + group * p.channels + channel, acc[j]);
+                }
+            }
+        }
+    }
+}

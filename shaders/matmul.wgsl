@@ -1,0 +1,184 @@
+// The product of two strided matrices per batch entry, on tiles of 64 x 64 that go through workgroup memory; 256 threads
+// of 4 x 4. The result is contiguous.
+
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    // Batch entries in all; the sizes of the inner two of three batch dimensions.
+    batches: u32,
+    batch1: u32,
+    batch2: u32,
+    a_batch0: u32,
+    a_batch1: u32,
+    a_batch2: u32,
+    b_batch0: u32,
+    b_batch1: u32,
+    b_batch2: u32,
+    // The strides of a along m and k, of b along k and n.
+    a_m: u32,
+    a_k: u32,
+    b_k: u32,
+    b_n: u32,
+    // Where the arguments start in their buffers.
+    a_at: u32,
+    b_at: u32,
+    y_at: u32,
+    // Workgroups along z, which take every so-manieth batch entry.
+    depth: u32,
+}
+
+// Whether neighbouring threads read neighbours along k (1) or along the other dimension (0).
+override A_ALONG_K: u32 = 1u;
+override B_ALONG_K: u32 = 0u;
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+var<immediate> p: Params;
+
+// Quads along k by [quad of the step][row], the pitch chosen so that neighbours write to different banks.
+const PITCH = 66u;
+var<workgroup> tile_a: array<vec4<f32>, 264>;
+var<workgroup> tile_b: array<vec4<f32>, 264>;
+
+// a . b + c
+fn dot_add(a: vec4<f32>, b: vec4<f32>, c: f32) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, c))));
+}
+
+fn dot_add4(a: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>, b2: vec4<f32>, b3: vec4<f32>, c: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(dot_add(a, b0, c.x), dot_add(a, b1, c.y), dot_add(a, b2, c.z), dot_add(a, b3, c.w));
+}
+
+fn fetch_a(at: u32, row: u32, k: u32) -> vec4<f32> {
+    var v = vec4<f32>();
+    if (row >= p.m || k >= p.k) {
+        return v;
+    }
+    let first = at + row * p.a_m + k * p.a_k;
+    v.x = a[first];
+    if (k + 1u < p.k) {
+        v.y = a[first + p.a_k];
+    }
+    if (k + 2u < p.k) {
+        v.z = a[first + 2u * p.a_k];
+    }
+    if (k + 3u < p.k) {
+        v.w = a[first + 3u * p.a_k];
+    }
+    return v;
+}
+
+fn fetch_b(at: u32, column: u32, k: u32) -> vec4<f32> {
+    var v = vec4<f32>();
+    if (column >= p.n || k >= p.k) {
+        return v;
+    }
+    let first = at + column * p.b_n + k * p.b_k;
+    v.x = b[first];
+    if (k + 1u < p.k) {
+        v.y = b[first + p.b_k];
+    }
+    if (k + 2u < p.k) {
+        v.z = b[first + 2u * p.b_k];
+    }
+    if (k + 3u < p.k) {
+        v.w = b[first + 3u * p.b_k];
+    }
+    return v;
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+    let first_row = group_id.x * 64u;
+    let first_column = group_id.y * 64u;
+    let tx = t % 16u;
+    let ty = t / 16u;
+    // The quad and the row of the tile that this thread loads.
+    let a_quad = select(t / 64u, t % 4u, A_ALONG_K == 1u);
+    let a_row = select(t % 64u, t / 4u, A_ALONG_K == 1u);
+    let b_quad = select(t / 64u, t % 4u, B_ALONG_K == 1u);
+    let b_row = select(t % 64u, t / 4u, B_ALONG_K == 1u);
+    for (var batch = group_id.z; batch < p.batches; batch += p.depth) {
+        let outer = batch / p.batch2;
+        let i2 = batch - outer * p.batch2;
+        let i0 = outer / p.batch1;
+        let i1 = outer - i0 * p.batch1;
+        let a_at = p.a_at + i0 * p.a_batch0 + i1 * p.a_batch1 + i2 * p.a_batch2;
+        let b_at = p.b_at + i0 * p.b_batch0 + i1 * p.b_batch1 + i2 * p.b_batch2;
+        var acc0 = vec4<f32>();
+        var acc1 = vec4<f32>();
+        var acc2 = vec4<f32>();
+        var acc3 = vec4<f32>();
+        var next_a = fetch_a(a_at, first_row + a_row, a_quad * 4u);
+        var next_b = fetch_b(b_at, first_column + b_row, b_quad * 4u);
+        for (var step = 0u; step < p.k; step += 16u) {
+            tile_a[a_quad * PITCH + a_row] = next_a;
+            tile_b[b_quad * PITCH + b_row] = next_b;
+            workgroupBarrier();
+            // The next step's loads are on their way while this one is summed.
+            next_a = fetch_a(a_at, first_row + a_row, step + 16u + a_quad * 4u);
+            next_b = fetch_b(b_at, first_column + b_row, step + 16u + b_quad * 4u);
+            let a00 = tile_a[0u * PITCH + ty + 0u];
+            let a01 = tile_a[0u * PITCH + ty + 16u];
+            let a02 = tile_a[0u * PITCH + ty + 32u];
+            let a03 = tile_a[0u * PITCH + ty + 48u];
+            let b00 = tile_b[0u * PITCH + tx + 0u];
+            let b01 = tile_b[0u * PITCH + tx + 16u];
+            let b02 = tile_b[0u * PITCH + tx + 32u];
+            let b03 = tile_b[0u * PITCH + tx + 48u];
+            acc0 = dot_add4(a00, b00, b01, b02, b03, acc0);
+            acc1 = dot_add4(a01, b00, b01, b02, b03, acc1);
+            acc2 = dot_add4(a02, b00, b01, b02, b03, acc2);
+            acc3 = dot_add4(a03, b00, b01, b02, b03, acc3);
+            let a10 = tile_a[1u * PITCH + ty + 0u];
+            let a11 = tile_a[1u * PITCH + ty + 16u];
+            let a12 = tile_a[1u * PITCH + ty + 32u];
+            let a13 = tile_a[1u * PITCH + ty + 48u];
+            let b10 = tile_b[1u * PITCH + tx + 0u];
+            let b11 = tile_b[1u * PITCH + tx + 16u];
+            let b12 = tile_b[1u * PITCH + tx + 32u];
+            let b13 = tile_b[1u * PITCH + tx + 48u];
+            acc0 = dot_add4(a10, b10, b11, b12, b13, acc0);
+            acc1 = dot_add4(a11, b10, b11, b12, b13, acc1);
+            acc2 = dot_add4(a12, b10, b11, b12, b13, acc2);
+            acc3 = dot_add4(a13, b10, b11, b12, b13, acc3);
+            let a20 = tile_a[2u * PITCH + ty + 0u];
+            let a21 = tile_a[2u * PITCH + ty + 16u];
+            let a22 = tile_a[2u * PITCH + ty + 32u];
+            let a23 = tile_a[2u * PITCH + ty + 48u];
+            let b20 = tile_b[2u * PITCH + tx + 0u];
+            let b21 = tile_b[2u * PITCH + tx + 16u];
+            let b22 = tile_b[2u * PITCH + tx + 32u];
+            let b23 = tile_b[2u * PITCH + tx + 48u];
+            acc0 = dot_add4(a20, b20, b21, b22, b23, acc0);
+            acc1 = dot_add4(a21, b20, b21, b22, b23, acc1);
+            acc2 = dot_add4(a22, b20, b21, b22, b23, acc2);
+            acc3 = dot_add4(a23, b20, b21, b22, b23, acc3);
+            let a30 = tile_a[3u * PITCH + ty + 0u];
+            let a31 = tile_a[3u * PITCH + ty + 16u];
+            let a32 = tile_a[3u * PITCH + ty + 32u];
+            let a33 = tile_a[3u * PITCH + ty + 48u];
+            let b30 = tile_b[3u * PITCH + tx + 0u];
+            let b31 = tile_b[3u * PITCH + tx + 16u];
+            let b32 = tile_b[3u * PITCH + tx + 32u];
+            let b33 = tile_b[3u * PITCH + tx + 48u];
+            acc0 = dot_add4(a30, b30, b31, b32, b33, acc0);
+            acc1 = dot_add4(a31, b30, b31, b32, b33, acc1);
+            acc2 = dot_add4(a32, b30, b31, b32, b33, acc2);
+            acc3 = dot_add4(a33, b30, b31, b32, b33, acc3);
+            workgroupBarrier();
+        }
+        for (var i = 0u; i < 4u; i++) {
+            let row = first_row + ty + i * 16u;
+            let acc = select(select(acc0, acc1, i == 1u), select(acc2, acc3, i == 3u), i > 1u);
+            for (var j = 0u; j < 4u; j++) {
+                let column = first_column + tx + j * 16u;
+                if (row < p.m && column < p.n) {
+                    y[p.y_at + (batch * p.m + row) * p.n + column] = acc[j];
+                }
+            }
+        }
+    }
+}

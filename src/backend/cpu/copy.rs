@@ -1,0 +1,61 @@
+//! Rectangles of strided data: the pieces that copies and pointwise programs are cut into.
+
+use super::shared::Shared;
+
+/// Where a rectangle's elements lie: a start and the strides of its rows and columns.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) start: usize,
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+}
+
+/// The side of the squares that transpositions go by: two of them fit into the first cache.
+const SQUARE: usize = 32;
+
+/// Copies `rows x columns` words.
+///
+/// # Safety
+/// Nobody else touches the words of `out` that are written.
+pub(crate) unsafe fn copy(x: &[u32], from: Place, out: Shared<'_, u32>, to: Place, [rows, columns]: [usize; 2]) {
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    let last = |place: Place| place.start + (rows - 1) * place.row + (columns - 1) * place.column;
+    let x = &x[..=last(from)];
+    // Panics when the last word lies outside.
+    out.at(last(to) + 1);
+    if to.column == 1 {
+        for r in 0..rows {
+            if from.row == 1 && from.column != 1 && rows > 1 {
+                break;
+            }
+            let start = to.start + r * to.row;
+            // SAFETY: these columns of this row are the caller's.
+            let out = unsafe { out.slice(start..start + columns) };
+            let start = from.start + r * from.row;
+            match from.column {
+                0 => out.fill(x[start]),
+                1 => out.copy_from_slice(&x[start..start + columns]),
+                stride => out.iter_mut().zip(x[start..].iter().step_by(stride)).for_each(|(out, x)| *out = *x),
+            }
+        }
+        if from.row != 1 || from.column == 1 || rows == 1 {
+            return;
+        }
+    }
+    // The two are in different orders: squares, so that every line that is touched is used while it is near.
+    for row in (0..rows).step_by(SQUARE) {
+        for column in (0..columns).step_by(SQUARE) {
+            for r in row..(row + SQUARE).min(rows) {
+                for c in column..(column + SQUARE).min(columns) {
+                    // SAFETY: both indices are at most those of the last word, which were checked.
+                    unsafe {
+                        let word = *x.get_unchecked(from.start + r * from.row + c * from.column);
+                        out.at(0).add(to.start + r * to.row + c * to.column).write(word);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Convolutions: implicit matrix products, on tiles in workgroup memory or straight from storage.
+
+use super::{Call, Context, Extras, WeightRows, depthwise, quads, word};
+use crate::backend::gpu::dispatch::{Binding, Dispatch, Selection};
+use crate::error::Result;
+use crate::graph::step::ConvStep;
+
+const TILED: &str = include_str!("../../../../shaders/conv2d.wgsl");
+const DIRECT: &str = include_str!("../../../../shaders/conv2d_direct.wgsl");
+
+/// The tile of `conv2d_direct.wgsl`: pixels, channels.
+const DIRECT_TILE: [usize; 2] = [64, 16];
+
+/// With fewer workgroups than this a smaller tile is taken: a GPU has dozens of units, and needs more than one
+/// workgroup on each to hide its latencies.
+const ENOUGH_GROUPS: usize = 128;
+
+pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
+    if conv.batch * conv.output[0] * conv.output[1] * conv.c_out == 0 {
+        return Ok(Selection::default());
+    }
+    if conv.groups > 1 && conv.groups == conv.c_in && conv.groups == conv.c_out {
+        return depthwise::select(cx, conv);
+    }
+    let conv = &flat(conv);
+    let group_in = conv.c_in / conv.groups;
+    let taps = conv.kernel[0] * conv.kernel[1];
+    let shape = [conv.c_out, group_in, conv.kernel[0], conv.kernel[1]];
+    let rows = WeightRows {
+        shape: &shape,
+        order: &[0, 2, 3, 1],
+        row_len: taps * group_in.next_multiple_of(4),
+        scale: conv.fused.scale_index().map(|i| cx.input(i)),
+        as_is: taps == 1 && quads(&[group_in, cx.input(1).offset]),
+        can_split: conv.groups == 1,
+    };
+    let mut selection = Selection::default();
+    for (channels, weight) in cx.weight_parts(&rows, &mut selection.packs)? {
+        let part = Part { conv, first: channels.start, channels: channels.len() / conv.groups, weight };
+        selection.dispatches.push(part.dispatch(cx)?);
+    }
+    Ok(selection)
+}
+
+/// A convolution that looks at one pixel at a time has no rows or columns: all images are one row.
+fn flat(conv: &ConvStep) -> ConvStep {
+    let mut flat = conv.clone();
+    if conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.padding == [0, 0] && conv.input == conv.output {
+        flat.batch = 1;
+        flat.input = [1, conv.batch * conv.input[0] * conv.input[1]];
+        flat.output = flat.input;
+    }
+    flat
+}
+
+/// The output channels of a convolution that one dispatch makes: all, or of the one group those that its part of the
+/// weight is for.
+pub(super) struct Part<'a> {
+    pub(super) conv: &'a ConvStep,
+    pub(super) first: usize,
+    /// Of each group.
+    pub(super) channels: usize,
+    pub(super) weight: Binding,
+}
+
+impl Part<'_> {
+    pub(super) fn dispatch(&self, cx: &Context<'_>) -> Result<Dispatch> {
+        let (conv, x) = (self.conv, cx.input(0));
+        let group_in = conv.c_in / conv.groups;
+        let pixels = conv.batch * conv.output[0] * conv.output[1];
+        let wide = quads(&[group_in, conv.c_in, x.offset]);
+        let extras = Extras::new(cx, conv.fused);
+        let tile = if cx.caps.is_software { DIRECT_TILE } else { self.tile(pixels) };
+        let call = if cx.caps.is_software {
+            Call::new("conv2d_direct", DIRECT)
+        } else {
+            let threads = tile[0] * tile[1] / 16;
+            let call = Call::new("conv2d", TILED).set("TM", word(tile[0])?).set("TN", word(tile[1])?);
+            call.set("THREADS", word(threads)?)
+        };
+        let call = call.alias("X", if wide { "vec4<f32>" } else { "f32" }).set("WIDE", u32::from(wide));
+        let (fold, [across, deep, _]) = cx.fold_groups(pixels.div_ceil(tile[0]))?;
+        let tiles = self.channels.div_ceil(tile[1]);
+        let weight_at = match self.weight {
+            Binding::Read(_) => cx.input(1).offset / 4,
+            _ => 0,
+        };
+        let call = extras.apply(call.read(x).bind(self.weight), self.weight).write(cx.output()).params(&[
+            pixels,
+            self.channels,
+            group_in.div_ceil(4),
+            group_in,
+            conv.input[0],
+            conv.input[1],
+            conv.c_in,
+            conv.output[0],
+            conv.output[1],
+            conv.c_out,
+            self.first,
+            conv.kernel[0],
+            conv.kernel[1],
+            conv.stride[0],
+            conv.stride[1],
+            conv.dilation[0],
+            conv.dilation[1],
+            conv.padding[0],
+            conv.padding[1],
+            tiles,
+            fold,
+            x.offset,
+            weight_at,
+            extras.bias_at(),
+            extras.residual_at(),
+            cx.output().offset,
+        ])?;
+        Ok(call.dispatch([across, word(tiles * conv.groups)?, deep]))
+    }
+
+    /// The tile of `conv2d.wgsl`: the largest that leaves enough workgroups, and no larger than the problem.
+    fn tile(&self, pixels: usize) -> [usize; 2] {
+        let groups = |tile: [usize; 2]| pixels.div_ceil(tile[0]) * self.channels.div_ceil(tile[1]) * self.conv.groups;
+        let largest = [if pixels > 32 { 64 } else { 32 }, if self.channels > 32 { 64 } else { 32 }];
+        let smaller = [[64, 64], [64, 32], [32, 64], [32, 32]];
+        let fits = |tile: &[usize; 2]| tile[0] <= largest[0] && tile[1] <= largest[1];
+        smaller.into_iter().filter(fits).find(|&tile| groups(tile) >= ENOUGH_GROUPS).unwrap_or([32, 32])
+    }
+}

@@ -1,0 +1,51 @@
+//! Rows of a table by index.
+
+use super::{Call, Context, quads};
+use crate::backend::gpu::dispatch::{Binding, Pack, Selection};
+use crate::error::{Error, Result};
+use crate::graph::step::Memory;
+
+const SOURCE: &str = include_str!("../../../../shaders/embedding.wgsl");
+
+pub(super) fn select(cx: &Context<'_>, count: usize, rows: usize, dim: usize) -> Result<Selection> {
+    let (indices, table, y) = (cx.input(0), cx.input(1), cx.output());
+    let mut selection = Selection::default();
+    if count * dim == 0 {
+        return Ok(selection);
+    }
+    let mut parts = vec![(0..rows, Binding::Read(table.buffer))];
+    if !cx.fits(table) {
+        if matches!(cx.buffers[table.buffer.0].memory, Memory::Arena { .. }) || table.offset != 0 {
+            return Err(Error::unsupported(format!("a computed table of {rows} rows of {dim} elements")));
+        }
+        let most = (cx.caps.max_binding / (dim as u64 * 4)).max(1) as usize;
+        let size = rows.div_ceil(rows.div_ceil(most));
+        let ranges: Vec<_> = (0..rows).step_by(size).map(|first| first..(first + size).min(rows)).collect();
+        parts = ranges.iter().cloned().enumerate().map(|(i, range)| (range, Binding::Packed(i))).collect();
+        let pack = |channels| Pack {
+            weight: table.buffer,
+            scale: None,
+            shape: vec![rows, dim],
+            channel_dim: 0,
+            channels,
+            order: vec![0, 1],
+            multiple: 1,
+        };
+        selection.packs = ranges.into_iter().map(pack).collect();
+    }
+    let lanes = if quads(&[dim, table.offset, y.offset]) { 4 } else { 1 };
+    let threads = count * (dim / lanes);
+    let (row, grid) = cx.fold(threads, 64)?;
+    for (range, binding) in parts {
+        let call = Call::new("embedding", SOURCE)
+            .alias("T", if lanes == 4 { "vec4<u32>" } else { "u32" })
+            .read(indices)
+            .bind(binding)
+            .write(y)
+            .bind(Binding::Status)
+            .params(&[threads, dim / lanes, rows, range.start, range.end])?
+            .params(&[indices.offset, table.offset / lanes, y.offset / lanes, row])?;
+        selection.dispatches.push(call.dispatch(grid));
+    }
+    Ok(selection)
+}

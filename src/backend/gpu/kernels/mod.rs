@@ -1,0 +1,303 @@
+//! Selectors: which shaders, tiles and grids a step takes, one file per family of operations.
+//!
+//! The shaders are in `shaders/`. Their numbers vary by `override`s, which [`Dispatch::constants`] sets, and their
+//! element types by `alias` lines, which [`Call::alias`] rewrites.
+
+mod attention;
+mod conv2d;
+mod depthwise;
+mod embedding;
+mod linear;
+mod matmul;
+mod pad;
+mod pointwise;
+mod pool;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod unary;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::dispatch::{Binding, Dispatch, Pack, Selection, Shader};
+use crate::device::DeviceKind;
+use crate::device::gpu::Gpu;
+use crate::error::{Error, Result};
+use crate::graph::op::{Fused, Residual};
+use crate::graph::step::{Arg, Buffer, Kernel, Memory, Step};
+
+/// What a selection depends on besides its step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caps {
+    /// Whether the adapter runs shaders on the CPU.
+    pub(super) is_software: bool,
+    /// The bytes that a binding may have.
+    pub(super) max_binding: u64,
+    /// The workgroups that a grid may have along a dimension.
+    pub(super) max_groups: u32,
+    /// The storage buffers that a shader may have.
+    pub(super) max_buffers: u32,
+}
+
+impl Caps {
+    fn of(gpu: &Gpu) -> Self {
+        let limits = gpu.limits();
+        Self {
+            is_software: gpu.info().kind == DeviceKind::Software,
+            max_binding: limits.max_storage_buffer_binding_size,
+            max_groups: limits.max_compute_workgroups_per_dimension,
+            max_buffers: limits.max_storage_buffers_per_shader_stage,
+        }
+    }
+}
+
+/// The dispatches of a step, and the weights that they want packed.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when no kernel can run the step on this device.
+pub(super) fn select(step: &Step, buffers: &[Buffer], gpu: &Gpu) -> Result<Selection> {
+    select_for(step, buffers, &Caps::of(gpu))
+}
+
+fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection> {
+    let cx = Context { step, buffers, caps };
+    match &step.kernel {
+        Kernel::Conv2d(conv) => conv2d::select(&cx, conv),
+        Kernel::Linear(linear) => linear::select(&cx, linear),
+        Kernel::Matmul(matmul) => matmul::select(&cx, matmul),
+        Kernel::Pointwise(pointwise) => pointwise::select(&cx, pointwise),
+        Kernel::Pool2d(pool) => pool::select(&cx, pool),
+        Kernel::AdaptivePool2d(pool) => pool::select_adaptive(&cx, pool),
+        &Kernel::Reduce { kind, outer, len, inner } => rows::reduce(&cx, kind, [outer, len, inner]),
+        &Kernel::Softmax { outer, len, inner, log } => rows::softmax(&cx, log, [outer, len, inner]),
+        &Kernel::LayerNorm { rows, len, eps, affine } => rows::layer_norm(&cx, [rows, len], eps, affine),
+        Kernel::Attention(attention) => attention::select(&cx, attention),
+        &Kernel::Embedding { count, rows, dim } => embedding::select(&cx, count, rows, dim),
+        Kernel::Pad { shape, pads, mode } => pad::select(&cx, shape, pads, *mode),
+    }
+}
+
+/// A step and where it is to run.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    step: &'a Step,
+    buffers: &'a [Buffer],
+    caps: &'a Caps,
+}
+
+impl Context<'_> {
+    fn input(&self, i: usize) -> Arg {
+        self.step.inputs[i]
+    }
+
+    fn output(&self) -> Arg {
+        self.step.output
+    }
+
+    fn is_int(&self, arg: Arg) -> bool {
+        self.buffers[arg.buffer.0].is_int
+    }
+
+    /// Whether a buffer fits into one binding.
+    fn fits(&self, arg: Arg) -> bool {
+        self.buffers[arg.buffer.0].len as u64 * 4 <= self.caps.max_binding
+    }
+
+    /// Threads in a grid that is folded into two dimensions when one is too short: the threads of a row, the grid.
+    fn fold(&self, threads: usize, per_group: usize) -> Result<(usize, [u32; 3])> {
+        let (row, grid) = self.fold_groups(threads.div_ceil(per_group))?;
+        Ok((row * per_group, grid))
+    }
+
+    /// The same for workgroups: the workgroups of a row, the grid.
+    fn fold_groups(&self, groups: usize) -> Result<(usize, [u32; 3])> {
+        let most = self.caps.max_groups as usize;
+        let rows = groups.div_ceil(most).max(1);
+        let row = groups.div_ceil(rows);
+        if rows > most {
+            return Err(too_large(groups));
+        }
+        Ok((row, [word(row)?, word(rows)?, 1]))
+    }
+
+    /// What a weight's rows need: the weight as it is when the shader can read it so, else packs of as many rows as fit
+    /// into a binding. Gives the rows and the binding of each part; packs are added to `packs`.
+    fn weight_parts(&self, rows: &WeightRows<'_>, packs: &mut Vec<Pack>) -> Result<Vec<(Range<usize>, Binding)>> {
+        let weight = self.input(1);
+        if rows.as_is && rows.scale.is_none() && self.fits(weight) {
+            return Ok(vec![(0..rows.shape[0], Binding::Read(weight.buffer))]);
+        }
+        if matches!(self.buffers[weight.buffer.0].memory, Memory::Arena { .. }) || weight.offset != 0 {
+            return Err(Error::unsupported("a weight that is computed from the inputs")
+                .help("such a layer runs on the CPU: `--device cpu`"));
+        }
+        let most = (self.caps.max_binding / (rows.row_len.max(1) as u64 * 4)) as usize;
+        let parts = rows.shape[0].div_ceil(most.max(1));
+        if most == 0 || (parts > 1 && !rows.can_split) {
+            return Err(Error::unsupported(format!(
+                "a weight of {} rows of {} elements, the device binds at most {} bytes",
+                rows.shape[0], rows.row_len, self.caps.max_binding
+            )));
+        }
+        let size = rows.shape[0].div_ceil(parts.max(1)).max(1);
+        let ranges = (0..rows.shape[0]).step_by(size).map(|first| first..(first + size).min(rows.shape[0]));
+        Ok(ranges
+            .map(|channels| {
+                packs.push(Pack {
+                    weight: weight.buffer,
+                    scale: rows.scale.map(|scale| scale.buffer),
+                    shape: rows.shape.to_vec(),
+                    channel_dim: 0,
+                    channels: channels.clone(),
+                    order: rows.order.to_vec(),
+                    multiple: 4,
+                });
+                (channels, Binding::Packed(packs.len() - 1))
+            })
+            .collect())
+    }
+}
+
+/// A weight that kernels read by output channel.
+struct WeightRows<'a> {
+    shape: &'a [usize],
+    /// The packed order of the dimensions; the first stays.
+    order: &'a [usize],
+    /// The elements of a packed row.
+    row_len: usize,
+    scale: Option<Arg>,
+    /// Whether the file's order is the packed one.
+    as_is: bool,
+    /// Whether the rows may go to several dispatches.
+    can_split: bool,
+}
+
+/// One dispatch in the making.
+struct Call {
+    shader: Shader,
+    constants: Vec<(&'static str, f64)>,
+    immediates: Vec<u32>,
+    bindings: Vec<Binding>,
+}
+
+impl Call {
+    fn new(name: &'static str, source: &'static str) -> Self {
+        let shader = Shader { name, source: Cow::Borrowed(source) };
+        Self { shader, constants: Vec::new(), immediates: Vec::new(), bindings: Vec::new() }
+    }
+
+    /// Gives the alias `name` of the shader another type.
+    fn alias(mut self, name: &str, ty: &str) -> Self {
+        let start = format!("alias {name} = ");
+        let at = self.shader.source.find(&start).expect("the shader has the alias") + start.len();
+        let end = at + self.shader.source[at..].find(';').expect("an alias ends");
+        if &self.shader.source[at..end] != ty {
+            self.shader.source.to_mut().replace_range(at..end, ty);
+        }
+        self
+    }
+
+    /// Sets an `override`.
+    fn set(mut self, name: &'static str, value: impl Into<f64>) -> Self {
+        self.constants.push((name, value.into()));
+        self
+    }
+
+    /// The words of the shader's parameters.
+    fn params(mut self, words: &[usize]) -> Result<Self> {
+        for &value in words {
+            self.immediates.push(word(value)?);
+        }
+        Ok(self)
+    }
+
+    fn read(mut self, arg: Arg) -> Self {
+        self.bindings.push(Binding::Read(arg.buffer));
+        self
+    }
+
+    fn bind(mut self, binding: Binding) -> Self {
+        self.bindings.push(binding);
+        self
+    }
+
+    fn write(mut self, arg: Arg) -> Self {
+        self.bindings.push(Binding::Write(arg.buffer));
+        self
+    }
+
+    fn dispatch(self, grid: [u32; 3]) -> Dispatch {
+        Dispatch {
+            shader: self.shader,
+            constants: self.constants,
+            immediates: self.immediates,
+            bindings: self.bindings,
+            grid,
+        }
+    }
+}
+
+/// What a fused layer adds: its bias and residual.
+struct Extras {
+    fused: Fused,
+    bias: Option<Arg>,
+    residual: Option<Arg>,
+}
+
+impl Extras {
+    fn new(cx: &Context<'_>, fused: Fused) -> Self {
+        let input = |i: Option<usize>| i.map(|i| cx.input(i));
+        Self { fused, bias: input(fused.bias_index()), residual: input(fused.residual_index()) }
+    }
+
+    fn bias_at(&self) -> usize {
+        self.bias.map_or(0, |bias| bias.offset)
+    }
+
+    fn residual_at(&self) -> usize {
+        self.residual.map_or(0, |residual| residual.offset)
+    }
+
+    /// Sets what the shader's epilogue does, and binds the bias and the residual; what is missing has the binding of
+    /// something that is there and that the shader does not look at.
+    fn apply(&self, call: Call, spare: Binding) -> Call {
+        let residual = match self.fused.residual {
+            Residual::None => 0,
+            Residual::BeforeActivation => 1,
+            Residual::AfterActivation => 2,
+        };
+        let (kind, a, b) = self.fused.activation.map_or((0, 0.0, 0.0), unary::code);
+        call.set("ACT", kind)
+            .set("ACT_A", a)
+            .set("ACT_B", b)
+            .set("BIAS", u32::from(self.bias.is_some()))
+            .set("RESIDUAL", residual)
+            .bind(self.bias.map_or(spare, |bias| Binding::Read(bias.buffer)))
+            .bind(self.residual.map_or(spare, |residual| Binding::Read(residual.buffer)))
+    }
+}
+
+/// The selection of one dispatch, or of none when nothing is to be computed.
+fn one(count: usize, make: impl FnOnce() -> Result<Dispatch>) -> Result<Selection> {
+    let dispatches = if count == 0 { Vec::new() } else { vec![make()?] };
+    Ok(Selection { packs: Vec::new(), dispatches })
+}
+
+/// Whether all numbers are multiples of 4, so that elements can be read four at a time.
+fn quads(numbers: &[usize]) -> bool {
+    numbers.iter().all(|n| n % 4 == 0)
+}
+
+/// The threads of a workgroup that reduces a row of `len`.
+fn row_threads(len: usize) -> u32 {
+    if len > 512 { 256 } else { 64 }
+}
+
+fn word(value: usize) -> Result<u32> {
+    u32::try_from(value).map_err(|_| too_large(value))
+}
+
+fn too_large(value: usize) -> Error {
+    Error::unsupported(format!("{value} elements or workgroups are too many for a GPU"))
+}

@@ -1,0 +1,59 @@
+//! Kernels along rows: softmax, layer norm and reductions.
+
+use super::{Call, Context, one, row_threads};
+use crate::backend::gpu::dispatch::{Dispatch, Selection};
+use crate::error::Result;
+use crate::graph::op::Reduce;
+
+const SOFTMAX: &str = include_str!("../../../../shaders/softmax.wgsl");
+const REDUCE: &str = include_str!("../../../../shaders/reduce.wgsl");
+const LAYER_NORM: &str = include_str!("../../../../shaders/layer_norm.wgsl");
+
+/// Shorter rows are left to one thread each.
+const SHORTEST_ROW: usize = 32;
+
+pub(super) fn softmax(cx: &Context<'_>, log: bool, sizes: [usize; 3]) -> Result<Selection> {
+    one(sizes.iter().product(), || columns(cx, Call::new("softmax", SOFTMAX).set("LOG", u32::from(log)), sizes))
+}
+
+pub(super) fn reduce(cx: &Context<'_>, kind: Reduce, sizes: [usize; 3]) -> Result<Selection> {
+    let kind = match kind {
+        Reduce::Sum => 0u32,
+        Reduce::Mean => 1,
+        Reduce::Max => 2,
+    };
+    one(sizes[0] * sizes[2], || columns(cx, Call::new("reduce", REDUCE).set("KIND", kind), sizes))
+}
+
+/// A workgroup for every row when the elements of a row are neighbours, else a thread for every column.
+fn columns(cx: &Context<'_>, call: Call, [outer, len, inner]: [usize; 3]) -> Result<Dispatch> {
+    let rows = inner == 1 && len >= SHORTEST_ROW;
+    let threads = if rows { row_threads(len) } else { 64 };
+    let (row, grid) = if rows { cx.fold_groups(outer)? } else { cx.fold(outer * inner, threads as usize)? };
+    let call = call
+        .set("ROWS", u32::from(rows))
+        .set("THREADS", threads)
+        .read(cx.input(0))
+        .write(cx.output())
+        .params(&[outer * inner, len, inner, cx.input(0).offset, cx.output().offset, row])?;
+    Ok(call.dispatch(grid))
+}
+
+pub(super) fn layer_norm(cx: &Context<'_>, [rows, len]: [usize; 2], eps: f32, affine: bool) -> Result<Selection> {
+    one(rows * len, || {
+        let x = cx.input(0);
+        let (weight, bias) = if affine { (cx.input(1), cx.input(2)) } else { (x, x) };
+        let (row, grid) = cx.fold_groups(rows)?;
+        let mut call = Call::new("layer_norm", LAYER_NORM)
+            .set("AFFINE", u32::from(affine))
+            .set("THREADS", row_threads(len))
+            .read(x)
+            .read(weight)
+            .read(bias)
+            .write(cx.output())
+            .params(&[rows, len])?;
+        call.immediates.push(eps.to_bits());
+        let call = call.params(&[x.offset, weight.offset, bias.offset, cx.output().offset, row])?;
+        Ok(call.dispatch(grid))
+    })
+}

@@ -1,0 +1,219 @@
+//! Every shader is a program that naga and tint accept, every selection fits its shader and the limits, and every
+//! reference case gets the right answer on every adapter.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+use super::{Caps, select_for};
+use crate::backend::cases::{self, Case};
+use crate::backend::gpu::dispatch::{Binding, Dispatch, Selection};
+use crate::backend::gpu::tests::on_every_gpu;
+use crate::backend::gpu::{Plan, Weights};
+use crate::device::gpu::{Gpu, GpuOptions};
+use crate::error::Result;
+
+/// The limits that every device has.
+const SMALL: Caps = Caps { is_software: false, max_binding: 128 << 20, max_groups: 65535, max_buffers: 8 };
+
+/// Adapters of every kind, one of them with limits that force splits and folds.
+const KINDS: [Caps; 3] =
+    [SMALL, Caps { is_software: true, ..SMALL }, Caps { max_binding: 16 << 10, max_groups: 7, ..SMALL }];
+
+fn files() -> Vec<(String, String)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn validated(source: &str) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
+        .validate(&module)
+        .map_err(|e| e.emit_to_string(source))?;
+    Ok((module, info))
+}
+
+/// The dispatches of every case for every kind of adapter; a case that a kind refuses is left out.
+fn dispatches() -> Vec<(String, Dispatch)> {
+    let mut all = Vec::new();
+    for case in cases::all() {
+        let schedule = case.schedule();
+        for caps in &KINDS {
+            for step in &schedule.steps {
+                if let Ok(selection) = select_for(step, &schedule.buffers, caps) {
+                    check_packs(&case.name, &selection, caps);
+                    check_grids(&case.name, &selection, caps);
+                    all.extend(selection.dispatches.into_iter().map(|dispatch| (case.name.clone(), dispatch)));
+                }
+            }
+        }
+    }
+    all
+}
+
+fn check_packs(name: &str, selection: &Selection, caps: &Caps) {
+    for pack in &selection.packs {
+        let bytes = pack.packed_shape().iter().product::<usize>() as u64 * 4;
+        assert!(bytes <= caps.max_binding, "{name}: {pack:?} takes {bytes} bytes");
+        let dims: BTreeSet<usize> = pack.order.iter().copied().collect();
+        assert!(dims == (0..pack.shape.len()).collect() && dims.len() == pack.order.len(), "{name}: {pack:?}");
+        assert!(pack.channels.end <= pack.shape[pack.channel_dim] && !pack.channels.is_empty(), "{name}: {pack:?}");
+    }
+}
+
+fn check_grids(name: &str, selection: &Selection, caps: &Caps) {
+    for dispatch in &selection.dispatches {
+        let fits = dispatch.grid.iter().all(|groups| (1..=caps.max_groups).contains(groups));
+        assert!(fits || caps.max_groups == 7, "{name}: grid {:?}", dispatch.grid);
+        assert!(dispatch.bindings.len() <= caps.max_buffers as usize, "{name}: {} bindings", dispatch.bindings.len());
+    }
+}
+
+#[test]
+fn naga_accepts_every_file() {
+    let files = files();
+    assert!(files.len() >= 15, "{} shaders", files.len());
+    for (name, source) in &files {
+        let (module, _) = validated(source).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(module.entry_points.len() == 1 && module.entry_points[0].name == "main", "{name}");
+    }
+    assert!(validated("fn main() -> u32 { return 1.0; }").is_err());
+}
+
+/// Common functions are repeated in every file that needs them, word for word.
+#[test]
+fn common_functions_are_identical() {
+    let mut seen: HashMap<String, (String, String)> = HashMap::new();
+    let mut shared = HashSet::new();
+    for (file, source) in files() {
+        for part in source.split("\nfn ").skip(1) {
+            let name = part.split('(').next().unwrap().to_owned();
+            let body = part.split("\n}\n").next().unwrap().to_owned();
+            // These differ with what their file computes.
+            if ["fetch_x", "finish", "pixel_at", "larger", "store", "fetch"].contains(&name.as_str()) {
+                continue;
+            }
+            let (first, text) = seen.entry(name.clone()).or_insert_with(|| (file.clone(), body.clone()));
+            assert_eq!(*text, body, "`{name}` in `{first}` and `{file}`");
+            if *first != file {
+                shared.insert(name);
+            }
+        }
+    }
+    assert!(shared.contains("unary") && shared.contains("dot_add") && shared.contains("load_x"), "{shared:?}");
+}
+
+/// Every selection sets overrides that its shader has, all of its parameters, and binds what it declares.
+#[test]
+fn selections_fit_their_shaders() {
+    let mut modules = HashMap::new();
+    let mut names = HashSet::new();
+    for (name, dispatch) in dispatches() {
+        let source = dispatch.shader.source.to_string();
+        let (module, info) = modules
+            .entry(source.clone())
+            .or_insert_with(|| validated(&source).unwrap_or_else(|error| panic!("{name}: {error}\n{source}")));
+        names.insert(dispatch.shader.name);
+        let constants = dispatch.constants.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+        let main = Some((naga::ShaderStage::Compute, "main"));
+        let (folded, _) = naga::back::pipeline_constants::process_overrides(module, info, main, &constants)
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let entry = &folded.entry_points[0];
+        let threads: u32 = entry.workgroup_size.iter().product();
+        assert!((1..=256).contains(&threads), "{name}: {threads} threads");
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(folded.to_ctx()).unwrap();
+        let mut workgroup = 0;
+        let mut bindings = HashMap::new();
+        for (_, variable) in folded.global_variables.iter() {
+            match variable.space {
+                naga::AddressSpace::WorkGroup => workgroup += layouter[variable.ty].size,
+                naga::AddressSpace::Immediate => {
+                    let bytes = layouter[variable.ty].size;
+                    assert_eq!(dispatch.immediates.len() * 4, bytes as usize, "{name}: {}", dispatch.shader.name);
+                    assert!(bytes <= 128, "{name}: {bytes} bytes of parameters");
+                }
+                naga::AddressSpace::Storage { access } => {
+                    let binding = variable.binding.as_ref().expect("storage is bound");
+                    bindings.insert(binding.binding as usize, access.contains(naga::StorageAccess::STORE));
+                }
+                _ => {}
+            }
+        }
+        assert!(workgroup <= 16 << 10, "{name}: {workgroup} bytes of workgroup memory");
+        assert_eq!(bindings.len(), dispatch.bindings.len(), "{name}: {}", dispatch.shader.name);
+        for (i, binding) in dispatch.bindings.iter().enumerate() {
+            let writes = matches!(binding, Binding::Write(_) | Binding::Status);
+            assert_eq!(bindings.get(&i), Some(&writes), "{name}: binding {i} of {}", dispatch.shader.name);
+        }
+    }
+    let all: HashSet<String> = files().into_iter().map(|(name, _)| name).collect();
+    let unused: Vec<&String> = all.iter().filter(|name| !names.contains(name.as_str()) && *name != "pack").collect();
+    assert!(unused.is_empty(), "no case selects {unused:?}");
+}
+
+/// tint is the WGSL compiler of Chrome, and stricter than naga in places.
+#[test]
+#[allow(clippy::print_stderr)]
+fn tint_accepts_every_program() {
+    let tint = |source: &str, constants: &[(&str, f64)]| {
+        let path = std::env::temp_dir().join(format!("sconce-{}.wgsl", std::process::id()));
+        std::fs::write(&path, source).unwrap();
+        let overrides: Vec<String> = constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut command = std::process::Command::new("tint");
+        command.arg("--format").arg("wgsl");
+        if !overrides.is_empty() {
+            command.arg("--overrides").arg(overrides.join(","));
+        }
+        command.arg(&path).output()
+    };
+    if tint("", &[]).is_err() {
+        eprintln!("skipped: tint is not installed");
+        return;
+    }
+    let accepts = |source: &str, constants: &[(&str, f64)]| {
+        let output = tint(source, constants).unwrap();
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    };
+    assert!(accepts("fn main() -> u32 { return 1.0; }", &[]).is_err());
+    for (name, source) in files() {
+        accepts(&source, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    let mut seen = HashSet::new();
+    for (name, dispatch) in dispatches() {
+        if seen.insert((dispatch.shader.source.to_string(), format!("{:?}", dispatch.constants))) {
+            let source = &dispatch.shader.source;
+            accepts(source, &dispatch.constants).unwrap_or_else(|error| panic!("{name}: {error}\n{source}"));
+        }
+    }
+}
+
+fn answer(gpu: &Arc<Gpu>, case: &Case) -> Result<(), String> {
+    let run = || -> Result<_> {
+        let mut plan = Plan::new(case.schedule(), &mut Weights::new(gpu))?;
+        plan.run(&case.tensors())
+    };
+    match run() {
+        Ok(outputs) => case.check(&outputs[0]),
+        Err(error) => Err(format!("{}: {error}", case.name)),
+    }
+}
+
+#[test]
+fn every_case_is_right() {
+    on_every_gpu(GpuOptions::default(), |gpu| {
+        let cases = cases::all();
+        let wrong: Vec<String> = cases.iter().filter_map(|case| answer(gpu, case).err()).collect();
+        assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    });
+}

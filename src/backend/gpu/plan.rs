@@ -1,0 +1,463 @@
+//! Plans: recorded dispatches with their buffers, replayed at every run.
+
+use std::sync::Arc;
+
+use super::dispatch::{Binding, Dispatch, Selection};
+use super::kernels;
+use super::pipeline::{Pipeline, Pipelines};
+use super::upload::Uploader;
+use super::weights::{Weights, name_of};
+use crate::backend::ports;
+use crate::device::gpu::Gpu;
+use crate::device::memory::{Buffer, Purpose};
+use crate::device::staging::{Direction, Mapped};
+use crate::error::{Error, Result};
+use crate::graph::step::{self, BufferId, Kernel, Memory, Port, Schedule, Step};
+use crate::tensor::Tensor;
+
+/// The distance of the status words of two dispatches: what a binding's offset must be a multiple of.
+const STATUS_BYTES: u64 = 256;
+
+/// A schedule, compiled for a GPU. A run writes the inputs, replays the dispatches in one pass of one submission, and
+/// reads the outputs; it makes no buffer, no bind group and no pipeline.
+pub(crate) struct Plan {
+    gpu: Arc<Gpu>,
+    calls: Vec<Call>,
+    inputs: Vec<Slot>,
+    outputs: Vec<Slot>,
+    status: Option<Status>,
+    upload: Option<Mapped>,
+    readback: Mapped,
+    submission: Option<wgpu::SubmissionIndex>,
+    arena_bytes: usize,
+    /// What the bind groups refer to, for the account.
+    _buffers: Vec<Arc<Buffer>>,
+}
+
+/// One recorded dispatch.
+struct Call {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    immediates: Vec<u32>,
+    grid: [u32; 3],
+}
+
+/// A port: its place in the staging buffer and in its arena, in bytes.
+struct Slot {
+    port: Port,
+    staging: u64,
+    arena: Arc<Buffer>,
+    offset: u64,
+    bytes: u64,
+}
+
+/// The words in which kernels report an index that is out of range: one for each step that can, at `STATUS_BYTES`.
+struct Status {
+    buffer: Arc<Buffer>,
+    /// The step's name and the number of rows that its indices may name.
+    steps: Vec<(String, usize)>,
+    /// Where the words begin in the read-back buffer.
+    staging: u64,
+}
+
+impl Plan {
+    /// Compiles a schedule: packs and uploads the weights that are not on the device yet, runs the prologue, compiles
+    /// the pipelines meanwhile, and records the dispatches.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when a weight or an activation is larger than the
+    /// device allows, [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails.
+    #[allow(clippy::needless_pass_by_value)] // The schedule holds parameters: it ends with the compilation.
+    pub(crate) fn new(schedule: Schedule, weights: &mut Weights) -> Result<Self> {
+        let gpu = Arc::clone(weights.gpu());
+        gpu.check()?;
+        let made = Builder::new(&gpu, &schedule, weights).and_then(Builder::build);
+        weights.settle(made.is_err());
+        made
+    }
+
+    /// Runs the plan once. The results are in the order of the schedule's outputs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the inputs do not fit or an index is out of range,
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails.
+    pub(crate) fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.gpu.check()?;
+        ports::check_inputs(self.inputs.iter().map(|slot| &slot.port), inputs)?;
+        if let Some(upload) = &self.upload {
+            upload.wait(&self.gpu, self.submission.as_ref())?;
+            for (i, (slot, input)) in self.inputs.iter().zip(inputs).enumerate() {
+                let words = ports::input_words(&slot.port, input).map_err(|e| e.context(format!("input {i}")))?;
+                upload.write(slot.staging, &words)?;
+            }
+            upload.unmap();
+        }
+        let submitted = self.gpu.scoped("run", || Ok(self.submit()));
+        if let Some(upload) = &self.upload {
+            upload.map(Direction::ToDevice);
+        }
+        self.submission = Some(submitted?);
+        self.readback.map(Direction::ToHost);
+        self.readback.wait(&self.gpu, self.submission.as_ref())?;
+        let outputs = self.readback.read(|bytes| self.read(bytes));
+        self.readback.unmap();
+        outputs
+    }
+
+    /// The number of dispatches of a run.
+    pub(crate) fn steps(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// The bytes of the arenas.
+    pub(crate) fn arena_bytes(&self) -> usize {
+        self.arena_bytes
+    }
+
+    fn submit(&self) -> wgpu::SubmissionIndex {
+        let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        if let Some(upload) = &self.upload {
+            for slot in self.inputs.iter().filter(|slot| slot.bytes > 0) {
+                let (from, to) = (upload.buffer().raw(), slot.arena.raw());
+                encoder.copy_buffer_to_buffer(from, slot.staging, to, slot.offset, slot.bytes);
+            }
+        }
+        if let Some(status) = &self.status {
+            encoder.clear_buffer(status.buffer.raw(), 0, None);
+        }
+        replay(&mut encoder, &self.calls);
+        let readback = self.readback.buffer().raw();
+        for slot in self.outputs.iter().filter(|slot| slot.bytes > 0) {
+            encoder.copy_buffer_to_buffer(slot.arena.raw(), slot.offset, readback, slot.staging, slot.bytes);
+        }
+        if let Some(status) = &self.status {
+            let words = status.buffer.raw();
+            for i in 0..status.steps.len() as u64 {
+                encoder.copy_buffer_to_buffer(words, i * STATUS_BYTES, readback, status.staging + i * 4, 4);
+            }
+        }
+        self.gpu.account().count_submit();
+        self.gpu.queue().submit([encoder.finish()])
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Vec<Tensor>> {
+        if let Some(status) = &self.status {
+            check_status(&status.steps, bytes[status.staging as usize..].chunks_exact(4))?;
+        }
+        let part = |slot: &Slot| &bytes[slot.staging as usize..][..slot.bytes as usize];
+        self.outputs.iter().map(|slot| ports::output_tensor(&slot.port, part(slot))).collect()
+    }
+}
+
+/// The error of the first step whose status, at the start of its part of `words`, names an index.
+fn check_status<'a>(steps: &[(String, usize)], words: impl Iterator<Item = &'a [u8]>) -> Result<()> {
+    for ((name, rows), word) in steps.iter().zip(words) {
+        let position = u32::from_le_bytes(word[..4].try_into().expect("4 bytes"));
+        if position != 0 {
+            return Err(ports::index_out_of_range(name, position as usize - 1, *rows));
+        }
+    }
+    Ok(())
+}
+
+fn replay(encoder: &mut wgpu::CommandEncoder, calls: &[Call]) {
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    let mut last: Option<&Arc<Pipeline>> = None;
+    for call in calls {
+        if last.is_none_or(|last| !Arc::ptr_eq(last, &call.pipeline)) {
+            pass.set_pipeline(&call.pipeline.raw);
+            last = Some(&call.pipeline);
+        }
+        pass.set_bind_group(0, &call.bind_group, &[]);
+        if !call.immediates.is_empty() {
+            pass.set_immediates(0, bytemuck::cast_slice(&call.immediates));
+        }
+        pass.dispatch_workgroups(call.grid[0], call.grid[1], call.grid[2]);
+    }
+}
+
+/// What a plan is made from.
+struct Builder<'a> {
+    gpu: Arc<Gpu>,
+    schedule: &'a Schedule,
+    weights: &'a mut Weights,
+    uploader: Uploader,
+    arenas: Vec<Arc<Buffer>>,
+    status: Option<Arc<Buffer>>,
+    status_steps: Vec<(String, usize)>,
+    buffers: Vec<Arc<Buffer>>,
+}
+
+/// A step's selection with its weights on the device.
+struct Ready<'a> {
+    step: &'a Step,
+    selection: Selection,
+    packs: Vec<Arc<Buffer>>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(gpu: &Arc<Gpu>, schedule: &'a Schedule, weights: &'a mut Weights) -> Result<Self> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let arenas = schedule
+            .arenas
+            .iter()
+            .map(|&bytes| Buffer::new(gpu, "the activations", bytes as u64, usage, Purpose::Arena, false).map(Arc::new))
+            .collect::<Result<Vec<_>>>()?;
+        let fallible = |step: &&Step| matches!(step.kernel, Kernel::Embedding { .. });
+        let words = schedule.prologue.iter().chain(&schedule.steps).filter(fallible).count() as u64;
+        let status = match words {
+            0 => None,
+            _ => Some(Arc::new(Buffer::new(gpu, "status", words * STATUS_BYTES, usage, Purpose::Arena, false)?)),
+        };
+        let bytes = schedule.buffers.iter().map(|buffer| match &buffer.memory {
+            Memory::Parameter(parameter) => parameter.tensor.shape().numel() * parameter.tensor.dtype().size(),
+            Memory::Constant(tensor) => tensor.bytes().len(),
+            Memory::Derived(_) | Memory::Arena { .. } => 0,
+        });
+        let uploader = Uploader::new(gpu, bytes.sum());
+        let (gpu, buffers) = (Arc::clone(gpu), Vec::new());
+        Ok(Self { gpu, schedule, weights, uploader, arenas, status, status_steps: Vec::new(), buffers })
+    }
+
+    fn build(mut self) -> Result<Plan> {
+        let selections =
+            self.schedule.steps.iter().map(|step| self.select(step)).collect::<Result<Vec<Selection>>>()?;
+        let (gpu, pipelines) = (Arc::clone(&self.gpu), Pipelines::of(&self.gpu));
+        // The pipelines are compiled while the weights are uploaded.
+        let (ready, compiled) = std::thread::scope(|scope| {
+            let all: Vec<&Dispatch> = selections.iter().flat_map(|selection| &selection.dispatches).collect();
+            let compiling = scope.spawn(move || pipelines.get(&gpu, &all));
+            let ready = self.prepare(&selections);
+            (ready, compiling.join())
+        });
+        let packs = ready?;
+        let compiled = compiled.map_err(|_| Error::device("the compilation of the shaders panicked"))??;
+        let mut compiled = compiled.into_iter();
+        let mut calls = Vec::new();
+        for ((step, selection), packs) in self.schedule.steps.iter().zip(selections).zip(packs) {
+            let ready = Ready { step, selection, packs };
+            calls.extend(self.record(&ready, &mut compiled)?);
+        }
+        // The staging chunks are free again when this returns.
+        self.gpu.wait(None)?;
+        self.finish(calls)
+    }
+
+    fn select(&self, step: &Step) -> Result<Selection> {
+        kernels::select(step, &self.schedule.buffers, &self.gpu).map_err(|error| error.context(&step.name))
+    }
+
+    /// Brings every constant of the steps to the device; gives the packed weights by step.
+    fn prepare(&mut self, selections: &[Selection]) -> Result<Vec<Vec<Arc<Buffer>>>> {
+        self.run_prologue()?;
+        let mut packs = Vec::with_capacity(selections.len());
+        for (step, selection) in self.schedule.steps.iter().zip(selections) {
+            packs.push(self.constants(step, selection)?);
+        }
+        self.uploader.finish()?;
+        Ok(packs)
+    }
+
+    /// Brings the constants of one step to the device; gives its packed weights.
+    fn constants(&mut self, step: &Step, selection: &Selection) -> Result<Vec<Arc<Buffer>>> {
+        let context = |error: Error| error.context(&step.name);
+        let buffers = &self.schedule.buffers;
+        let packs = selection
+            .packs
+            .iter()
+            .map(|pack| self.weights.packed(&mut self.uploader, buffers, pack))
+            .collect::<Result<Vec<_>>>()
+            .map_err(context)?;
+        for binding in selection.dispatches.iter().flat_map(|dispatch| &dispatch.bindings) {
+            if let Binding::Read(id) = binding
+                && !matches!(buffers[id.0].memory, Memory::Arena { .. })
+            {
+                self.weights.plain(&mut self.uploader, &buffers[id.0]).map_err(context)?;
+            }
+        }
+        Ok(packs)
+    }
+
+    /// Computes what depends on parameters alone, as far as it is not there yet.
+    fn run_prologue(&mut self) -> Result<()> {
+        for step in &self.schedule.prologue {
+            let output = &self.schedule.buffers[step.output.buffer.0];
+            if self.weights.has_derived(output) {
+                continue;
+            }
+            let selection = self.select(step)?;
+            let packs = self.constants(step, &selection)?;
+            self.weights.derive(output)?;
+            // The copies that the step needs come first.
+            self.uploader.finish()?;
+            let all: Vec<&Dispatch> = selection.dispatches.iter().collect();
+            let compiled = Pipelines::of(&self.gpu).get(&self.gpu, &all)?;
+            let calls = self.record(&Ready { step, selection, packs }, &mut compiled.into_iter())?;
+            self.gpu.scoped(&step.name, || {
+                let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                replay(&mut encoder, &calls);
+                self.gpu.account().count_submit();
+                self.gpu.queue().submit([encoder.finish()]);
+                Ok(())
+            })?;
+        }
+        self.check_prologue()
+    }
+
+    /// The error of a prologue step that met an index out of range.
+    fn check_prologue(&self) -> Result<()> {
+        let Some(status) = self.status.as_ref().filter(|_| !self.status_steps.is_empty()) else { return Ok(()) };
+        let host = Mapped::new(&self.gpu, "status", status.size(), Direction::ToHost, false)?;
+        let submission = self.gpu.scoped("prologue", || {
+            let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(status.raw(), 0, host.buffer().raw(), 0, status.size());
+            Ok(self.gpu.queue().submit([encoder.finish()]))
+        })?;
+        host.map(Direction::ToHost);
+        host.wait(&self.gpu, Some(&submission))?;
+        host.read(|bytes| check_status(&self.status_steps, bytes.chunks_exact(STATUS_BYTES as usize)))
+    }
+
+    /// Makes the bind groups of a step's dispatches.
+    fn record(&mut self, ready: &Ready<'_>, compiled: &mut impl Iterator<Item = Arc<Pipeline>>) -> Result<Vec<Call>> {
+        let step = ready.step;
+        let mut status = None;
+        let mut calls = Vec::with_capacity(ready.selection.dispatches.len());
+        for dispatch in &ready.selection.dispatches {
+            let pipeline = compiled.next().expect("one pipeline a dispatch");
+            self.check_grid(step, dispatch)?;
+            if dispatch.grid.contains(&0) {
+                continue;
+            }
+            let mut bindings = Vec::with_capacity(dispatch.bindings.len());
+            for binding in &dispatch.bindings {
+                bindings.push(match *binding {
+                    Binding::Read(id) | Binding::Write(id) => self.place(step, id)?,
+                    Binding::Packed(i) => self.whole(step, &ready.packs[i], "its packed weight")?,
+                    Binding::Status => {
+                        let i = *status.get_or_insert_with(|| {
+                            let Kernel::Embedding { rows, .. } = step.kernel else { return usize::MAX };
+                            self.status_steps.push((step.name.clone(), rows));
+                            self.status_steps.len() - 1
+                        });
+                        let words = self.status.as_ref().filter(|_| i != usize::MAX).map(Arc::clone);
+                        let words = words.ok_or_else(|| Error::device(format!("{}: has no status", step.name)))?;
+                        (words, i as u64 * STATUS_BYTES, 16)
+                    }
+                });
+            }
+            let entries: Vec<_> = (0..)
+                .zip(&bindings)
+                .map(|(binding, (buffer, offset, size))| wgpu::BindGroupEntry {
+                    binding,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: buffer.raw(),
+                        offset: *offset,
+                        size: std::num::NonZero::new(*size),
+                    }),
+                })
+                .collect();
+            let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
+            self.gpu.account().count_bind_group();
+            let bind_group = self.gpu.scoped(&step.name, || Ok(self.gpu.device().create_bind_group(&descriptor)))?;
+            self.buffers.extend(bindings.into_iter().map(|(buffer, ..)| buffer));
+            calls.push(Call { pipeline, bind_group, immediates: dispatch.immediates.clone(), grid: dispatch.grid });
+        }
+        Ok(calls)
+    }
+
+    fn check_grid(&self, step: &Step, dispatch: &Dispatch) -> Result<()> {
+        let limit = self.gpu.limits().max_compute_workgroups_per_dimension;
+        if dispatch.grid.iter().all(|&groups| groups <= limit) {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!(
+            "{}: {:?} workgroups, device `{}` has at most {limit} a dimension",
+            step.name,
+            dispatch.grid,
+            self.gpu.info()
+        )))
+    }
+
+    /// Where a buffer of the schedule lies: its GPU buffer, offset and size, the size in whole `vec4`s.
+    fn place(&mut self, step: &Step, id: BufferId) -> Result<(Arc<Buffer>, u64, u64)> {
+        let buffer: &step::Buffer = &self.schedule.buffers[id.0];
+        if let Memory::Arena { arena, offset } = buffer.memory {
+            let size = (buffer.len as u64 * 4).max(1).next_multiple_of(16);
+            self.check_binding(step, size, "an activation")?;
+            return Ok((Arc::clone(&self.arenas[arena]), offset as u64, size));
+        }
+        let weight = self.weights.plain(&mut self.uploader, buffer)?;
+        self.whole(step, &weight, &format!("`{}`", name_of(&buffer.memory)))
+    }
+
+    fn whole(&self, step: &Step, buffer: &Arc<Buffer>, what: &str) -> Result<(Arc<Buffer>, u64, u64)> {
+        self.check_binding(step, buffer.size(), what)?;
+        Ok((Arc::clone(buffer), 0, buffer.size()))
+    }
+
+    fn check_binding(&self, step: &Step, size: u64, what: &str) -> Result<()> {
+        let limit = self.gpu.limits().max_storage_buffer_binding_size;
+        if size <= limit {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!(
+            "{}: {what} takes {size} bytes, device `{}` binds at most {limit}",
+            step.name,
+            self.gpu.info()
+        )))
+    }
+
+    /// Makes the buffers through which inputs and outputs pass.
+    fn finish(mut self, calls: Vec<Call>) -> Result<Plan> {
+        let (inputs, upload_bytes) = self.slots(&self.schedule.inputs)?;
+        let (outputs, mut readback_bytes) = self.slots(&self.schedule.outputs)?;
+        let status = self.status.take().map(|buffer| {
+            let status = Status { buffer, steps: std::mem::take(&mut self.status_steps), staging: readback_bytes };
+            readback_bytes += (status.steps.len() as u64 * 4).next_multiple_of(8);
+            status
+        });
+        let upload = match upload_bytes {
+            0 => None,
+            bytes => Some(Mapped::new(&self.gpu, "the inputs", bytes, Direction::ToDevice, false)?),
+        };
+        let readback = Mapped::new(&self.gpu, "the outputs", readback_bytes, Direction::ToHost, false)?;
+        let arena_bytes = self.arenas.iter().map(|arena| arena.size() as usize).sum();
+        self.buffers.extend(self.arenas);
+        self.buffers.sort_by_key(|buffer| Arc::as_ptr(buffer) as usize);
+        self.buffers.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        Ok(Plan {
+            gpu: self.gpu,
+            calls,
+            inputs,
+            outputs,
+            status,
+            upload,
+            readback,
+            submission: None,
+            arena_bytes,
+            _buffers: self.buffers,
+        })
+    }
+
+    /// The places of ports in one staging buffer, and its size.
+    fn slots(&self, ports: &[Port]) -> Result<(Vec<Slot>, u64)> {
+        let mut end = 0;
+        let mut slots = Vec::with_capacity(ports.len());
+        for port in ports {
+            let Memory::Arena { arena, offset } = self.schedule.buffers[port.buffer.0].memory else {
+                return Err(Error::unsupported("an output of the model is a weight"));
+            };
+            let bytes = port.shape.numel() as u64 * 4;
+            slots.push(Slot {
+                port: port.clone(),
+                staging: end,
+                arena: Arc::clone(&self.arenas[arena]),
+                offset: offset as u64,
+                bytes,
+            });
+            end += bytes.next_multiple_of(8);
+        }
+        Ok((slots, end))
+    }
+}

@@ -1,0 +1,146 @@
+//! Plans answer as the naive kernels do, and a second run makes nothing.
+
+use std::sync::Arc;
+
+use super::on_every_gpu;
+use crate::backend::cases::{self, Case};
+use crate::backend::gpu::{Plan, Weights};
+use crate::device::gpu::{Gpu, GpuOptions};
+use crate::error::ErrorKind;
+use crate::graph::step::{Kernel, Memory};
+use crate::tensor::Tensor;
+
+fn plan(gpu: &Arc<Gpu>, case: &Case) -> Plan {
+    Plan::new(case.schedule(), &mut Weights::new(gpu)).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+}
+
+/// Runs every case and says all that differ, at most 20.
+fn run_cases(options: GpuOptions) {
+    let cases = cases::all();
+    on_every_gpu(options, |gpu| {
+        let answer = |case: &Case| {
+            let outputs = plan(gpu, case).run(&case.tensors()).map_err(|e| format!("{}: {e}", case.name))?;
+            case.check(&outputs[0])
+        };
+        let wrong: Vec<String> = cases.iter().filter_map(|case| answer(case).err()).take(20).collect();
+        assert!(wrong.is_empty(), "{} (checks {}):\n{}", gpu.info(), gpu.options().checks, wrong.join("\n"));
+    });
+}
+
+#[test]
+fn every_case_answers_as_the_naive_kernels() {
+    run_cases(GpuOptions::default());
+}
+
+/// The same where weights must be split and uploads take many chunks.
+#[test]
+fn every_case_answers_with_small_bindings() {
+    run_cases(GpuOptions { binding_bytes: Some(256 << 10), staging_bytes: 16 << 10, ..GpuOptions::default() });
+}
+
+#[test]
+fn a_second_run_makes_nothing() {
+    on_every_gpu(GpuOptions::default(), |gpu| {
+        for case in cases::all().iter().step_by(7) {
+            let mut plan = plan(gpu, case);
+            let first = plan.run(&case.tensors()).unwrap();
+            let before = gpu.account().counts();
+            let memory = gpu.account().memory();
+            for _ in 0..3 {
+                let again = plan.run(&case.tensors()).unwrap();
+                assert_eq!(again[0].bytes(), first[0].bytes(), "{}", case.name);
+            }
+            let after = gpu.account().counts();
+            assert_eq!(after.submits, before.submits + 3, "{}: one submission a run", case.name);
+            assert_eq!(
+                (after.buffers, after.pipelines, after.bind_groups),
+                (before.buffers, before.pipelines, before.bind_groups),
+                "{}",
+                case.name
+            );
+            assert_eq!(gpu.account().memory(), memory, "{}", case.name);
+        }
+    });
+}
+
+/// Equal weights of two plans are on the device once, and everything is given back in the end.
+#[test]
+fn plans_share_weights() {
+    on_every_gpu(GpuOptions::default(), |gpu| {
+        let has_weights = |case: &&Case| case.schedule().buffers.iter().any(|b| matches!(b.memory, Memory::Parameter(_)));
+        let all = cases::all();
+        let case = all.iter().find(has_weights).expect("a case with a parameter");
+        let before = gpu.account().memory().total();
+        let mut weights = Weights::new(gpu);
+        let (schedule, again) = (case.schedule(), case.schedule());
+        let parameters = |s: &crate::graph::step::Schedule| s.buffers.iter().map(|b| b.memory.clone()).collect::<Vec<_>>();
+        let mut again = again;
+        // The same storages, as two plans of one model have.
+        for (buffer, memory) in again.buffers.iter_mut().zip(parameters(&schedule)) {
+            buffer.memory = memory;
+        }
+        let mut first = Plan::new(schedule, &mut weights).unwrap();
+        let held = gpu.account().memory().weights;
+        let mut second = Plan::new(again, &mut weights).unwrap();
+        assert_eq!(gpu.account().memory().weights, held);
+        assert_eq!(weights.bytes() as u64, held);
+        let tensors = case.tensors();
+        assert_eq!(first.run(&tensors).unwrap()[0].bytes(), second.run(&tensors).unwrap()[0].bytes());
+        drop((first, second, weights));
+        assert_eq!(gpu.account().memory().total(), before);
+    });
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused() {
+    on_every_gpu(GpuOptions::default(), |gpu| {
+        let all = cases::all();
+        let case = all.iter().find(|case| matches!(case.kernel, Kernel::Embedding { .. })).expect("an embedding case");
+        let Kernel::Embedding { rows, .. } = case.kernel else { unreachable!() };
+        let mut plan = plan(gpu, case);
+        let tensors = case.tensors();
+        let with = |i: usize, tensor: Tensor| {
+            let mut tensors = tensors.clone();
+            tensors[i] = tensor;
+            tensors
+        };
+        assert!(plan.run(&tensors[1..]).unwrap_err().to_string().contains("inputs"));
+        let wrong = Tensor::new([3, 1], [0i64; 3]).unwrap();
+        assert!(plan.run(&with(0, wrong)).unwrap_err().to_string().starts_with("input 0: the plan is for"));
+        let count = tensors[0].shape().numel();
+        let indices = |last: i64| {
+            let mut indices = vec![0i64; count];
+            indices[count - 1] = last;
+            with(0, Tensor::new([count], indices).unwrap())
+        };
+        for last in [rows as i64, -1, i32::MAX.into()] {
+            let error = plan.run(&indices(last)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Shape);
+            let text = format!("the index at position {} is out of range, expected 0..{rows}", count - 1);
+            assert!(error.to_string().ends_with(&text), "{error}");
+        }
+        let error = plan.run(&indices(1 << 40)).unwrap_err().to_string();
+        assert!(error.starts_with("input 0: element") && error.contains("1099511627776"), "{error}");
+        let floats = Tensor::new([count], vec![0f32; count]).unwrap();
+        assert!(plan.run(&with(0, floats)).is_err());
+        // After an error the plan still answers.
+        case.check(&plan.run(&tensors).unwrap()[0]).unwrap();
+    });
+}
+
+/// A wrong kernel must be seen: half of the weights are missing when one of them is zeroed.
+#[test]
+fn a_lost_device_is_an_error_of_the_run() {
+    on_every_gpu(GpuOptions::default(), |_| ());
+    for gpu in crate::device::adapters::open_all(GpuOptions::default()).unwrap() {
+        let case = &cases::all()[0];
+        let mut plan = plan(&gpu, case);
+        plan.run(&case.tensors()).unwrap();
+        gpu.device().destroy();
+        for _ in 0..2 {
+            let error = plan.run(&case.tensors()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+        }
+        assert!(Plan::new(case.schedule(), &mut Weights::new(&gpu)).is_err());
+    }
+}

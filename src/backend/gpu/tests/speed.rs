@@ -1,0 +1,77 @@
+//! Measurements; run by hand with `cargo test --release gpu::tests::speed -- --ignored --nocapture`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::on_every_gpu;
+use super::upload::parameter;
+use crate::backend::gpu::dispatch::Pack;
+use crate::backend::gpu::upload::Uploader;
+use crate::backend::gpu::weights::Weights;
+use crate::checkpoint::{Storage, StoredTensor};
+use crate::device::gpu::{Gpu, GpuOptions};
+use crate::device::memory::{Buffer, Purpose};
+use crate::dtype::DType;
+use crate::graph::step::BufferId;
+
+const BYTES: usize = 96 << 20;
+
+/// The rate of copies between two buffers of the device, in GB/s.
+fn copy_rate(gpu: &Gpu) -> f64 {
+    let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let make = || Buffer::new(gpu, "copy", BYTES as u64, usage, Purpose::Staging, false).unwrap();
+    let (from, to) = (make(), make());
+    let mut best = f64::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(from.raw(), 0, to.raw(), 0, BYTES as u64);
+        let submission = gpu.queue().submit([encoder.finish()]);
+        gpu.wait(Some(submission)).unwrap();
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    BYTES as f64 / best / 1e9
+}
+
+#[test]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stderr)]
+fn upload() {
+    on_every_gpu(GpuOptions::default(), |gpu| {
+        eprintln!("{} (checks {}): copy {:.2} GB/s", gpu.info(), gpu.options().checks, copy_rate(gpu));
+        let (rows, columns) = (BYTES / 4 / 4096, 4096);
+        let pack = |order: [usize; 2], multiple| Pack {
+            weight: BufferId(0),
+            scale: None,
+            shape: vec![rows, columns],
+            channel_dim: 0,
+            channels: 0..rows,
+            order: order.to_vec(),
+            multiple,
+        };
+        for (what, dtype, pack) in [
+            ("f32 as it is", DType::F32, None),
+            ("f16 as it is", DType::F16, None),
+            ("f32 padded", DType::F32, Some(pack([0, 1], 4096 + 64))),
+            ("f32 transposed", DType::F32, Some(pack([1, 0], 4))),
+        ] {
+            let bytes = vec![1u8; rows * columns * dtype.size()];
+            let storage = Storage::owned(bytes, "cpu");
+            let tensor = StoredTensor::new(Arc::clone(&storage), dtype, [rows, columns], vec![columns, 1], 0).unwrap();
+            let buffer = parameter(tensor, false);
+            let mut best = f64::MAX;
+            for _ in 0..4 {
+                let start = Instant::now();
+                let (mut weights, mut up) = (Weights::new(gpu), Uploader::new(gpu, storage.len()));
+                match &pack {
+                    None => weights.plain(&mut up, &buffer).unwrap(),
+                    Some(pack) => weights.packed(&mut up, std::slice::from_ref(&buffer), pack).unwrap(),
+                };
+                up.finish().unwrap();
+                gpu.wait(None).unwrap();
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+            eprintln!("  {what}: {:.2} GB/s of the file", storage.len() as f64 / best / 1e9);
+        }
+    });
+}

@@ -1,0 +1,292 @@
+//! Weights: the constant buffers of a model on a GPU, shared by all of its plans.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use super::dispatch::Pack;
+use super::upload::{Dim, MOST_DIMS, Region, Source, Target, Uploader, span};
+use crate::checkpoint::{Storage, StoredTensor};
+use crate::device::gpu::Gpu;
+use crate::device::memory::{Buffer, Purpose};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::graph::step::{self, BufferId, Memory};
+use crate::graph::view::View;
+use crate::tensor::Tensor;
+
+/// A strided source is copied together on the host when it spans this many times its elements.
+const SPARSE: usize = 4;
+
+/// The constant buffers that are on the device, by what they hold.
+pub(crate) struct Weights {
+    gpu: Arc<Gpu>,
+    entries: HashMap<Key, Entry>,
+    /// What the plan that is being made has added; dropped again when it fails.
+    fresh: Vec<Key>,
+}
+
+struct Entry {
+    buffer: Arc<Buffer>,
+    /// Keeps the address that is in the key from being used again.
+    _storage: Option<Weak<Storage>>,
+}
+
+/// What a buffer holds: a value, in a form.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    value: Value,
+    form: Form,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Value {
+    Stored { storage: usize, offset: usize, shape: Vec<usize>, stride: Vec<usize>, dtype: DType, bits: (bool, bool) },
+    Constant { dtype: DType, shape: Vec<usize>, bytes: Vec<u8> },
+    Derived(u64),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Form {
+    /// Contiguous `f32` or `i32`.
+    Plain { is_int: bool },
+    /// As the pack says; its `weight` and `scale` are those of the key.
+    Packed { pack: Pack, scale: Option<Box<Value>> },
+}
+
+impl Value {
+    fn new(memory: &Memory) -> Self {
+        match memory {
+            Memory::Parameter(parameter) => {
+                let tensor = &parameter.tensor;
+                Value::Stored {
+                    storage: Arc::as_ptr(tensor.storage()) as usize,
+                    offset: tensor.offset(),
+                    shape: tensor.shape().to_vec(),
+                    stride: tensor.stride().to_vec(),
+                    dtype: tensor.dtype(),
+                    bits: tensor.bits(),
+                }
+            }
+            Memory::Constant(tensor) => Value::Constant {
+                dtype: tensor.dtype(),
+                shape: tensor.shape().to_vec(),
+                bytes: tensor.bytes().to_vec(),
+            },
+            Memory::Derived(key) => Value::Derived(*key),
+            Memory::Arena { .. } => unreachable!("an activation is not a weight"),
+        }
+    }
+}
+
+/// The name of a buffer in errors.
+pub(super) fn name_of(memory: &Memory) -> &str {
+    match memory {
+        Memory::Parameter(parameter) => &parameter.name,
+        Memory::Constant(_) => "constant",
+        Memory::Derived(_) => "folded weight",
+        Memory::Arena { .. } => "activation",
+    }
+}
+
+impl Weights {
+    /// No weights yet.
+    pub(crate) fn new(gpu: &Arc<Gpu>) -> Self {
+        Self { gpu: Arc::clone(gpu), entries: HashMap::new(), fresh: Vec::new() }
+    }
+
+    pub(super) fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
+    /// The bytes that the weights take on the device.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries.values().map(|entry| entry.buffer.size() as usize).sum()
+    }
+
+    /// Keeps what was added since the last call, or drops it when the plan that it was for `failed`.
+    pub(super) fn settle(&mut self, failed: bool) {
+        for key in self.fresh.drain(..) {
+            if failed {
+                self.entries.remove(&key);
+            }
+        }
+    }
+
+    /// A weight as contiguous `f32` or `i32`.
+    pub(super) fn plain(&mut self, up: &mut Uploader, buffer: &step::Buffer) -> Result<Arc<Buffer>> {
+        let is_int = buffer.is_int;
+        let key = Key { value: Value::new(&buffer.memory), form: Form::Plain { is_int } };
+        if let Some(entry) = self.entries.get(&key) {
+            return Ok(Arc::clone(&entry.buffer));
+        }
+        let name = name_of(&buffer.memory);
+        let made = self.allocate(name, buffer.len)?;
+        let target = Target { name, buffer: &made, is_int, scale: None };
+        let (held, shape) = match &buffer.memory {
+            Memory::Parameter(parameter) => (Held::of(&parameter.tensor, None)?, parameter.tensor.shape().to_vec()),
+            Memory::Constant(tensor) => (Held::constant(tensor), tensor.shape().to_vec()),
+            Memory::Derived(_) => return Err(Error::device(format!("`{name}` is used before it is computed"))),
+            Memory::Arena { .. } => unreachable!("an activation is not a weight"),
+        };
+        if shape.iter().product::<usize>() != buffer.len {
+            return Err(Error::shape(format!("`{name}` has shape {shape:?}, {} elements are needed", buffer.len)));
+        }
+        let region = Region { source: held.view.offset, target: 0, scale: 0, dims: plain_dims(&held.view) };
+        up.upload(held.source(), &region, target)?;
+        self.insert(key, &buffer.memory, &made);
+        Ok(made)
+    }
+
+    /// A weight as a kernel wants it packed.
+    pub(super) fn packed(&mut self, up: &mut Uploader, buffers: &[step::Buffer], pack: &Pack) -> Result<Arc<Buffer>> {
+        let weight = &buffers[pack.weight.0];
+        let scale = pack.scale.map(|scale| Box::new(Value::new(&buffers[scale.0].memory)));
+        let neutral = Pack { weight: BufferId(0), scale: None, ..pack.clone() };
+        let key = Key { value: Value::new(&weight.memory), form: Form::Packed { pack: neutral, scale } };
+        if let Some(entry) = self.entries.get(&key) {
+            return Ok(Arc::clone(&entry.buffer));
+        }
+        let name = name_of(&weight.memory);
+        let made = self.allocate(name, pack.packed_shape().iter().product())?;
+        let limit = self.gpu.limits().max_storage_buffer_binding_size;
+        if made.size() > limit {
+            return Err(Error::unsupported(format!(
+                "`{name}` takes {} bytes, device `{}` binds at most {limit}",
+                made.size(),
+                self.gpu.info()
+            )));
+        }
+        let scale = pack.scale.map(|scale| self.plain(up, &buffers[scale.0])).transpose()?;
+        let target = Target { name, buffer: &made, is_int: weight.is_int, scale: scale.as_ref() };
+        match &weight.memory {
+            Memory::Parameter(parameter) => {
+                let held = Held::of(&parameter.tensor, Some(&pack.shape))?;
+                up.upload(held.source(), &pack_region(&held.view, pack), target)?;
+            }
+            Memory::Constant(tensor) => {
+                up.upload(Held::constant(tensor).source(), &pack_region(&View::contiguous(&pack.shape), pack), target)?;
+            }
+            Memory::Derived(_) => {
+                let source = self.plain(up, weight)?;
+                let dtype = if weight.is_int { DType::I32 } else { DType::F32 };
+                let region = pack_region(&View::contiguous(&pack.shape), pack);
+                up.upload(Source::Device(&source, dtype), &region, target)?;
+            }
+            Memory::Arena { .. } => unreachable!("an activation is not a weight"),
+        }
+        self.insert(key, &weight.memory, &made);
+        Ok(made)
+    }
+
+    /// Whether the result of a prologue step is there.
+    pub(super) fn has_derived(&self, buffer: &step::Buffer) -> bool {
+        let form = Form::Plain { is_int: buffer.is_int };
+        self.entries.contains_key(&Key { value: Value::new(&buffer.memory), form })
+    }
+
+    /// A buffer for the result of a prologue step, which the caller computes at once.
+    pub(super) fn derive(&mut self, buffer: &step::Buffer) -> Result<Arc<Buffer>> {
+        let made = self.allocate(name_of(&buffer.memory), buffer.len)?;
+        let form = Form::Plain { is_int: buffer.is_int };
+        self.insert(Key { value: Value::new(&buffer.memory), form }, &buffer.memory, &made);
+        Ok(made)
+    }
+
+    fn allocate(&self, name: &str, len: usize) -> Result<Arc<Buffer>> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let bytes = len as u64 * 4;
+        Ok(Arc::new(Buffer::new(&self.gpu, &format!("`{name}`"), bytes, usage, Purpose::Weights, false)?))
+    }
+
+    fn insert(&mut self, key: Key, memory: &Memory, buffer: &Arc<Buffer>) {
+        let storage = match memory {
+            Memory::Parameter(parameter) => Some(Arc::downgrade(parameter.tensor.storage())),
+            _ => None,
+        };
+        self.fresh.push(key.clone());
+        self.entries.insert(key, Entry { buffer: Arc::clone(buffer), _storage: storage });
+    }
+}
+
+/// Host data with the view under which it is uploaded.
+struct Held<'a> {
+    data: Data<'a>,
+    view: View,
+}
+
+enum Data<'a> {
+    Stored(&'a Storage, DType),
+    Bytes(std::borrow::Cow<'a, [u8]>, DType),
+}
+
+impl<'a> Held<'a> {
+    /// A tensor of a file, seen as `shape`; as its own shape when that is `None`. It is copied together on the host
+    /// only when no strides describe it, or when it lies too far apart.
+    fn of(tensor: &'a StoredTensor, shape: Option<&[usize]>) -> Result<Self> {
+        let own = View { shape: tensor.shape().to_vec(), strides: tensor.stride().to_vec(), offset: tensor.offset() };
+        let view = match shape {
+            Some(shape) => own.reshape(shape),
+            None => Some(own),
+        };
+        let fits = |view: &View| {
+            let dims = plain_dims(view);
+            tensor.bits() == (false, false)
+                && (shape.is_some() || dims.len() <= MOST_DIMS)
+                && (view.numel() == 0 || span(&dims) <= view.numel().max(1024) * SPARSE)
+        };
+        match view.filter(fits) {
+            Some(view) => Ok(Self { data: Data::Stored(tensor.storage(), tensor.dtype()), view }),
+            None => {
+                let shape = shape.unwrap_or(tensor.shape());
+                let data = Data::Bytes(tensor.contiguous_bytes()?, tensor.dtype());
+                Ok(Self { data, view: View::contiguous(shape) })
+            }
+        }
+    }
+
+    fn constant(tensor: &'a Tensor) -> Self {
+        let data = Data::Bytes(tensor.bytes().into(), tensor.dtype());
+        Self { data, view: View::contiguous(tensor.shape()) }
+    }
+
+    fn source(&self) -> Source<'_> {
+        match &self.data {
+            Data::Stored(storage, dtype) => Source::Stored(storage, *dtype),
+            Data::Bytes(bytes, dtype) => Source::Bytes(bytes, *dtype),
+        }
+    }
+}
+
+/// The dimensions of a view that becomes contiguous; those that lie alike on both sides are one.
+fn plain_dims(view: &View) -> Vec<Dim> {
+    let targets = View::contiguous(&view.shape).strides;
+    let mut dims: Vec<Dim> = Vec::new();
+    for (i, &size) in view.shape.iter().enumerate().filter(|&(_, &size)| size != 1) {
+        let dim = Dim { size, source: view.strides[i], target: targets[i], scaled: false };
+        match dims.last_mut() {
+            Some(last) if last.source == dim.source * size && last.target == dim.target * size => {
+                *last = Dim { size: last.size * size, ..dim };
+            }
+            _ => dims.push(dim),
+        }
+    }
+    dims
+}
+
+/// The region that packs a view of the pack's shape.
+fn pack_region(view: &View, pack: &Pack) -> Region {
+    let packed = View::contiguous(&pack.packed_shape()).strides;
+    let dims = (0..pack.shape.len()).map(|d| Dim {
+        size: if d == pack.channel_dim { pack.channels.len() } else { pack.shape[d] },
+        source: view.strides[d],
+        target: packed[pack.order.iter().position(|&o| o == d).expect("`order` has every dimension")],
+        scaled: d == pack.channel_dim,
+    });
+    let start = pack.channels.start;
+    Region {
+        source: view.offset + start * view.strides.get(pack.channel_dim).copied().unwrap_or(0),
+        target: 0,
+        scale: start,
+        dims: dims.collect(),
+    }
+}

@@ -1,0 +1,13 @@
+//! Pickles, protocols 0 to 5, read without running anything: the instructions build nodes in an arena; the few
+//! functions that PyTorch's own files call are known by name, everything else stays an opaque object.
+
+mod input;
+mod machine;
+mod node;
+mod opcode;
+mod reduce;
+mod text;
+mod tree;
+
+pub(super) use machine::unpickle;
+pub(super) use node::StorageId;

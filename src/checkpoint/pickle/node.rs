@@ -1,0 +1,309 @@
+//! What a pickle builds, before it becomes values: nodes in an arena that refer to each other by index, so that an
+//! object that changes after it was remembered is seen changed, and no tie is lost.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::text;
+use crate::checkpoint::value::{BigInt, DictKind};
+use crate::dtype::DType;
+
+/// A node's index in the arena.
+pub(super) type Id = u32;
+
+/// A value of a pickle. It is small, and most kinds own nothing: a file of a hundred thousand tensors makes a million.
+pub(super) enum Node<'a> {
+    None,
+    Bool(bool),
+    Int(i64),
+    BigInt(Box<BigInt>),
+    Float(f64),
+    Complex(Box<(f64, f64)>),
+    Str(&'a str),
+    /// A string that is spelled otherwise in the file.
+    Text(Box<str>),
+    Bytes(&'a [u8]),
+    Blob(Box<[u8]>),
+    ByteArray(Box<[u8]>),
+    /// An index in [`Arena::lists`].
+    List(u32),
+    /// The first index in [`Arena::items`], and the length.
+    Tuple(u32, u32),
+    /// An index in [`Arena::dicts`].
+    Dict(u32),
+    Set(Box<SetNode>),
+    /// A class or function, by its index in [`Globals`].
+    Global(u32),
+    /// A storage, by its index in [`Storages`], with the dtype of the class that it was named with; none for bytes.
+    Storage(u32, Option<DType>),
+    /// An index in [`Arena::tensors`].
+    Tensor(u32),
+    Size(Box<[usize]>),
+    Device(Box<str>),
+    Object(Box<ObjectNode>),
+}
+
+pub(super) struct DictNode {
+    pub(super) kind: DictKind,
+    pub(super) entries: Vec<(Id, Id)>,
+    pub(super) factory: Option<Id>,
+    pub(super) attributes: Option<Id>,
+}
+
+impl DictNode {
+    pub(super) fn new(kind: DictKind, entries: Vec<(Id, Id)>) -> Self {
+        Self { kind, entries, factory: None, attributes: None }
+    }
+}
+
+pub(super) struct SetNode {
+    pub(super) frozen: bool,
+    pub(super) items: Vec<Id>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct TensorNode {
+    pub(super) storage: u32,
+    pub(super) dtype: DType,
+    pub(super) offset: usize,
+    /// Tuples of integers.
+    pub(super) shape: Id,
+    pub(super) stride: Id,
+    pub(super) requires_grad: bool,
+    pub(super) conj: bool,
+    pub(super) neg: bool,
+}
+
+pub(super) struct ObjectNode {
+    pub(super) class: Id,
+    pub(super) args: Vec<Id>,
+    pub(super) kwargs: Option<Id>,
+    pub(super) items: Vec<Id>,
+    pub(super) entries: Vec<(Id, Id)>,
+    pub(super) state: Option<Id>,
+}
+
+impl ObjectNode {
+    pub(super) fn new(class: Id, args: Vec<Id>, kwargs: Option<Id>) -> Self {
+        Self { class, args, kwargs, items: Vec::new(), entries: Vec::new(), state: None }
+    }
+}
+
+/// All nodes, and the parts of those that have a variable number.
+#[derive(Default)]
+pub(super) struct Arena<'a> {
+    pub(super) nodes: Vec<Node<'a>>,
+    pub(super) items: Vec<Id>,
+    pub(super) lists: Vec<Vec<Id>>,
+    pub(super) dicts: Vec<DictNode>,
+    pub(super) tensors: Vec<TensorNode>,
+}
+
+impl<'a> Arena<'a> {
+    pub(super) fn node(&self, id: Id) -> &Node<'a> {
+        &self.nodes[id as usize]
+    }
+
+    pub(super) fn list(&mut self, items: Vec<Id>) -> Node<'a> {
+        self.lists.push(items);
+        Node::List(self.lists.len() as u32 - 1)
+    }
+
+    pub(super) fn dict(&mut self, dict: DictNode) -> Node<'a> {
+        self.dicts.push(dict);
+        Node::Dict(self.dicts.len() as u32 - 1)
+    }
+
+    pub(super) fn tensor(&mut self, tensor: TensorNode) -> Node<'a> {
+        self.tensors.push(tensor);
+        Node::Tensor(self.tensors.len() as u32 - 1)
+    }
+
+    /// The tuple of the ids in `items` from `start` on.
+    pub(super) fn tuple(&self, start: usize) -> Node<'a> {
+        Node::Tuple(start as u32, (self.items.len() - start) as u32)
+    }
+
+    /// The items of a list or tuple.
+    pub(super) fn items(&self, id: Id) -> Option<&[Id]> {
+        match *self.node(id) {
+            Node::List(index) => Some(&self.lists[index as usize]),
+            Node::Tuple(start, len) => Some(&self.items[start as usize..][..len as usize]),
+            _ => None,
+        }
+    }
+
+    pub(super) fn text(&self, id: Id) -> Option<&str> {
+        match self.node(id) {
+            Node::Str(text) => Some(text),
+            Node::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The sizes or strides in a tuple, list or `torch.Size`, if they are natural numbers.
+    pub(super) fn sizes(&self, id: Id) -> Option<Vec<usize>> {
+        let size = |&id: &Id| match *self.node(id) {
+            Node::Int(size) => usize::try_from(size).ok(),
+            _ => None,
+        };
+        match self.node(id) {
+            Node::Size(sizes) => Some(sizes.to_vec()),
+            _ => self.items(id)?.iter().map(size).collect(),
+        }
+    }
+}
+
+impl Node<'_> {
+    /// What this is, for messages.
+    pub(super) fn describe(&self) -> &'static str {
+        match self {
+            Node::None => "none",
+            Node::Bool(_) => "a bool",
+            Node::Int(_) | Node::BigInt(_) => "an integer",
+            Node::Float(_) => "a float",
+            Node::Complex(_) => "a complex number",
+            Node::Str(_) | Node::Text(_) => "a string",
+            Node::Bytes(_) | Node::Blob(_) => "bytes",
+            Node::ByteArray(_) => "a bytearray",
+            Node::List(_) => "a list",
+            Node::Tuple(..) => "a tuple",
+            Node::Dict(_) => "a dict",
+            Node::Set(_) => "a set",
+            Node::Global(_) => "a class",
+            Node::Storage(..) => "a storage",
+            Node::Tensor(_) => "a tensor",
+            Node::Size(_) => "a torch.Size",
+            Node::Device(_) => "a torch.device",
+            Node::Object(_) => "an object",
+        }
+    }
+}
+
+/// A class or function that a pickle names.
+pub(super) struct Global {
+    /// Module and name, joined by a dot, in Python 3's spelling.
+    pub(super) name: Arc<str>,
+    pub(super) known: Known,
+}
+
+/// The classes and functions whose meaning is built in. Everything else stays opaque.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Known {
+    Nothing,
+    Dict(DictKind),
+    Encode,
+    Bytes,
+    ByteArray,
+    Set { frozen: bool },
+    Complex,
+    Object,
+    List,
+    Reconstructor,
+    Size,
+    Device,
+    DType(DType),
+    StorageClass(Option<DType>),
+    RebuildTensor,
+    RebuildTensorV2,
+    RebuildTensorV3,
+    RebuildParameter,
+}
+
+/// The classes and functions that a pickle names, each once.
+#[derive(Default)]
+pub(super) struct Globals {
+    all: Vec<Global>,
+    index: HashMap<Arc<str>, u32>,
+}
+
+impl Globals {
+    pub(super) fn intern(&mut self, module: &str, name: &str) -> u32 {
+        let full = format!("{}.{name}", text::python3_module(module));
+        if let Some(&index) = self.index.get(full.as_str()) {
+            return index;
+        }
+        let index = self.all.len() as u32;
+        let known = known(&full);
+        let name: Arc<str> = full.into();
+        self.index.insert(Arc::clone(&name), index);
+        self.all.push(Global { name, known });
+        index
+    }
+
+    pub(super) fn get(&self, index: u32) -> &Global {
+        &self.all[index as usize]
+    }
+}
+
+fn known(name: &str) -> Known {
+    match name {
+        "builtins.dict" => Known::Dict(DictKind::Dict),
+        "collections.OrderedDict" => Known::Dict(DictKind::OrderedDict),
+        "collections.defaultdict" => Known::Dict(DictKind::DefaultDict),
+        "collections.Counter" => Known::Dict(DictKind::Counter),
+        "_codecs.encode" => Known::Encode,
+        "builtins.bytes" => Known::Bytes,
+        "builtins.bytearray" => Known::ByteArray,
+        "builtins.set" => Known::Set { frozen: false },
+        "builtins.frozenset" => Known::Set { frozen: true },
+        "builtins.complex" => Known::Complex,
+        "builtins.object" => Known::Object,
+        "builtins.list" => Known::List,
+        "copyreg._reconstructor" => Known::Reconstructor,
+        "torch.Size" => Known::Size,
+        "torch.device" => Known::Device,
+        "torch._utils._rebuild_tensor" => Known::RebuildTensor,
+        "torch._utils._rebuild_tensor_v2" => Known::RebuildTensorV2,
+        "torch._utils._rebuild_tensor_v3" => Known::RebuildTensorV3,
+        "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state" => Known::RebuildParameter,
+        _ => torch_name(name).unwrap_or(Known::Nothing),
+    }
+}
+
+/// Dtypes (`torch.float32`) and storage classes (`torch.FloatStorage`, `torch.cuda.FloatStorage`).
+fn torch_name(full: &str) -> Option<Known> {
+    let rest = full.strip_prefix("torch.")?;
+    if let Some(dtype) = DType::ALL.iter().find(|dtype| dtype.name() == rest) {
+        return Some(Known::DType(*dtype));
+    }
+    let class = ["cuda.", "storage."].iter().find_map(|prefix| rest.strip_prefix(prefix)).unwrap_or(rest);
+    Some(Known::StorageClass(match class.strip_suffix("Storage")? {
+        "Double" => Some(DType::F64),
+        "Float" => Some(DType::F32),
+        "Half" => Some(DType::F16),
+        "BFloat16" => Some(DType::BF16),
+        "Long" => Some(DType::I64),
+        "Int" => Some(DType::I32),
+        "Short" => Some(DType::I16),
+        "Char" => Some(DType::I8),
+        "Byte" => Some(DType::U8),
+        "Bool" => Some(DType::Bool),
+        "ComplexDouble" => Some(DType::Complex128),
+        "ComplexFloat" => Some(DType::Complex64),
+        "QInt8" => Some(DType::QI8),
+        "QUInt8" => Some(DType::QU8),
+        "QInt32" => Some(DType::QI32),
+        "QUInt4x2" => Some(DType::QU4X2),
+        "QUInt2x4" => Some(DType::QU2X4),
+        "Untyped" | "_Untyped" => None,
+        _ => return None,
+    }))
+}
+
+/// What a persistent id says about one storage.
+pub(in crate::checkpoint) struct StorageId {
+    pub(in crate::checkpoint) key: Arc<str>,
+    /// The dtype of its class; none when its elements are bytes.
+    pub(in crate::checkpoint) dtype: Option<DType>,
+    pub(in crate::checkpoint) location: Arc<str>,
+    /// Its size, checked not to overflow.
+    pub(in crate::checkpoint) bytes: u64,
+}
+
+/// The storages that a pickle refers to, each key once, in the order of the first reference.
+#[derive(Default)]
+pub(super) struct Storages {
+    pub(super) all: Vec<StorageId>,
+    pub(super) index: HashMap<Arc<str>, u32>,
+}

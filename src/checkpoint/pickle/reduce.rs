@@ -1,0 +1,308 @@
+//! What calls, state, items and persistent ids mean in a pickle: the few classes and functions that are known.
+
+use std::sync::Arc;
+
+use super::machine::{Machine, pairs};
+use super::node::{DictNode, Id, Known, Node, ObjectNode, SetNode, StorageId, TensorNode};
+use super::text;
+use crate::checkpoint::value::DictKind;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+
+/// What a call made, not yet in the arena.
+pub(super) enum Made<'a> {
+    Node(Node<'a>),
+    Dict(DictNode),
+    Tensor(TensorNode),
+    Object(ObjectNode),
+}
+
+impl<'a> Machine<'a> {
+    fn node(&self, id: Id) -> &Node<'a> {
+        self.arena.node(id)
+    }
+
+    fn known(&self, id: Id) -> Known {
+        match self.node(id) {
+            Node::Global(index) => self.globals.get(*index).known,
+            _ => Known::Nothing,
+        }
+    }
+
+    /// What `callee(*args)` gives: a value for what is known, an opaque object for everything else.
+    pub(super) fn call(&self, callee: Id, args: &[Id]) -> Result<Made<'a>> {
+        let made = match self.known(callee) {
+            Known::RebuildTensor => Some(self.tensor("_rebuild_tensor", args, 4)?),
+            Known::RebuildTensorV2 => Some(self.tensor("_rebuild_tensor_v2", args, 6)?),
+            Known::RebuildTensorV3 => Some(self.tensor("_rebuild_tensor_v3", args, 7)?),
+            Known::RebuildParameter => self.parameter(args),
+            Known::Dict(kind) => self.dict(kind, args),
+            Known::Reconstructor => self.reconstruct(args),
+            known => self.simple(known, args).map(Made::Node),
+        };
+        Ok(made.unwrap_or_else(|| Made::Object(ObjectNode::new(callee, args.to_vec(), None))))
+    }
+
+    fn simple(&self, known: Known, args: &[Id]) -> Option<Node<'a>> {
+        match (known, args) {
+            (Known::Encode, _) => self.bytes(args).map(Node::Blob),
+            (Known::Bytes, _) => self.bytes(args).map(Node::Blob),
+            (Known::ByteArray, _) => self.bytes(args).map(Node::ByteArray),
+            (Known::Set { frozen }, _) => self.set(frozen, args),
+            (Known::Complex, &[re, im]) => Some(Node::Complex(Box::new((self.float(re)?, self.float(im)?)))),
+            (Known::Size, &[sizes]) => self.arena.sizes(sizes).map(|sizes| Node::Size(sizes.into())),
+            (Known::Device, _) => self.device(args),
+            _ => None,
+        }
+    }
+
+    /// `copyreg._reconstructor(class, base, content of the base)`: how protocols 0 and 1 make objects.
+    fn reconstruct(&self, args: &[Id]) -> Option<Made<'a>> {
+        let [class, base, content] = *args else { return None };
+        let mut object = ObjectNode::new(class, Vec::new(), None);
+        match (self.known(base), self.node(content)) {
+            (Known::Object, Node::None) => {}
+            (Known::Dict(DictKind::Dict), Node::Dict(dict)) => {
+                object.entries.clone_from(&self.arena.dicts[*dict as usize].entries);
+            }
+            (Known::List, Node::List(list)) => object.items.clone_from(&self.arena.lists[*list as usize]),
+            _ => return None,
+        }
+        Some(Made::Object(object))
+    }
+
+    /// `OrderedDict()`, `OrderedDict([[key, value], ...])` as Python 2 wrote it, `Counter({...})`, `defaultdict(class)`.
+    fn dict(&self, kind: DictKind, args: &[Id]) -> Option<Made<'a>> {
+        let (factory, content) = match (kind, args) {
+            (DictKind::DefaultDict, [factory]) => (Some(*factory), None),
+            (DictKind::DefaultDict, [factory, content]) => (Some(*factory), Some(*content)),
+            (_, []) => (None, None),
+            (DictKind::DefaultDict, _) => return None,
+            (_, [content]) => (None, Some(*content)),
+            _ => return None,
+        };
+        let entries = match content {
+            None => Vec::new(),
+            Some(content) => match self.node(content) {
+                Node::Dict(dict) => self.arena.dicts[*dict as usize].entries.clone(),
+                _ => self.arena.items(content)?.iter().map(|&pair| self.pair(pair)).collect::<Option<_>>()?,
+            },
+        };
+        let mut dict = DictNode::new(kind, entries);
+        dict.factory = factory;
+        Some(Made::Dict(dict))
+    }
+
+    fn pair(&self, id: Id) -> Option<(Id, Id)> {
+        match self.arena.items(id)? {
+            [key, value] => Some((*key, *value)),
+            _ => None,
+        }
+    }
+
+    fn set(&self, frozen: bool, args: &[Id]) -> Option<Node<'a>> {
+        let items = match *args {
+            [] => Vec::new(),
+            [items] => match self.node(items) {
+                Node::Set(set) => set.items.clone(),
+                _ => self.arena.items(items)?.to_vec(),
+            },
+            _ => return None,
+        };
+        Some(Node::Set(Box::new(SetNode { frozen, items })))
+    }
+
+    /// `bytes()`, `bytearray()`, `bytearray(bytes)`, `bytearray(text, "latin-1")`, and `_codecs.encode(text, "latin1")`:
+    /// how protocol 2 writes bytes.
+    fn bytes(&self, args: &[Id]) -> Option<Box<[u8]>> {
+        match *args {
+            [] => Some([].into()),
+            [bytes] => match self.node(bytes) {
+                Node::Bytes(bytes) => Some((*bytes).into()),
+                Node::Blob(bytes) => Some(bytes.clone()),
+                _ => None,
+            },
+            [text, encoding] => match self.arena.text(encoding)? {
+                "latin1" | "latin-1" => text::latin1(self.arena.text(text)?),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn device(&self, args: &[Id]) -> Option<Node<'a>> {
+        let kind = self.arena.text(*args.first()?)?;
+        let name = match args.get(1).map(|&index| self.node(index)) {
+            None => kind.to_owned(),
+            Some(Node::Int(index)) => format!("{kind}:{index}"),
+            Some(_) => return None,
+        };
+        Some(Node::Device(name.into()))
+    }
+
+    fn float(&self, id: Id) -> Option<f64> {
+        match *self.node(id) {
+            Node::Float(float) => Some(float),
+            Node::Int(int) => Some(int as f64),
+            _ => None,
+        }
+    }
+
+    /// `_rebuild_tensor(storage, offset, size, stride)`; v2 adds `requires_grad, hooks`, v3 also `dtype`; both may end
+    /// with a dict that holds the conjugate and negative bits.
+    fn tensor(&self, name: &str, args: &[Id], count: usize) -> Result<Made<'a>> {
+        let bad = |what: &str| Error::invalid(format!("`{name}` {what}"));
+        if args.len() < count || args.len() > count + usize::from(count > 4) {
+            return Err(bad(&format!("expects {count} arguments, {} were given", args.len())));
+        }
+        let Node::Storage(storage, storage_dtype) = *self.node(args[0]) else {
+            return Err(bad(&format!("expects a storage, {} was given", self.node(args[0]).describe())));
+        };
+        let offset = match *self.node(args[1]) {
+            Node::Int(offset) => usize::try_from(offset).ok(),
+            _ => None,
+        };
+        let offset = offset.ok_or_else(|| bad("expects an offset that is not negative"))?;
+        let requires_grad = match args.get(4).map(|&id| self.node(id)) {
+            Some(Node::Bool(requires_grad)) => *requires_grad,
+            None => false,
+            Some(_) => return Err(bad("expects a bool for `requires_grad`")),
+        };
+        let dtype = match args.get(6).filter(|_| count == 7).map(|&id| self.known(id)) {
+            Some(Known::DType(dtype)) => dtype,
+            Some(_) => return Err(Error::unsupported(format!("`{name}` names a dtype that this crate does not know"))),
+            None => storage_dtype.unwrap_or(DType::U8),
+        };
+        let (conj, neg) = match args.get(count) {
+            Some(&metadata) => self.bits(metadata).ok_or_else(|| bad("has metadata that is not a dict of bools"))?,
+            None => (false, false),
+        };
+        let (shape, stride) = (args[2], args[3]);
+        Ok(Made::Tensor(TensorNode { storage, dtype, offset, shape, stride, requires_grad, conj, neg }))
+    }
+
+    /// The conjugate and negative bits in a tensor's metadata.
+    fn bits(&self, metadata: Id) -> Option<(bool, bool)> {
+        let Node::Dict(dict) = *self.node(metadata) else {
+            return matches!(self.node(metadata), Node::None).then_some((false, false));
+        };
+        let mut bits = (false, false);
+        for &(key, value) in &self.arena.dicts[dict as usize].entries {
+            let Node::Bool(value) = *self.node(value) else { return None };
+            match self.arena.text(key)? {
+                "conj" => bits.0 = value,
+                "neg" => bits.1 = value,
+                _ => return None,
+            }
+        }
+        Some(bits)
+    }
+
+    /// `_rebuild_parameter(data, requires_grad, hooks)`, also with the state of the parameter's own attributes.
+    fn parameter(&self, args: &[Id]) -> Option<Made<'a>> {
+        let [data, requires_grad, ..] = *args else { return None };
+        match (self.node(data), self.node(requires_grad)) {
+            (&Node::Tensor(tensor), &Node::Bool(requires_grad)) => {
+                Some(Made::Tensor(TensorNode { requires_grad, ..self.arena.tensors[tensor as usize] }))
+            }
+            _ => None,
+        }
+    }
+
+    /// The storage that a persistent id `("storage", class, key, location, number of elements)` names.
+    pub(super) fn persistent(&mut self, id: Id) -> Result<Node<'a>> {
+        let bad = || Error::invalid("a persistent id is not `('storage', class, key, location, number of elements)`");
+        let &[kind, class, key, location, numel] = self.arena.items(id).ok_or_else(bad)? else { return Err(bad()) };
+        let text = |id| self.arena.text(id).ok_or_else(bad);
+        let (kind, key, location) = (text(kind)?, text(key)?, text(location)?);
+        let Node::Int(numel) = *self.node(numel) else { return Err(bad()) };
+        if kind != "storage" {
+            return Err(bad());
+        }
+        let Known::StorageClass(dtype) = self.known(class) else { return Err(self.strange_storage(key, class)) };
+        let size = dtype.map_or(1, DType::size) as u64;
+        let bytes = u64::try_from(numel)
+            .ok()
+            .and_then(|numel| numel.checked_mul(size))
+            .ok_or_else(|| Error::invalid(format!("storage `{key}` has {numel} elements of {size} bytes")))?;
+        if let Some(&index) = self.storages.index.get(key) {
+            let known = &self.storages.all[index as usize];
+            if known.bytes != bytes || (known.dtype != dtype && bytes > 0) {
+                let describe = |dtype: Option<DType>| dtype.map_or("untyped", DType::name);
+                return Err(Error::invalid(format!(
+                    "storage `{key}` has {} bytes of {} in one place, {bytes} of {} in another",
+                    known.bytes,
+                    describe(known.dtype),
+                    describe(dtype)
+                )));
+            }
+            return Ok(Node::Storage(index, dtype));
+        }
+        let index = self.storages.all.len() as u32;
+        let key: Arc<str> = key.into();
+        // As a rule all storages of a file were in one place.
+        let location = match self.storages.all.last() {
+            Some(last) if *last.location == *location => Arc::clone(&last.location),
+            _ => location.into(),
+        };
+        self.storages.index.insert(Arc::clone(&key), index);
+        self.storages.all.push(StorageId { key, dtype, location, bytes });
+        Ok(Node::Storage(index, dtype))
+    }
+
+    fn strange_storage(&self, key: &str, class: Id) -> Error {
+        Error::unsupported(match self.node(class) {
+            Node::Global(index) => {
+                let name = &self.globals.get(*index).name;
+                format!("storage `{key}` is of class `{name}`, which this crate does not know")
+            }
+            other => format!("storage `{key}` is of {}, not of a storage class", other.describe()),
+        })
+    }
+
+    /// Appends what is on the stack from `from` on to a list or list-like object.
+    pub(super) fn extend(&mut self, target: Id, from: usize) -> Result<()> {
+        let items = &self.stack[from..];
+        match &mut self.arena.nodes[target as usize] {
+            Node::List(list) => self.arena.lists[*list as usize].extend(items),
+            Node::Object(object) => object.items.extend(items),
+            other => return Err(Error::invalid(format!("items are appended to {}", other.describe()))),
+        }
+        Ok(())
+    }
+
+    /// Adds what is on the stack from `from` on to a set.
+    pub(super) fn add_items(&mut self, target: Id, from: usize) -> Result<()> {
+        let items = &self.stack[from..];
+        match &mut self.arena.nodes[target as usize] {
+            Node::Set(set) if !set.frozen => set.items.extend(items),
+            Node::Object(object) => object.items.extend(items),
+            other => return Err(Error::invalid(format!("items are added to {}", other.describe()))),
+        }
+        Ok(())
+    }
+
+    /// Sets the keys and values that are on the stack from `from` on in a dict or dict-like object.
+    pub(super) fn set_items(&mut self, target: Id, from: usize) -> Result<()> {
+        let pairs = pairs(&self.stack[from..])?;
+        match &mut self.arena.nodes[target as usize] {
+            Node::Dict(dict) => self.arena.dicts[*dict as usize].entries.extend(pairs),
+            Node::Object(object) => object.entries.extend(pairs),
+            other => return Err(Error::invalid(format!("entries are set in {}", other.describe()))),
+        }
+        Ok(())
+    }
+
+    /// Gives an object its state; a dict's is its attributes, such as a state dict's `_metadata`.
+    pub(super) fn set_state(&mut self, object: Id, state: Id) -> Result<()> {
+        let place = match &mut self.arena.nodes[object as usize] {
+            Node::Object(object) => &mut object.state,
+            Node::Dict(dict) => &mut self.arena.dicts[*dict as usize].attributes,
+            other => return Err(Error::invalid(format!("a state is set on {}", other.describe()))),
+        };
+        if place.replace(state).is_some() {
+            return Err(Error::unsupported("a state is set on the same object twice"));
+        }
+        Ok(())
+    }
+}

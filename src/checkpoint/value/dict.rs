@@ -1,0 +1,216 @@
+//! Dicts: ordered, with keys of any kind.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::Value;
+use super::access::Key;
+
+/// Which class of dict it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DictKind {
+    /// A plain `dict`.
+    Dict,
+    /// `collections.OrderedDict`: what `state_dict()` gives.
+    OrderedDict,
+    /// `collections.defaultdict`.
+    DefaultDict,
+    /// `collections.Counter`.
+    Counter,
+}
+
+impl fmt::Display for DictKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            DictKind::Dict => "dict",
+            DictKind::OrderedDict => "OrderedDict",
+            DictKind::DefaultDict => "defaultdict",
+            DictKind::Counter => "Counter",
+        })
+    }
+}
+
+/// A dict of a checkpoint: ordered, with keys of any kind. Values are found by string or by integer key.
+///
+/// A key that is set twice keeps its place and takes the later value, as in Python; so do `1`, `1.0` and `True`, which
+/// are one key there.
+#[derive(Clone)]
+pub struct Dict {
+    kind: DictKind,
+    entries: Vec<(Value, Value)>,
+    /// Where each string and each integer key is; only made for dicts that are too long to search.
+    index: Option<Box<Index>>,
+    pub(crate) factory: Option<Value>,
+    pub(crate) attributes: Option<Value>,
+}
+
+#[derive(Clone, Default)]
+struct Index {
+    strings: HashMap<Arc<str>, usize>,
+    integers: HashMap<i64, usize>,
+}
+
+/// Dicts up to this length are searched from the front.
+const SHORT: usize = 8;
+
+impl Dict {
+    /// A dict of this kind with these entries.
+    pub fn new(kind: DictKind, entries: impl IntoIterator<Item = (Value, Value)>) -> Self {
+        let mut dict = Dict { kind, entries: Vec::new(), index: None, factory: None, attributes: None };
+        let entries = entries.into_iter();
+        let expected = entries.size_hint().0;
+        dict.entries.reserve(expected);
+        if expected > SHORT {
+            dict.index = Some(Box::default());
+        }
+        for (key, value) in entries {
+            dict.insert(key, value);
+        }
+        dict
+    }
+
+    fn insert(&mut self, key: Value, value: Value) {
+        let end = self.entries.len();
+        let at = match (&mut self.index, &key) {
+            (Some(index), Value::Str(name)) => Some(*index.strings.entry(Arc::clone(name)).or_insert(end)),
+            (Some(index), other) => integer(other).map(|int| *index.integers.entry(int).or_insert(end)),
+            (None, Value::Str(name)) => self.find_str(name),
+            (None, other) => integer(other).and_then(|int| self.find_int(int)),
+        };
+        if let Some(at) = at.filter(|&at| at < end) {
+            self.entries[at].1 = value;
+            return;
+        }
+        self.entries.push((key, value));
+        if self.index.is_none() && self.entries.len() > SHORT {
+            let mut index = Box::<Index>::default();
+            for (at, (key, _)) in self.entries.iter().enumerate() {
+                index.add(key, at);
+            }
+            self.index = Some(index);
+        }
+    }
+
+    fn find_str(&self, name: &str) -> Option<usize> {
+        match &self.index {
+            Some(index) => index.strings.get(name).copied(),
+            None => self.entries.iter().position(|(key, _)| matches!(key, Value::Str(key) if **key == *name)),
+        }
+    }
+
+    fn find_int(&self, int: i64) -> Option<usize> {
+        match &self.index {
+            Some(index) => index.integers.get(&int).copied(),
+            None => self.entries.iter().position(|(key, _)| integer(key) == Some(int)),
+        }
+    }
+
+    /// Which class of dict it is.
+    pub fn kind(&self) -> DictKind {
+        self.kind
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The value of a key: a `&str`, or a `usize` for an integer key.
+    pub fn get<K: Key + ?Sized>(&self, key: &K) -> Option<&Value> {
+        let at = match key.text() {
+            Some(name) => self.find_str(name),
+            None => self.find_int(key.position().and_then(|int| i64::try_from(int).ok())?),
+        };
+        at.map(|at| &self.entries[at].1)
+    }
+
+    /// The keys and values, in the order of the file.
+    pub fn iter(&self) -> std::slice::Iter<'_, (Value, Value)> {
+        self.entries.iter()
+    }
+
+    /// The keys, in the order of the file.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &Value> {
+        self.entries.iter().map(|(key, _)| key)
+    }
+
+    /// The values, in the order of the file.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = &Value> {
+        self.entries.iter().map(|(_, value)| value)
+    }
+
+    /// The attributes set on the dict itself, a dict too. A state dict has `_metadata` there: the versions of its
+    /// modules.
+    pub fn attributes(&self) -> Option<&Value> {
+        self.attributes.as_ref()
+    }
+
+    /// The class that a `defaultdict` makes its missing values with.
+    pub fn factory(&self) -> Option<&Value> {
+        self.factory.as_ref()
+    }
+}
+
+impl Index {
+    fn add(&mut self, key: &Value, at: usize) {
+        if let Value::Str(name) = key {
+            self.strings.insert(Arc::clone(name), at);
+        } else if let Some(int) = integer(key) {
+            self.integers.insert(int, at);
+        }
+    }
+}
+
+/// The integer that a key equals in Python.
+fn integer(key: &Value) -> Option<i64> {
+    match *key {
+        Value::Int(int) => Some(int),
+        Value::Bool(flag) => Some(flag.into()),
+        Value::Float(float) if float.trunc() == float && float.abs() < 9e15 => Some(float as i64),
+        _ => None,
+    }
+}
+
+impl<'a> IntoIterator for &'a Dict {
+    type Item = &'a (Value, Value);
+    type IntoIter = std::slice::Iter<'a, (Value, Value)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<K: Into<Value>, V: Into<Value>> FromIterator<(K, V)> for Dict {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
+        Self::new(DictKind::Dict, entries.into_iter().map(|(key, value)| (key.into(), value.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_values_replace_earlier_ones_in_their_place() {
+        for fill in [0, 100] {
+            let mut entries = vec![(Value::from("a"), Value::Int(1)), (Value::Int(1), Value::Int(2))];
+            entries.extend((0..fill).map(|i| (Value::from(format!("fill{i}")), Value::None)));
+            entries.push((Value::Bool(true), Value::Int(3)));
+            entries.push((Value::from("a"), Value::Int(4)));
+            entries.push((Value::Float(1.0), Value::Int(5)));
+            let dict = Dict::new(DictKind::Dict, entries);
+            assert_eq!(dict.len(), 2 + fill);
+            assert_eq!(dict.get("a").unwrap().as_i64().unwrap(), 4);
+            assert_eq!(dict.get(&1).unwrap().as_i64().unwrap(), 5);
+            assert!(dict.get("b").is_none() && dict.get(&2).is_none());
+            assert!(matches!(dict.keys().nth(1), Some(Value::Int(1))));
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Checkpoints in zip archives: what torch 1.6 and later write.
+
+mod directory;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use self::directory::{Directory, Entry, Method};
+use super::Storage;
+use super::pickle::{StorageId, unpickle};
+use super::value::Value;
+use crate::error::{Error, Result};
+
+/// Reads a checkpoint from a mapped zip archive. No tensor's bytes are read.
+pub(super) fn open(map: &Arc<Mmap>) -> Result<Value> {
+    let archive = Archive::open(map)?;
+    let pickle_entry = archive.pickle()?;
+    archive.check_version()?;
+    let swap = archive.is_big_endian()?;
+    let limit = pickle_entry.compressed.saturating_mul(MAX_PICKLE_RATIO).max(MIN_PICKLE_LIMIT);
+    let bytes = archive.read(pickle_entry, limit)?;
+    let in_pickle = |error: Error| error.context(format_args!("`{}`", pickle_entry.shown_name()));
+    let pickle = unpickle(&bytes).map_err(in_pickle)?;
+    let mut finder = Finder { archive: &archive, name: archive.prefix.to_vec(), next: 0 };
+    let records = pickle.storages().iter().map(|id| finder.record(id)).collect::<Result<Vec<_>>>()?;
+    let mut opened: Vec<Option<Arc<Storage>>> = vec![None; records.len()];
+    let mut swapped: HashMap<(usize, usize), Arc<Storage>> = HashMap::new();
+    let mut open = |index: usize, unit: usize| {
+        let make = || records[index].storage(map, if swap { unit } else { 1 });
+        let storage = match swap && unit > 1 {
+            true => swapped.entry((index, unit)).or_insert_with(make),
+            false => opened[index].get_or_insert_with(make),
+        };
+        Ok(Arc::clone(storage))
+    };
+    pickle.into_value(&mut open).map_err(in_pickle)
+}
+
+/// A compressed pickle may unpack to this many times its size: far more than real ones do, and few enough that a small
+/// file cannot take much memory.
+const MAX_PICKLE_RATIO: usize = 32;
+const MIN_PICKLE_LIMIT: usize = 4 << 20;
+
+/// A zip archive whose entries lie in one directory.
+struct Archive<'a> {
+    map: &'a Arc<Mmap>,
+    directory: Directory<'a>,
+    /// With the slash at the end.
+    prefix: &'a [u8],
+}
+
+/// Where the bytes of a storage are.
+struct Record {
+    place: Place,
+    location: Arc<str>,
+}
+
+enum Place {
+    /// A storage without bytes needs no entry.
+    Nowhere,
+    Stored(Range<usize>),
+    Deflated(Box<Packed>),
+}
+
+/// A compressed entry, with its local header.
+#[derive(Clone)]
+struct Packed {
+    name: String,
+    range: Range<usize>,
+    compressed: usize,
+    size: usize,
+    crc: u32,
+}
+
+impl<'a> Archive<'a> {
+    fn open(map: &'a Arc<Mmap>) -> Result<Self> {
+        let directory = Directory::read(map)?;
+        let first = directory.entries()[0].name;
+        let slash = first.iter().position(|&byte| byte == b'/').map_or(0, |at| at + 1);
+        Ok(Self { map, directory, prefix: &first[..slash] })
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry<'a>> {
+        self.directory.find(&[self.prefix, name.as_bytes()].concat())
+    }
+
+    /// The entry of the pickle, if this is a checkpoint and not another archive.
+    fn pickle(&self) -> Result<&Entry<'a>> {
+        const RESAVE: &str = "load it in PyTorch and save its `state_dict()` with `torch.save`";
+        let any = |test: &dyn Fn(&[u8]) -> bool| self.directory.entries().iter().any(|entry| test(entry.name));
+        let unsupported = |what: &str| Err(Error::unsupported(what).help(RESAVE));
+        if self.entry("constants.pkl").is_some() || self.entry("model.json").is_some() {
+            return unsupported("a TorchScript archive");
+        }
+        if self.entry("archive_format").is_some() || any(&|name| name.ends_with(b"serialized_exported_program.json")) {
+            return unsupported("a `.pt2` archive of `torch.export`");
+        }
+        if let Some(entry) = self.entry("data.pkl").filter(|_| !self.prefix.is_empty()) {
+            return Ok(entry);
+        }
+        if any(&|name| name.ends_with(b".npy")) {
+            return Err(Error::invalid("a NumPy `.npz` archive, not a checkpoint"));
+        }
+        if any(&|name| name.ends_with(b"data.pkl") || name.ends_with(b"version")) {
+            let prefix = String::from_utf8_lossy(self.prefix);
+            return Err(Error::invalid(format!("a zip archive without the entry `{prefix}data.pkl`")));
+        }
+        let error = Error::invalid("a zip archive, but not one that PyTorch wrote");
+        Err(match any(&|name| [".pt", ".pth", ".bin", ".ckpt"].iter().any(|end| name.ends_with(end.as_bytes()))) {
+            true => error.help("it holds a checkpoint: unpack it first"),
+            false => error,
+        })
+    }
+
+    /// Refuses archives of a later version, whose layout is not known.
+    fn check_version(&self) -> Result<()> {
+        let Some(entry) = self.entry("version").or_else(|| self.entry(".data/version")) else { return Ok(()) };
+        let text = self.text(entry)?;
+        match text.parse::<u64>() {
+            Ok(1..=10) => Ok(()),
+            Ok(version) => Err(Error::unsupported(format!("archive version {version}; 1 to 10 are read"))),
+            Err(_) => {
+                Err(Error::invalid(format!("`{}` is not a number: `{}`", entry.shown_name(), text.escape_debug())))
+            }
+        }
+    }
+
+    fn is_big_endian(&self) -> Result<bool> {
+        let Some(entry) = self.entry("byteorder") else { return Ok(false) };
+        match self.text(entry)?.as_str() {
+            "little" => Ok(false),
+            "big" => Ok(true),
+            other => Err(Error::invalid(format!(
+                "`{}` is neither `little` nor `big`: `{}`",
+                entry.shown_name(),
+                other.escape_debug()
+            ))),
+        }
+    }
+
+    /// A short text.
+    fn text(&self, entry: &Entry<'_>) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.read(entry, 64)?).trim().to_owned())
+    }
+
+    /// The contents of an entry that is small enough to copy.
+    fn read(&self, entry: &Entry<'_>, limit: usize) -> Result<Box<[u8]>> {
+        if entry.method == Method::Deflated && entry.size > limit || entry.size > isize::MAX as usize {
+            return Err(Error::unsupported(format!(
+                "`{}` would unpack from {} bytes to {}, more than the {limit} expected at most",
+                entry.shown_name(),
+                entry.compressed,
+                entry.size
+            )));
+        }
+        self.packed(entry)?.read(self.map)
+    }
+
+    fn packed(&self, entry: &Entry<'_>) -> Result<Packed> {
+        if let Method::Other(method) = entry.method {
+            return Err(Error::unsupported(format!("`{}` is compressed with method {method}", entry.shown_name())));
+        }
+        let data = self.directory.range(entry)?;
+        Ok(Packed {
+            name: entry.shown_name(),
+            range: entry.header..data.end,
+            compressed: entry.compressed,
+            size: entry.size,
+            crc: entry.crc,
+        })
+    }
+}
+
+/// Finds the entries of storages. PyTorch writes them in the order in which the pickle refers to them, so the next one is
+/// tried before the index is asked.
+struct Finder<'f, 'a> {
+    archive: &'f Archive<'a>,
+    name: Vec<u8>,
+    next: usize,
+}
+
+impl<'a> Finder<'_, 'a> {
+    fn entry(&mut self, key: &str) -> Option<&Entry<'a>> {
+        let directory = &self.archive.directory;
+        self.name.truncate(self.archive.prefix.len());
+        self.name.extend_from_slice(b"data/");
+        self.name.extend_from_slice(key.as_bytes());
+        let at = match directory.entries().get(self.next) {
+            Some(entry) if entry.name == self.name => self.next,
+            _ => directory.position(&self.name)?,
+        };
+        self.next = at + 1;
+        Some(&directory.entries()[at])
+    }
+
+    /// The bytes of a storage, which are as many as the pickle says.
+    fn record(&mut self, id: &StorageId) -> Result<Record> {
+        let archive = self.archive;
+        let record = |place| Ok(Record { place, location: Arc::clone(&id.location) });
+        let Some(entry) = self.entry(&id.key) else {
+            if id.bytes == 0 {
+                return record(Place::Nowhere);
+            }
+            let name: String = String::from_utf8_lossy(&self.name).escape_debug().take(120).collect();
+            return Err(Error::invalid(format!("the entry `{name}`, of {} bytes, is missing", id.bytes)));
+        };
+        if entry.size as u64 != id.bytes {
+            return Err(Error::invalid(format!(
+                "`{}` should have {} bytes, by the pickle, and has {}",
+                entry.shown_name(),
+                id.bytes,
+                entry.size
+            )));
+        }
+        record(match entry.method {
+            Method::Stored => Place::Stored(archive.directory.range(entry)?),
+            _ => Place::Deflated(Box::new(archive.packed(entry)?)),
+        })
+    }
+}
+
+impl Record {
+    /// The storage, its bytes in little-endian order: `unit` is the width of the numbers in a big-endian file, 1 in a
+    /// little-endian one.
+    fn storage(&self, map: &Arc<Mmap>, unit: usize) -> Arc<Storage> {
+        let location = Arc::clone(&self.location);
+        match &self.place {
+            Place::Nowhere => Storage::owned([], location),
+            Place::Stored(range) if unit == 1 => Storage::mapped(Arc::clone(map), range.clone(), location),
+            Place::Stored(range) => {
+                let (map, range) = (Arc::clone(map), range.clone());
+                Storage::deferred(range.len(), location, move || {
+                    let mut bytes = reserve(range.len())?;
+                    bytes.extend_from_slice(&map[range.clone()]);
+                    Ok(swap(bytes, unit))
+                })
+            }
+            Place::Deflated(packed) => {
+                let (map, packed) = (Arc::clone(map), packed.clone());
+                Storage::deferred(packed.size, location, move || Ok(swap(packed.read(&map)?.into_vec(), unit)))
+            }
+        }
+    }
+}
+
+impl Packed {
+    /// The contents, inflated if need be, with their checksum checked if there is one.
+    fn read(&self, map: &[u8]) -> Result<Box<[u8]>> {
+        let damaged = |why: &dyn std::fmt::Display| {
+            Error::invalid(format!("`{}`, at byte {}, is damaged: {why}", self.name, self.range.start))
+        };
+        let options = zip::read::ZipReadOptions::new()
+            .override_compressed_size(self.compressed as u64)
+            .override_uncompressed_size(self.size as u64)
+            .override_crc(self.crc)
+            .ignore_crc32(self.crc == 0);
+        let mut source = &map[self.range.clone()];
+        let mut file = zip::read::read_zipfile_from_stream_with_options(&mut source, options)
+            .map_err(|error| damaged(&error))?
+            .ok_or_else(|| damaged(&"it is not an entry"))?;
+        let mut bytes = reserve(self.size)?;
+        std::io::copy(&mut file, &mut bytes).map_err(|error| damaged(&error))?;
+        if bytes.len() != self.size {
+            return Err(damaged(&format_args!("it has {} bytes, not {}", bytes.len(), self.size)));
+        }
+        Ok(bytes.into())
+    }
+}
+
+fn reserve(len: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(len)
+        .map_err(|_| Error::unsupported(format!("a copy of {len} bytes does not fit into memory")))?;
+    Ok(bytes)
+}
+
+/// Reverses the bytes of every `unit`.
+fn swap(mut bytes: Vec<u8>, unit: usize) -> Box<[u8]> {
+    if unit > 1 {
+        bytes.chunks_exact_mut(unit).for_each(<[u8]>::reverse);
+    }
+    bytes.into()
+}

@@ -1,0 +1,292 @@
+//! `sconce bench`: how long opening, compiling and running take.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use sconce::{Model, Tensor, models};
+use serde_json::{Value, json};
+
+use super::statistics::Statistics;
+use super::{Context, Failure, Result, Verdict, model, parse_positive};
+
+/// Without `--runs` a model runs at least this often and at least this long.
+const LEAST_RUNS: usize = 10;
+const LEAST_TIME: Duration = Duration::from_secs(3);
+
+/// `--device` may name several with commas between them. Each file, device and batch is measured in a process of its
+/// own, so that its peak memory is its own.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// The files that PyTorch wrote
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    model: model::Args,
+
+    /// The sizes of the batch, with commas between them
+    #[arg(long, value_name = "N,...", default_value = "1", value_delimiter = ',', value_parser = parse_positive)]
+    batch: Vec<usize>,
+
+    /// How often to run [default: at least 10 times and for at least 3 seconds]
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
+    runs: Option<usize>,
+
+    /// The shape of the input without the batch, as `3,224,224` [default: the architecture's own]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = parse_positive)]
+    input_shape: Option<Vec<usize>>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
+    let devices: Vec<&str> = context.global.device.split(',').map(str::trim).collect();
+    let mut cases = Vec::new();
+    for file in &args.files {
+        for &device in &devices {
+            cases.extend(args.batch.iter().map(|&batch| Case { file, device, batch }));
+        }
+    }
+    let mut results = Vec::new();
+    for case in &cases {
+        results.push(if cases.len() == 1 { case.measure(args, context)? } else { case.spawn(args, context)? });
+    }
+    if args.json {
+        let text = serde_json::to_string_pretty(&json!({ "results": results })).map_err(io::Error::from)?;
+        writeln!(context.out, "{text}")?;
+    } else {
+        write_table(context.out, &results)?;
+    }
+    Ok(Verdict::Done)
+}
+
+/// One line of the result.
+struct Case<'a> {
+    file: &'a Path,
+    device: &'a str,
+    batch: usize,
+}
+
+impl Case<'_> {
+    /// Measures in this process.
+    fn measure(&self, args: &Args, context: &Context<'_>) -> Result<Value> {
+        let device = context.open_device(self.device)?;
+        let (state, open_ms) = timed(|| args.model.open(self.file))?;
+        let input = self.input(args, &state)?;
+        let ((model, plan), compile_ms) = timed(|| {
+            let model = Model::new(args.model.build(self.file, &state)?, &device)?;
+            let plan = model.compile(&[(input.shape().clone(), input.dtype())])?;
+            Ok((model, plan))
+        })?;
+        if context.console.is_verbose() {
+            context.console.say(super::plan_line(plan));
+        }
+        let inputs = std::slice::from_ref(&input);
+        let (_, first_run_ms) = timed(|| Ok(model.run(inputs)?))?;
+
+        let mut progress = context.console.progress();
+        let mut times = Vec::new();
+        let start = Instant::now();
+        loop {
+            let finished = match args.runs {
+                Some(runs) => times.len() >= runs,
+                None => times.len() >= LEAST_RUNS && start.elapsed() >= LEAST_TIME,
+            };
+            if finished {
+                break;
+            }
+            let (_, ms) = timed(|| Ok(model.run(inputs)?))?;
+            times.push(ms);
+            progress.show(format_args!("{} batch {}: run {}, {ms:.2} ms", self.model_name(), self.batch, times.len()));
+        }
+        let forward = Statistics::new(times).expect("at least one run");
+        Ok(json!({
+            "model": self.model_name(),
+            "device": device.info().to_string(),
+            "dtype": "float32",
+            "batch": self.batch,
+            "open_ms": round(open_ms),
+            "compile_ms": round(compile_ms),
+            "first_run_ms": round(first_run_ms),
+            "forward_ms": {
+                "median": round(forward.median),
+                "mean": round(forward.mean),
+                "p50": round(forward.p50),
+                "p90": round(forward.p90),
+                "p99": round(forward.p99),
+                "min": round(forward.min),
+            },
+            "peak_memory_bytes": peak_memory(),
+        }))
+    }
+
+    /// Measures in a new process.
+    fn spawn(&self, args: &Args, context: &Context<'_>) -> Result<Value> {
+        let fail = |error: io::Error| Failure::new(format!("a process for `{}`: {error}", self.file.display()));
+        let mut command = std::process::Command::new(std::env::current_exe().map_err(fail)?);
+        command.args(["bench", "--json", "--device", self.device, "--batch", &self.batch.to_string()]);
+        let options = [
+            ("--arch", args.model.arch.clone()),
+            ("--key", args.model.key.clone()),
+            ("--runs", args.runs.map(|runs| runs.to_string())),
+            ("--input-shape", args.input_shape.as_deref().map(join)),
+            ("--threads", context.global.threads.map(|threads| threads.to_string())),
+        ];
+        for (option, value) in options {
+            if let Some(value) = value {
+                command.arg(format!("{option}={value}"));
+            }
+        }
+        if context.global.quiet {
+            command.arg("--quiet");
+        }
+        if context.global.verbose {
+            command.arg("--verbose");
+        }
+        command.arg("--").arg(self.file);
+        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(fail)?;
+        if output.status.code() == Some(2) {
+            return Err(Failure::Said);
+        }
+        let result = serde_json::from_slice::<Value>(&output.stdout).ok().map(|mut value| value["results"][0].take());
+        result.filter(Value::is_object).ok_or_else(|| {
+            Failure::new(format!("the process that measured `{}` ended with {}", self.file.display(), output.status))
+        })
+    }
+
+    fn input(&self, args: &Args, state: &sconce::StateDict) -> Result<Tensor> {
+        let shape = match (&args.input_shape, &args.model.arch) {
+            (Some(shape), _) => shape.clone(),
+            (None, Some(name)) => models::input_shape(name, state)?.to_vec(),
+            (None, None) => return Err(Failure::new("the shape of the input is not known").help("use `--input-shape`")),
+        };
+        let shape: Vec<usize> = std::iter::once(self.batch).chain(shape).collect();
+        let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
+        match count.filter(|&count| count <= 1 << 30) {
+            Some(count) => Ok(Tensor::new(shape, noise(count))?),
+            None => Err(Failure::new(format!("an input of shape {shape:?} is too large to time"))),
+        }
+    }
+
+    fn model_name(&self) -> String {
+        self.file.file_name().unwrap_or(self.file.as_os_str()).to_string_lossy().into_owned()
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let start = Instant::now();
+    let value = work()?;
+    Ok((value, start.elapsed().as_secs_f64() * 1e3))
+}
+
+/// To the nanosecond.
+fn round(ms: f64) -> f64 {
+    (ms * 1e6).round() / 1e6
+}
+
+fn join(sizes: &[usize]) -> String {
+    sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Numbers from -1 to 1, the same every time. Zeros would be kinder to some processors than real data.
+fn noise(count: usize) -> Vec<f32> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    })
+    .take(count)
+    .collect()
+}
+
+/// The most memory this process ever had, mapped files that were read included. Known on Linux only.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+fn write_table(out: &mut dyn Write, results: &[Value]) -> Result<()> {
+    let header =
+        ["model", "device", "batch", "open", "compile", "first", "median", "mean", "p90", "p99", "min", "peak"];
+    let mut rows = vec![header.map(String::from).to_vec()];
+    for result in results {
+        let ms = |value: &Value| value.as_f64().map_or("-".to_owned(), show_ms);
+        let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
+        let forward = &result["forward_ms"];
+        let mut row = vec![text("model"), text("device"), result["batch"].to_string()];
+        row.extend(["open_ms", "compile_ms", "first_run_ms"].map(|key| ms(&result[key])));
+        row.extend(["median", "mean", "p90", "p99", "min"].map(|key| ms(&forward[key])));
+        row.push(result["peak_memory_bytes"].as_f64().map_or("-".to_owned(), |bytes| format!("{:.0} MB", bytes / 1e6)));
+        rows.push(row);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    for row in &rows {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            // Names to the left, numbers to the right.
+            if column < 2 {
+                write!(out, "{cell:<width$}")?
+            } else {
+                write!(out, "  {cell:>width$}")?
+            }
+            if column == 0 {
+                write!(out, "  ")?;
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(writeln!(out, "times in ms; `median` to `min` are of the forward pass, with its input written and output read")?)
+}
+
+/// Three significant digits or more.
+fn show_ms(ms: f64) -> String {
+    match ms {
+        ..1.0 => format!("{ms:.3}"),
+        ..100.0 => format!("{ms:.2}"),
+        _ => format!("{ms:.1}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_spread() {
+        let numbers = noise(10_000);
+        let mean = numbers.iter().sum::<f32>() / 10_000.0;
+        assert!(mean.abs() < 0.05, "{mean}");
+        assert!(numbers.iter().all(|x| (-1.0..1.0).contains(x)));
+        assert!(numbers.iter().any(|&x| x < -0.9) && numbers.iter().any(|&x| x > 0.9));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn peak_memory_grows_with_use() {
+        let before = peak_memory().unwrap();
+        let kept = vec![1u8; 256 << 20];
+        assert!(kept.iter().step_by(4096).all(|&byte| byte == 1));
+        assert!(peak_memory().unwrap() >= before.max(256 << 20));
+    }
+
+    #[test]
+    fn table_lines_up() {
+        let result = json!({"model": "a.pt", "device": "cpu", "batch": 8, "open_ms": 0.5, "compile_ms": 10.0,
+            "first_run_ms": 200.0, "forward_ms": {"median": 1.0, "mean": 1.0, "p90": 1.0, "p99": 1.0, "min": 1.0},
+            "peak_memory_bytes": 5_000_000});
+        let mut out = Vec::new();
+        write_table(&mut out, &[result]).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].len(), lines[1].len(), "{text}");
+        assert!(lines[1].contains("0.500") && lines[1].contains("200.0") && lines[1].ends_with("5 MB"), "{text}");
+    }
+}

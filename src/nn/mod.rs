@@ -1,0 +1,47 @@
+//! Layers by PyTorch's names, with PyTorch's arguments, state-dict keys and printed form.
+//!
+//! A layer is made from its hyper-parameters and has no weights until
+//! [`load_state_dict`](Module::load_state_dict) gives it some. Required arguments go to `new`; PyTorch's keyword
+//! arguments are methods with the same names and defaults: `nn.Conv2d(3, 64, 7, stride=2, bias=False)` is
+//! `nn::Conv2d::new(3, 64, 7).stride(2).bias(false)`. Every layer computes what PyTorch computes after `eval()`.
+//!
+//! [`Module`] shows a net of one's own; [`models`](crate::models) has torchvision's.
+
+mod activation;
+mod attention;
+mod container;
+mod conv;
+mod dropout;
+mod embedding;
+mod linear;
+mod load;
+mod module;
+mod norm;
+mod pool;
+pub(crate) mod repr;
+mod slot;
+
+pub use activation::{
+    ELU, GELU, Hardsigmoid, Hardswish, Hardtanh, LeakyReLU, LogSoftmax, ReLU, ReLU6, SiLU, Sigmoid, Softmax, Tanh,
+};
+pub use attention::{MultiheadAttention, TransformerEncoder, TransformerEncoderLayer};
+pub use container::{ModuleDict, ModuleList, Sequential};
+pub use conv::{Conv, Conv1d, Conv2d};
+pub use dropout::{Dropout, Flatten, Identity};
+pub use embedding::Embedding;
+pub use linear::Linear;
+#[cfg(test)]
+pub(crate) use module::slots;
+pub use module::{AsField, Field, FieldMut, Fields, FieldsMut, Module, Structure};
+pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm};
+pub use pool::{
+    AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool, AvgPool1d, AvgPool2d, MaxPool,
+    MaxPool1d, MaxPool2d,
+};
+pub use repr::Dims;
+pub use slot::{Buffer, Parameter, Slot};
+
+pub use crate::graph::{Approximate, Padding, PaddingMode};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+//! The command as its users meet it: what it prints where, and its exit status. The model is
+//! `Sequential(Linear(12, 16), ReLU(), Linear(16, 4))`, written by `tools/cli_files.py`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// What a run of the command left.
+struct Ran {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+fn sconce() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
+    command.current_dir(data("")).stdin(Stdio::null());
+    command
+}
+
+/// Runs `sconce` with these arguments in `tests/data/cli`; relative names are of files there.
+fn run(arguments: &[&str]) -> Ran {
+    let output = sconce().args(arguments).output().expect("the command starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let status = output.status.code().expect("an exit status, not a signal");
+    Ran { status, out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/cli").join(name)
+}
+
+/// An empty folder for the test of this name.
+fn scratch(test: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(test);
+    fs::remove_dir_all(&folder).ok();
+    fs::create_dir_all(&folder).expect("a folder for files of the test");
+    folder
+}
+
+const RUN: [&str; 7] = ["run", "mlp.pt", "--device=cpu", "--arch=mlp", "--input=x.npy", "--atol=1e-5", "--rtol=0"];
+
+/// An error is `error: ` and one line in lower case, perhaps with indented lines below; nothing else is said.
+fn assert_error(ran: &Ran, words: &[&str]) {
+    assert_eq!(ran.status, 2, "{}", ran.err);
+    assert_eq!(ran.out, "");
+    let mut lines = ran.err.lines().filter(|line| !line.starts_with("device: "));
+    let first = lines.next().expect("an error");
+    assert!(first.starts_with("error: "), "{}", ran.err);
+    assert!(lines.all(|line| line.starts_with("  ")), "one line, then indented ones: {}", ran.err);
+    assert!(!ran.err.contains("panicked"), "{}", ran.err);
+    for word in words {
+        assert!(ran.err.contains(word), "`{word}` is missing: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_right_output_is_expected() {
+    let ran = run(&[&RUN[..], &["--expect=y.npy"]].concat());
+    assert_eq!(ran.status, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("`y.npy` matches: all 8 elements are within 1e-5"), "{}", ran.out);
+    assert!(ran.err.starts_with("device: cpu ("), "{}", ran.err);
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+}
+
+#[test]
+fn one_changed_weight_fails_the_check() {
+    let mut arguments = RUN;
+    arguments[1] = "changed.pt";
+    let ran = run(&[&arguments[..], &["--expect=y.npy"]].concat());
+    assert_eq!(ran.status, 1, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("`y.npy` differs: ") && ran.out.contains("the largest difference is"), "{}", ran.out);
+}
+
+#[test]
+fn a_wrong_shape_fails_the_check() {
+    let ran = run(&[&RUN[..], &["--expect=x.npy"]].concat());
+    assert_eq!(ran.status, 1, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("`x.npy` differs: shape [2, 12] is expected, it is [2, 4]"), "{}", ran.out);
+}
+
+#[test]
+fn outputs_are_printed_and_written() {
+    let path = scratch("outputs").join("out.npy");
+    let ran = run(&["run", "mlp.pt", "--arch=mlp", "-i", "x.npy", "--device=cpu", "-o", path.to_str().unwrap()]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(ran.out.starts_with("float32 [2, 4]: ["), "{}", ran.out);
+    let (written, expected) =
+        (sconce::Tensor::read_npy(path).unwrap(), sconce::Tensor::read_npy(data("y.npy")).unwrap());
+    assert_eq!(written.shape(), expected.shape());
+    for (a, b) in written.as_slice::<f32>().unwrap().iter().zip(expected.as_slice::<f32>().unwrap()) {
+        assert!((a - b).abs() < 1e-5, "{a} for {b}");
+    }
+}
+
+#[test]
+fn the_largest_values_are_printed_with_labels() {
+    let labels = scratch("labels").join("labels.txt");
+    fs::write(&labels, "cat\ndog\neel\nfox\n").unwrap();
+    let labels = format!("--labels={}", labels.display());
+    let ran = run(&["run", "mlp.pt", "--arch=mlp", "--input=x.npy", "--device=cpu", "--topk=1", &labels]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let expected = sconce::Tensor::read_npy(data("y.npy")).unwrap();
+    let rows = expected.as_slice::<f32>().unwrap().chunks(4);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(lines.len(), 4, "{}", ran.out);
+    for (row, lines) in rows.zip(lines.chunks(2)) {
+        let (index, value) = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap();
+        let label = ["cat", "dog", "eel", "fox"][index];
+        assert_eq!(
+            lines[1].split_whitespace().collect::<Vec<_>>(),
+            [&index.to_string(), &format!("{value:.4}"), label]
+        );
+    }
+}
+
+#[test]
+fn pictures_are_inputs() {
+    // A linear layer takes any leading dimensions: rows of 12 pixels.
+    let picture = format!("--input={}", data("../image/wide.png").display());
+    let options = ["--device=cpu", "--arch=mlp", "--resize=16", "--crop=12", "--topk=1"];
+    let ran = run(&[&["run", "mlp.pt", &picture, &picture][..], &options].concat());
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let rows: Vec<&str> = ran.out.lines().filter(|line| line.starts_with("row ")).collect();
+    assert_eq!(rows.len(), 2 * 3 * 12, "{}", ran.out);
+}
+
+#[test]
+fn verbose_says_the_plan_and_quiet_says_nothing() {
+    let ran = run(&[&RUN[..], &["--expect=y.npy", "-v"]].concat());
+    assert!(ran.err.contains("plan: 2 steps, arena "), "{}", ran.err);
+    let ran = run(&[&RUN[..], &["--expect=y.npy", "-q"]].concat());
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_state_dict_needs_an_architecture() {
+    assert_error(
+        &run(&["run", "mlp.pt", "--input=x.npy"]),
+        &["`mlp.pt` is a state dict", "help: they fit `--arch mlp`"],
+    );
+    assert_error(&run(&["run", "other.pt", "--input=x.npy"]), &["`other.pt` is a state dict", "resnet18, ", "mlp"]);
+    assert_error(&run(&["run", "mlp.pt", "--arch=resnet9", "--input=x.npy"]), &["`resnet9`", "resnet18"]);
+}
+
+#[test]
+fn a_state_dict_that_does_not_fit_is_told_whole() {
+    let ran = run(&["run", "mlp.pt", "--arch=resnet18", "--input=x.npy"]);
+    assert_error(&ran, &["`mlp.pt` as `resnet18`: ", "missing", "conv1.weight", "unexpected", "2.bias"]);
+    let ran = run(&["run", "parallel.pt", "--arch=resnet18", "--input=x.npy"]);
+    assert_error(&ran, &["`module.`"]);
+}
+
+#[test]
+fn the_state_dict_is_found_by_its_key() {
+    let base = ["run", "nested.pt", "--arch=mlp", "--input=x.npy", "--device=cpu", "--expect=y.npy", "--rtol=0"];
+    for key in ["--key=model_state_dict", "--key=ema.state"] {
+        let ran = run(&[&base[..], &[key]].concat());
+        assert_eq!(ran.status, 0, "{key}: {}{}", ran.out, ran.err);
+    }
+    assert_error(&run(&base), &["`nested.pt`", "model_state_dict", "ema.state"]);
+    assert_error(&run(&[&base[..], &["--key=model"]].concat()), &["`nested.pt`", "`model`"]);
+}
+
+#[test]
+fn files_that_are_no_model_are_one_line_errors() {
+    let folder = scratch("files");
+    let whole = fs::read(data("mlp.pt")).unwrap();
+    for (name, bytes) in [
+        ("truncated.pt", &whole[..whole.len() / 2]),
+        ("cut.pt", &whole[..whole.len() - 1]),
+        ("empty.pt", b""),
+        ("page.pt", b"<!DOCTYPE html>\n<html><head><title>404</title></head></html>\n"),
+        ("random.pt", b"\xd1\x05\x99 these bytes are no model at all \x00\xff\xfe"),
+    ] {
+        let path = folder.join(name);
+        fs::write(&path, bytes).unwrap();
+        let path = path.to_str().unwrap();
+        for arguments in
+            [&["run", path, "--arch=mlp", "--input=x.npy"][..], &["inspect", path], &["bench", path, "--arch=mlp"]]
+        {
+            let ran = run(arguments);
+            assert_error(&ran, &[name]);
+            let lines = ran.err.lines().filter(|line| !line.starts_with("device: ") && !line.contains("help: "));
+            assert_eq!(lines.count(), 1, "{}", ran.err);
+        }
+    }
+    assert_error(&run(&["run", "missing.pt", "--arch=mlp", "--input=x.npy"]), &["`missing.pt`"]);
+    assert_error(&run(&["run", "mlp.pt", "--arch=mlp", "--input=missing.npy"]), &["`missing.npy`"]);
+    assert_error(&run(&["run", "mlp.pt", "--arch=mlp", "--input=mlp.pt"]), &["`mlp.pt` is neither a `.npy` file"]);
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_errors() {
+    let folder = scratch("inputs");
+    let x = folder.join("x.npy");
+    sconce::Tensor::new([2, 5], [0f32; 10]).unwrap().write_npy(&x).unwrap();
+    let x = format!("--input={}", x.display());
+    assert_error(&run(&["run", "mlp.pt", "--arch=mlp", "--device=cpu", &x]), &["[2, 5]", "`0.weight` [16, 12]"]);
+    let twice = ["run", "mlp.pt", "--arch=mlp", "--device=cpu", "--input=x.npy", "--input=x.npy"];
+    assert_error(&run(&twice), &["1 input", "2 were given"]);
+    let two = [&RUN[..], &["--expect=y.npy", "--expect=y.npy"]].concat();
+    assert_error(&run(&two), &["`--expect` is given 2 times, the model has 1 output"]);
+}
+
+#[test]
+fn usage_errors_and_help() {
+    for arguments in [
+        &["run"][..],
+        &["fly"],
+        &["run", "mlp.pt"],
+        &["run", "mlp.pt", "--input=x.npy", "--rtol=0"],
+        &["run", "mlp.pt", "--input=x.npy", "--expect=y.npy", "--atol=-1"],
+        &["run", "mlp.pt", "--input=x.npy", "--threads=0"],
+        &["run", "mlp.pt", "--input=x.npy", "-q", "-v"],
+        &["bench", "mlp.pt", "--batch=1,0"],
+        &["devices", "--nothing"],
+    ] {
+        let ran = run(arguments);
+        assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{arguments:?}: {}", ran.err);
+        assert!(ran.err.starts_with("error: "), "{arguments:?}: {}", ran.err);
+    }
+    let help = run(&["--help"]);
+    assert_eq!((help.status, help.err.as_str()), (0, ""));
+    for command in ["inspect", "run", "bench", "devices"] {
+        assert!(help.out.contains(&format!("\n  {command} ")), "{}", help.out);
+    }
+    let version = run(&["--version"]);
+    assert_eq!((version.status, version.out.trim()), (0, concat!("sconce ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn a_device_that_is_not_there_is_an_error() {
+    for device in ["gpu:97", "no such adapter"] {
+        let ran = run(&["run", "mlp.pt", "--arch=mlp", "--input=x.npy", "--device", device]);
+        assert_error(&ran, &[&format!("`{device}`")]);
+    }
+}
+
+#[test]
+fn devices_are_listed() {
+    let ran = run(&["devices"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(ran.out.contains("cpu"), "{}", ran.out);
+    let ran = run(&["devices", "--json"]);
+    let json: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!(json["devices"][0]["id"], "cpu", "{}", ran.out);
+}
+
+/// `{"results": [..]}` with exactly these keys.
+fn check_bench(ran: &Ran, count: usize) -> Vec<Value> {
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let json: Value = serde_json::from_str(&ran.out).expect("JSON");
+    let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&json), ["results"]);
+    let results = json["results"].as_array().expect("a list");
+    assert_eq!(results.len(), count, "{}", ran.out);
+    for result in results {
+        let top = [
+            "model",
+            "device",
+            "dtype",
+            "batch",
+            "open_ms",
+            "compile_ms",
+            "first_run_ms",
+            "forward_ms",
+            "peak_memory_bytes",
+        ];
+        assert_eq!(keys(result), top);
+        assert_eq!(keys(&result["forward_ms"]), ["median", "mean", "p50", "p90", "p99", "min"]);
+        let forward = |key: &str| result["forward_ms"][key].as_f64().expect("a number");
+        assert!(0.0 < forward("min") && forward("min") <= forward("median"), "{}", ran.out);
+        assert!(forward("median") <= forward("p90") && forward("p90") <= forward("p99"), "{}", ran.out);
+        assert_eq!((result["model"].as_str(), result["dtype"].as_str()), (Some("mlp.pt"), Some("float32")));
+        if cfg!(target_os = "linux") {
+            assert!(result["peak_memory_bytes"].as_u64() > Some(1 << 20), "{}", ran.out);
+        }
+    }
+    results.clone()
+}
+
+#[test]
+fn bench_measures() {
+    let ran = run(&["bench", "mlp.pt", "--arch=mlp", "--device=cpu", "--runs=3", "--json"]);
+    let results = check_bench(&ran, 1);
+    assert_eq!((results[0]["device"].as_str(), results[0]["batch"].as_u64()), (Some("cpu"), Some(1)));
+}
+
+#[test]
+fn bench_measures_each_case_in_its_own_process() {
+    let options = ["--device=cpu,cpu", "--batch=1,5", "--runs=2", "--threads=1", "--json"];
+    let ran = run(&[&["bench", "mlp.pt", "--arch=mlp"][..], &options].concat());
+    let results = check_bench(&ran, 4);
+    let batches: Vec<_> = results.iter().map(|result| result["batch"].as_u64().unwrap()).collect();
+    assert_eq!(batches, [1, 5, 1, 5]);
+    assert_eq!(ran.err.lines().filter(|line| *line == "device: cpu (1 thread)").count(), 4, "{}", ran.err);
+}
+
+#[test]
+fn bench_prints_a_table() {
+    let ran = run(&["bench", "mlp.pt", "--arch=mlp", "--device=cpu", "--runs=2", "--input-shape=3,12"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(lines[0].starts_with("model ") && lines[1].starts_with("mlp.pt "), "{}", ran.out);
+}
+
+#[test]
+fn bench_fails_with_the_first_error() {
+    let ran = run(&["bench", "mlp.pt", "missing.pt", "--arch=mlp", "--device=cpu", "--runs=1"]);
+    assert_error(&ran, &["`missing.pt`"]);
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    for arguments in
+        [&["devices"][..], &["inspect", "mlp.pt"], &["run", "mlp.pt", "--arch=mlp", "--input=x.npy", "--device=cpu"]]
+    {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output =
+            sconce().args(arguments).stdout(writer).stderr(Stdio::piped()).output().expect("the command starts");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {err}");
+        assert!(!err.contains("error"), "{arguments:?}: {err}");
+    }
+}

@@ -1,0 +1,34 @@
+"""Write the small model, input and output of tests/data/cli with PyTorch.
+
+usage: cli_files.py [OUT_DIR]
+"""
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def main():
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/data/cli")
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(12, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4)).eval()
+    state = net.state_dict()
+    torch.save(state, folder / "mlp.pt")
+    torch.save({"epoch": 3, "model_state_dict": state, "ema": {"state": state}}, folder / "nested.pt")
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, folder / "parallel.pt")
+    torch.save({"features.0.weight": torch.zeros(4, 3, 3, 3)}, folder / "other.pt")
+
+    x = torch.randn(2, 12)
+    with torch.inference_mode():
+        np.save(folder / "x.npy", x.numpy())
+        np.save(folder / "y.npy", net(x).numpy())
+
+    changed = {name: tensor.clone() for name, tensor in state.items()}
+    changed["0.weight"][3, 5] += 0.5
+    torch.save(changed, folder / "changed.pt")
+
+
+if __name__ == "__main__":
+    main()
