@@ -91,8 +91,7 @@ impl<'a> Directory<'a> {
         };
         let mut local = Fields { bytes: &self.bytes[..self.start], at: entry.header };
         let mut fields = || -> Result<_> {
-            let signature = local.u32()?;
-            local.skip(2)?;
+            local.skip(6)?;
             let flags = local.u16()?;
             let method = local.u16()?;
             local.skip(LOCAL_HEADER - 14)?;
@@ -100,12 +99,12 @@ impl<'a> Directory<'a> {
             let extra = local.u16()?;
             let name = local.take(name.into())?;
             local.skip(extra.into())?;
-            Ok((signature, flags, method, name, local.at))
+            Ok((flags, method, name, local.at))
         };
-        let (signature, flags, method, name, start) = fields().map_err(|_| bad("reaches into the directory"))?;
-        if signature != 0x0403_4b50 {
+        if !self.bytes[entry.header..self.start].starts_with(b"PK\x03\x04") {
             return Err(bad("does not start with `PK\\3\\4`"));
         }
+        let (flags, method, name, start) = fields().map_err(|_| bad("reaches into the directory"))?;
         if flags & 1 != 0 {
             return Err(Error::unsupported(format!("`{}` is encrypted", entry.shown_name())));
         }
