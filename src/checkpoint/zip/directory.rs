@@ -1,16 +1,16 @@
 //! The directory of a zip archive: which entries it has and where their bytes are. Written here because PyTorch's
 //! alignment shows in the local headers only, and because opening must cost no more than a walk over the directory.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
+use crate::checkpoint::hash::QuickMap;
 use crate::error::{Error, Result};
 
 /// An archive's entries by name. Borrows the archive's bytes.
 pub(super) struct Directory<'a> {
     bytes: &'a [u8],
     entries: Vec<Entry<'a>>,
-    index: HashMap<&'a [u8], u32>,
+    index: QuickMap<&'a [u8], u32>,
     /// Where the central directory starts: every entry ends before it.
     start: usize,
 }
@@ -57,7 +57,7 @@ impl<'a> Directory<'a> {
                 end.count
             )));
         }
-        let mut index = HashMap::with_capacity(entries.len());
+        let mut index = QuickMap::with_capacity_and_hasher(entries.len(), Default::default());
         for (at, entry) in entries.iter().enumerate() {
             if index.insert(entry.name, at as u32).is_some() {
                 return Err(Error::invalid(format!("the zip archive has two entries called `{}`", entry.shown_name())));
