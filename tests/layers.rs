@@ -78,8 +78,8 @@ fn build(case: &Value) -> Result<Box<dyn Module>> {
     match case["layer"].as_str()? {
         "Linear" => boxed!(nn::Linear::new(args.size(0)?, args.size(1)?); bias boolean),
         "Conv1d" => boxed!(nn::Conv1d::new(args.size(0)?, args.size(1)?, args.size(2)?); stride index, padding index),
-        "Conv2d" => boxed!(nn::Conv2d::new(args.size(0)?, args.size(1)?, pair(args.at(2))?);
-            stride pair, padding padding, dilation pair, groups index, bias boolean, padding_mode padding_mode),
+        "Conv2d" => boxed!(nn::Conv2d::new(args.size(0)?, args.size(1)?, dims(args.at(2))?);
+            stride dims, padding padding, dilation dims, groups index, bias boolean, padding_mode padding_mode),
         "BatchNorm1d" => boxed!(nn::BatchNorm1d::new(args.size(0)?); affine boolean),
         "BatchNorm2d" => boxed!(nn::BatchNorm2d::new(args.size(0)?); eps float, track_running_stats boolean),
         "BatchNorm3d" => boxed!(nn::BatchNorm3d::new(args.size(0)?)),
@@ -99,23 +99,32 @@ fn build(case: &Value) -> Result<Box<dyn Module>> {
         "ELU" => boxed!(nn::ELU::new(args.float("alpha")?)),
         "Softmax" => boxed!(nn::Softmax::new(args.float("dim")? as isize)),
         "LogSoftmax" => boxed!(nn::LogSoftmax::new(args.float("dim")? as isize)),
-        "MaxPool2d" => boxed!(nn::MaxPool2d::new(pair(args.at(0))?); stride pair, padding pair, ceil_mode boolean),
+        "MaxPool2d" => boxed!(nn::MaxPool2d::new(dims(args.at(0))?); stride dims, padding dims, ceil_mode boolean),
         "AvgPool2d" => {
-            boxed!(nn::AvgPool2d::new(pair(args.at(0))?); stride pair, padding pair, count_include_pad boolean)
+            boxed!(nn::AvgPool2d::new(dims(args.at(0))?); stride dims, padding dims, count_include_pad boolean)
         }
-        "AdaptiveAvgPool2d" => match args.at(0).as_i64() {
-            Ok(size) => boxed!(nn::AdaptiveAvgPool2d::new(size as usize)),
-            Err(_) => boxed!(nn::AdaptiveAvgPool2d::new(pair(args.at(0))?)),
-        },
+        "AdaptiveAvgPool2d" => boxed!(nn::AdaptiveAvgPool2d::new(output_size(args.at(0))?)),
+        "AdaptiveMaxPool2d" => boxed!(nn::AdaptiveMaxPool2d::new(output_size(args.at(0))?)),
+        "MaxPool1d" => boxed!(nn::MaxPool1d::new(args.size(0)?); stride index),
+        "AvgPool1d" => boxed!(nn::AvgPool1d::new(args.size(0)?); padding index),
+        "AdaptiveAvgPool1d" => boxed!(nn::AdaptiveAvgPool1d::new(args.size(0)?)),
+        "Hardtanh" => boxed!(nn::Hardtanh::new(args.at(0).as_f64()?, args.at(1).as_f64()?)),
         "Dropout" => boxed!(nn::Dropout::new(args.at(0).as_f64()?)),
-        "Flatten" => match args.0["positional"].len() {
-            Some(2) => {
+        "Flatten" => match args.0["positional"].as_list()?.len() {
+            2 => {
                 boxed!(nn::Flatten::new().start_dim(args.size(0)? as isize).end_dim(args.size(1)? as isize))
             }
             _ => boxed!(nn::Flatten::new()),
         },
         "Identity" => boxed!(nn::Identity::new()),
-        "MultiheadAttention" => boxed!(nn::MultiheadAttention::new(args.size(0)?, args.size(1)?); batch_first boolean),
+        "MultiheadAttention" => {
+            boxed!(nn::MultiheadAttention::new(args.size(0)?, args.size(1)?); batch_first boolean, bias boolean)
+        }
+        "TransformerEncoderLayer" => {
+            let layer = nn::TransformerEncoderLayer::new(args.size(0)?, args.size(1)?);
+            let layer = if args.keyword("activation").is_some() { layer.gelu() } else { layer };
+            boxed!(layer; dim_feedforward index, batch_first boolean, norm_first boolean)
+        }
         other => panic!("the layer `{other}` of the reference cases is not known to the tests"),
     }
 }
@@ -156,6 +165,21 @@ fn sizes(value: &Value) -> Result<Vec<usize>> {
         Ok(list) => list.iter().map(index).collect(),
         Err(_) => Ok(vec![index(value)?]),
     }
+}
+
+fn dims(value: &Value) -> Result<nn::Dims<2>> {
+    Ok(match value.as_list() {
+        Ok(_) => pair(value)?.into(),
+        Err(_) => index(value)?.into(),
+    })
+}
+
+fn output_size(value: &Value) -> Result<nn::Dims<2, Option<usize>>> {
+    let size = |value: &Value| if value.is_none() { Ok(None) } else { index(value).map(Some) };
+    Ok(match value.as_list() {
+        Ok(list) => [size(&list[0])?, size(&list[1])?].into(),
+        Err(_) => index(value)?.into(),
+    })
 }
 
 /// A pair, or one size that stands for both.

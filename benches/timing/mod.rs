@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Runs `work` until a second and 10 runs have passed (once with `--test`), after one run that does not count, and
 /// prints the median and the minimum in milliseconds.
-pub fn report<T>(name: &str, mut work: impl FnMut() -> sconce::Result<T>) -> sconce::Result<()> {
+pub(crate) fn report<T>(name: &str, mut work: impl FnMut() -> sconce::Result<T>) -> sconce::Result<()> {
     black_box(work()?);
     let (runs, least) = match std::env::args().any(|arg| arg == "--test") {
         true => (1, Duration::ZERO),

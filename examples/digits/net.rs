@@ -4,7 +4,7 @@ use sconce::nn::{self, Module};
 use sconce::{Graph, Result, Var};
 
 /// Reads images `[n, 1, 8, 8]` with pixels in 0..=1 and gives the probabilities of the ten digits, `[n, 10]`.
-pub struct Net {
+pub(crate) struct Net {
     features: nn::Sequential,
     classifier: nn::Linear,
 }
@@ -12,7 +12,7 @@ sconce::module!(Net { features, classifier });
 
 impl Net {
     /// The network without its weights.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let features = nn::Sequential::new()
             .append(nn::Conv2d::new(1, 16, 3).padding(1).bias(false))
             .append(nn::BatchNorm2d::new(16))

@@ -9,6 +9,7 @@ use super::{Failure, Result};
 
 /// Which model is in the file.
 #[derive(clap::Args, Clone, Debug)]
+#[group(skip)]
 pub(crate) struct Args {
     /// The architecture that a state dict's weights belong to, as `resnet50` or `mlp`
     #[arg(long, value_name = "NAME")]

@@ -31,7 +31,7 @@ pub(crate) enum Op {
     /// `x [n, c, h, w]`.
     Pool2d(Pool2d),
     /// `x [n, c, h, w]`.
-    AdaptivePool2d { kind: PoolKind, output: [usize; 2] },
+    AdaptivePool2d { kind: PoolKind },
     /// Reduces `dims` (sorted), which stay as 1 when `keepdim` is set.
     Reduce { kind: Reduce, dims: Vec<usize>, keepdim: bool },
     /// Along `dim`; `log` makes it `log_softmax`.
@@ -72,7 +72,7 @@ impl Op {
             Op::Binary(binary) => binary.name(),
             Op::Pointwise(_) => "pointwise",
             Op::Pool2d(pool) => pool.kind.name(),
-            Op::AdaptivePool2d { kind, .. } => kind.adaptive_name(),
+            Op::AdaptivePool2d { kind } => kind.adaptive_name(),
             Op::Reduce { kind, .. } => kind.name(),
             Op::Softmax { log: false, .. } => "softmax",
             Op::Softmax { log: true, .. } => "log_softmax",

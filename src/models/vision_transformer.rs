@@ -17,7 +17,7 @@ pub struct VisionTransformer {
     conv_proj: Conv2d,
     encoder: Encoder,
     heads: Sequential,
-    image_size: usize,
+    pub(super) image_size: usize,
 }
 
 crate::module!(VisionTransformer { class_token, conv_proj, encoder, heads });

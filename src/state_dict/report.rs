@@ -14,7 +14,6 @@ const SHOWN: usize = 8;
 
 /// What [`load_state_dict`](crate::nn::Module::load_state_dict) loaded and what it did not, by the model's names.
 #[derive(Clone, Debug, Default)]
-#[must_use = "the report says what was not loaded"]
 pub struct LoadReport {
     /// The names that fit.
     pub loaded: Vec<String>,

@@ -11,25 +11,25 @@ use sconce::{
 use super::compare::{Tolerance, compare};
 
 /// A small graph with inputs, parameters, and the outputs that PyTorch gives.
-pub struct Case {
-    pub name: String,
-    pub inputs: Vec<Tensor>,
-    pub parameters: Vec<(String, StoredTensor)>,
-    pub nodes: Vec<Node>,
-    pub outputs: Vec<usize>,
-    pub expected: Vec<Tensor>,
-    pub tolerance: Tolerance,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) inputs: Vec<Tensor>,
+    pub(crate) parameters: Vec<(String, StoredTensor)>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) outputs: Vec<usize>,
+    pub(crate) expected: Vec<Tensor>,
+    pub(crate) tolerance: Tolerance,
 }
 
 /// One op: the numbers of its inputs, `None` where an optional one is left out, and its arguments.
-pub struct Node {
-    pub op: String,
-    pub inputs: Vec<Option<usize>>,
-    pub args: Value,
+pub(crate) struct Node {
+    pub(crate) op: String,
+    pub(crate) inputs: Vec<Option<usize>>,
+    pub(crate) args: Value,
 }
 
 /// The cases of `tests/data/ops/FAMILY.pt`.
-pub fn read_family(family: &str) -> Result<Vec<Arc<Case>>> {
+pub(crate) fn read_family(family: &str) -> Result<Vec<Arc<Case>>> {
     let file = sconce::load(super::data(&format!("ops/{family}.pt")))?;
     file["cases"].as_list()?.iter().map(|case| read_case(case).map(Arc::new)).collect()
 }
@@ -60,7 +60,7 @@ fn read_case(case: &Value) -> Result<Case> {
 }
 
 /// Runs a case twice, since the second run replays the plan of the first.
-pub fn run_case(case: &Arc<Case>, device: &Device) -> Result<(), String> {
+pub(crate) fn run_case(case: &Arc<Case>, device: &Device) -> Result<(), String> {
     let graph = Arc::clone(case);
     let model = Model::from_fn(device, move |g: &mut Graph, x: &[Var]| build(g, x, &graph));
     for _ in 0..2 {
@@ -276,6 +276,6 @@ impl Args<'_> {
 }
 
 /// A number of an input or a size.
-pub fn index(value: &Value) -> Result<usize> {
+pub(crate) fn index(value: &Value) -> Result<usize> {
     Ok(usize::try_from(value.as_i64()?).expect("sizes are not negative"))
 }

@@ -4,7 +4,7 @@ use sconce::{DType, Tensor};
 
 /// How far an output may be from the expected one.
 #[derive(Clone, Copy, Debug)]
-pub enum Tolerance {
+pub(crate) enum Tolerance {
     /// Each element by itself: `2e-5 |expected| + 1e-6`. WGSL allows `exp` an error of `3 + 2 |x|` units in the last
     /// place, 2e-5 at the ends of its range, and `tanh` an absolute error of about 1e-6.
     Elementwise,
@@ -15,7 +15,7 @@ pub enum Tolerance {
 impl Tolerance {
     /// For sums of `terms` products in `f32` whose order is free: rounding errors walk randomly, so that they grow as
     /// the square root of the number of terms, and a few more roundings come before and after the sum.
-    pub fn sums(terms: usize) -> Self {
+    pub(crate) fn sums(terms: usize) -> Self {
         Tolerance::OfLargest(f32::EPSILON * (16.0 + 4.0 * (terms as f32).sqrt()))
     }
 
@@ -28,7 +28,7 @@ impl Tolerance {
 }
 
 /// Says how `found` differs from `expected` in number, dtype, shape or values.
-pub fn compare(found: &[Tensor], expected: &[Tensor], tolerance: Tolerance) -> Result<(), String> {
+pub(crate) fn compare(found: &[Tensor], expected: &[Tensor], tolerance: Tolerance) -> Result<(), String> {
     if found.len() != expected.len() {
         return Err(format!("expected {} outputs, found {}", expected.len(), found.len()));
     }

@@ -3,8 +3,8 @@
 // Every test program has this module and uses a part of it.
 #![allow(dead_code)]
 
-pub mod cases;
-pub mod compare;
+pub(crate) mod cases;
+pub(crate) mod compare;
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ use sconce::nn::Module;
 use sconce::{DType, Device, Shape, StateDict, Tensor};
 
 /// A file of `tests/data`.
-pub fn data(name: &str) -> std::path::PathBuf {
+pub(crate) fn data(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
@@ -21,7 +21,7 @@ pub fn data(name: &str) -> std::path::PathBuf {
 ///
 /// # Panics
 /// When `SCONCE_REQUIRE_GPU=1` and there is no GPU.
-pub fn devices() -> &'static [Device] {
+pub(crate) fn devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let mut devices = vec![Device::cpu_with_threads(1), Device::cpu_with_threads(2)];
@@ -53,7 +53,7 @@ fn seed(name: &str) -> u64 {
 }
 
 /// Numbers in -1..1 that depend on the name alone (splitmix64), as `numbers` in `tools/reference_cases/models.py`.
-pub fn numbers(name: &str) -> impl Iterator<Item = f64> {
+pub(crate) fn numbers(name: &str) -> impl Iterator<Item = f64> {
     let seed = seed(name);
     (0..).map(move |i: u64| {
         let mut x = seed.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -65,7 +65,7 @@ pub fn numbers(name: &str) -> impl Iterator<Item = f64> {
 }
 
 /// A tensor of such numbers times `scale`.
-pub fn made_input(shape: impl Into<Shape>, scale: f64) -> Tensor {
+pub(crate) fn made_input(shape: impl Into<Shape>, scale: f64) -> Tensor {
     let shape = shape.into();
     let data: Vec<f32> = numbers("input").take(shape.numel()).map(|x| (x * scale) as f32).collect();
     Tensor::new(shape, data).expect("as many numbers as the shape has")
@@ -73,7 +73,7 @@ pub fn made_input(shape: impl Into<Shape>, scale: f64) -> Tensor {
 
 /// A state dict of made-up weights that fits `net`, as `made_weight` in `tools/reference_cases/models.py` makes them;
 /// `gain` is what the weights of normalisations are around.
-pub fn made_state_dict(net: &dyn Module, gain: f64) -> StateDict {
+pub(crate) fn made_state_dict(net: &dyn Module, gain: f64) -> StateDict {
     let parameters = net.named_parameters().into_iter().map(|(name, parameter)| (name, parameter.shape().clone()));
     let buffers = net.named_buffers().into_iter().map(|(name, buffer)| (name, buffer.shape().clone()));
     let mut state = StateDict::new();

@@ -89,9 +89,14 @@ LAYERS = [  # layer, its arguments, the shape of its input
     ("Softmax", (), {"dim": 1}, (2, 7)), ("LogSoftmax", (), {"dim": -1}, (2, 7)),
     ("MaxPool2d", (3,), {"stride": 2, "padding": 1}, (1, 3, 8, 7)), ("MaxPool2d", (2,), {"ceil_mode": True}, (1, 3, 5, 7)),
     ("AvgPool2d", (2,), {}, (1, 3, 6, 7)), ("AvgPool2d", (3,), {"stride": 2, "padding": 1, "count_include_pad": False}, (1, 3, 6, 7)),
-    ("AdaptiveAvgPool2d", (1,), {}, (2, 3, 5, 4)), ("AdaptiveAvgPool2d", ([3, 2],), {}, (2, 3, 5, 7)),
+    ("AdaptiveAvgPool2d", (1,), {}, (2, 3, 5, 4)), ("AdaptiveAvgPool2d", ((3, 2),), {}, (2, 3, 5, 7)),
+    ("AdaptiveMaxPool2d", (2,), {}, (2, 3, 5, 7)), ("AdaptiveMaxPool2d", ((None, 3),), {}, (1, 2, 4, 5)),
+    ("MaxPool1d", (3,), {"stride": 2}, (2, 3, 9)), ("AvgPool1d", (2,), {"padding": 1}, (2, 3, 9)),
+    ("AdaptiveAvgPool1d", (4,), {}, (2, 3, 7)), ("Hardtanh", (-0.5, 0.75), {}, (2, 7)),
     ("Dropout", (0.5,), {}, (2, 7)), ("Flatten", (), {}, (2, 3, 4)), ("Flatten", (0, 1), {}, (2, 3, 4)), ("Identity", (), {}, (2, 3)),
-    ("MultiheadAttention", (8, 2), {"batch_first": True}, (2, 5, 8)),
+    ("MultiheadAttention", (8, 2), {"batch_first": True}, (2, 5, 8)), ("MultiheadAttention", (6, 3), {"bias": False}, (4, 2, 6)),
+    ("TransformerEncoderLayer", (8, 2), {"dim_feedforward": 12, "batch_first": True}, (2, 5, 8)),
+    ("TransformerEncoderLayer", (6, 3), {"dim_feedforward": 7, "norm_first": True, "activation": "gelu"}, (4, 2, 6)),
 ]
 
 

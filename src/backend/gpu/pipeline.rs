@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::dispatch::{Binding, Dispatch, Shader};
+use super::kernels::Caps;
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
 
@@ -23,6 +24,8 @@ pub(super) struct Pipelines {
     modules: Slots<Cow<'static, str>, wgpu::ShaderModule>,
     layouts: Mutex<HashMap<Layout, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
     pipelines: Slots<Key, Arc<Pipeline>>,
+    /// What selections depend on; a test may set it before anything is selected.
+    pub(super) caps: OnceLock<Caps>,
 }
 
 /// Values that are each made once, whichever thread comes first; the others wait for it. A failure is kept too.

@@ -85,7 +85,8 @@ impl Part<'_> {
             Binding::Read(_) => cx.input(1).offset / 4,
             _ => 0,
         };
-        let call = extras.apply(call.read(x).bind(self.weight), self.weight).write(cx.output()).params(&[
+        let call = extras.bind(call.read(x).bind(self.weight), self.weight).write(cx.output());
+        let call = call.params(&[
             pixels,
             self.channels,
             group_in.div_ceil(4),
@@ -113,7 +114,7 @@ impl Part<'_> {
             extras.residual_at(),
             cx.output().offset,
         ])?;
-        Ok(call.dispatch([across, word(tiles * conv.groups)?, deep]))
+        Ok(extras.append(call).dispatch([across, word(tiles * conv.groups)?, deep]))
     }
 
     /// The tile of `conv2d.wgsl`: the largest that leaves enough workgroups, and no larger than the problem.

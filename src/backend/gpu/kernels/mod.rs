@@ -21,6 +21,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::dispatch::{Binding, Dispatch, Pack, Selection, Shader};
+use super::pipeline::Pipelines;
 use crate::device::DeviceKind;
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
@@ -41,7 +42,12 @@ pub(super) struct Caps {
 }
 
 impl Caps {
+    /// Those of a device; a test may have given it others before.
     fn of(gpu: &Gpu) -> Self {
+        *Pipelines::of(gpu).caps.get_or_init(|| Self::new(gpu))
+    }
+
+    fn new(gpu: &Gpu) -> Self {
         let limits = gpu.limits();
         Self {
             is_software: gpu.info().kind == DeviceKind::Software,
@@ -259,21 +265,22 @@ impl Extras {
         self.residual.map_or(0, |residual| residual.offset)
     }
 
-    /// Sets what the shader's epilogue does, and binds the bias and the residual; what is missing has the binding of
-    /// something that is there and that the shader does not look at.
-    fn apply(&self, call: Call, spare: Binding) -> Call {
-        let residual = match self.fused.residual {
+    /// What the shader's epilogue does, as its last parameters.
+    fn append(&self, mut call: Call) -> Call {
+        let (kind, a, b) = self.fused.activation.map_or((0, 0.0, 0.0), unary::code);
+        let order = match self.fused.residual {
             Residual::None => 0,
             Residual::BeforeActivation => 1,
             Residual::AfterActivation => 2,
         };
-        let (kind, a, b) = self.fused.activation.map_or((0, 0.0, 0.0), unary::code);
-        call.set("ACT", kind)
-            .set("ACT_A", a)
-            .set("ACT_B", b)
-            .set("BIAS", u32::from(self.bias.is_some()))
-            .set("RESIDUAL", residual)
-            .bind(self.bias.map_or(spare, |bias| Binding::Read(bias.buffer)))
+        call.immediates.extend([kind, a.to_bits(), b.to_bits(), u32::from(self.bias.is_some()), order]);
+        call
+    }
+
+    /// Binds the bias and the residual; what is missing has the binding of something that is there and that the shader
+    /// does not look at.
+    fn bind(&self, call: Call, spare: Binding) -> Call {
+        call.bind(self.bias.map_or(spare, |bias| Binding::Read(bias.buffer)))
             .bind(self.residual.map_or(spare, |residual| Binding::Read(residual.buffer)))
     }
 }

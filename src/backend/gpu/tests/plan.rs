@@ -11,12 +11,20 @@ use crate::graph::step::{Kernel, Memory};
 use crate::tensor::Tensor;
 
 fn plan(gpu: &Arc<Gpu>, case: &Case) -> Plan {
-    Plan::new(case.schedule(), &mut Weights::new(gpu)).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+    Plan::new(&case.schedule(), &mut Weights::new(gpu)).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+}
+
+/// Whether every activation can be bound; weights are split where they are larger.
+fn fits(case: &Case, options: GpuOptions) -> bool {
+    let most = options.binding_bytes.unwrap_or(u64::MAX);
+    let weight = |memory: &Memory| matches!(memory, Memory::Parameter(_));
+    case.schedule().buffers.iter().all(|b| weight(&b.memory) || b.len as u64 * 4 + 16 <= most)
 }
 
 /// Runs every case and says all that differ, at most 20.
 fn run_cases(options: GpuOptions) {
-    let cases = cases::all();
+    let cases: Vec<Case> = cases::all().into_iter().filter(|case| fits(case, options)).collect();
+    assert!(cases.len() > 100);
     on_every_gpu(options, |gpu| {
         let answer = |case: &Case| {
             let outputs = plan(gpu, case).run(&case.tensors()).map_err(|e| format!("{}: {e}", case.name))?;
@@ -67,21 +75,23 @@ fn a_second_run_makes_nothing() {
 #[test]
 fn plans_share_weights() {
     on_every_gpu(GpuOptions::default(), |gpu| {
-        let has_weights = |case: &&Case| case.schedule().buffers.iter().any(|b| matches!(b.memory, Memory::Parameter(_)));
+        let has_weights =
+            |case: &&Case| case.schedule().buffers.iter().any(|b| matches!(b.memory, Memory::Parameter(_)));
         let all = cases::all();
         let case = all.iter().find(has_weights).expect("a case with a parameter");
         let before = gpu.account().memory().total();
         let mut weights = Weights::new(gpu);
         let (schedule, again) = (case.schedule(), case.schedule());
-        let parameters = |s: &crate::graph::step::Schedule| s.buffers.iter().map(|b| b.memory.clone()).collect::<Vec<_>>();
+        let parameters =
+            |s: &crate::graph::step::Schedule| s.buffers.iter().map(|b| b.memory.clone()).collect::<Vec<_>>();
         let mut again = again;
         // The same storages, as two plans of one model have.
         for (buffer, memory) in again.buffers.iter_mut().zip(parameters(&schedule)) {
             buffer.memory = memory;
         }
-        let mut first = Plan::new(schedule, &mut weights).unwrap();
+        let mut first = Plan::new(&schedule, &mut weights).unwrap();
         let held = gpu.account().memory().weights;
-        let mut second = Plan::new(again, &mut weights).unwrap();
+        let mut second = Plan::new(&again, &mut weights).unwrap();
         assert_eq!(gpu.account().memory().weights, held);
         assert_eq!(weights.bytes() as u64, held);
         let tensors = case.tensors();
@@ -95,7 +105,10 @@ fn plans_share_weights() {
 fn inputs_that_do_not_fit_are_refused() {
     on_every_gpu(GpuOptions::default(), |gpu| {
         let all = cases::all();
-        let case = all.iter().find(|case| matches!(case.kernel, Kernel::Embedding { .. })).expect("an embedding case");
+        let case = all
+            .iter()
+            .find(|case| matches!(case.kernel, Kernel::Embedding { count: 2.., .. }))
+            .expect("an embedding case");
         let Kernel::Embedding { rows, .. } = case.kernel else { unreachable!() };
         let mut plan = plan(gpu, case);
         let tensors = case.tensors();
@@ -128,10 +141,8 @@ fn inputs_that_do_not_fit_are_refused() {
     });
 }
 
-/// A wrong kernel must be seen: half of the weights are missing when one of them is zeroed.
 #[test]
 fn a_lost_device_is_an_error_of_the_run() {
-    on_every_gpu(GpuOptions::default(), |_| ());
     for gpu in crate::device::adapters::open_all(GpuOptions::default()).unwrap() {
         let case = &cases::all()[0];
         let mut plan = plan(&gpu, case);
@@ -141,6 +152,6 @@ fn a_lost_device_is_an_error_of_the_run() {
             let error = plan.run(&case.tensors()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Device, "{error}");
         }
-        assert!(Plan::new(case.schedule(), &mut Weights::new(&gpu)).is_err());
+        assert!(Plan::new(&case.schedule(), &mut Weights::new(&gpu)).is_err());
     }
 }
