@@ -277,10 +277,19 @@ simd! {
 
     /// `x = x * scale`; gives the largest.
     pub(crate) fn scale_max<L>(x: &mut [f32], scale: f32) -> f32 {
-        for x in &mut *x {
-            *x *= scale;
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        let mut chunks = x.chunks_exact_mut(LANES);
+        for chunk in &mut chunks {
+            for i in 0..LANES {
+                chunk[i] *= scale;
+                lanes[i] = math::maximum(lanes[i], chunk[i]);
+            }
         }
-        largest(x)
+        for (lane, x) in lanes.iter_mut().zip(chunks.into_remainder()) {
+            *x *= scale;
+            *lane = math::maximum(*lane, *x);
+        }
+        collect(lanes, math::maximum)
     }
 
     /// `x = x * scale + mask`; gives the largest.
