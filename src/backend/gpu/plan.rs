@@ -67,11 +67,10 @@ impl Plan {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when a weight or an activation is larger than the
     /// device allows, [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails.
-    #[allow(clippy::needless_pass_by_value)] // The schedule holds parameters: it ends with the compilation.
-    pub(crate) fn new(schedule: Schedule, weights: &mut Weights) -> Result<Self> {
+    pub(crate) fn new(schedule: &Schedule, weights: &mut Weights) -> Result<Self> {
         let gpu = Arc::clone(weights.gpu());
         gpu.check()?;
-        let made = Builder::new(&gpu, &schedule, weights).and_then(Builder::build);
+        let made = Builder::new(&gpu, schedule, weights).and_then(Builder::build);
         weights.settle(made.is_err());
         made
     }
@@ -105,7 +104,7 @@ impl Plan {
     }
 
     /// The number of dispatches of a run.
-    pub(crate) fn steps(&self) -> usize {
+    pub(crate) fn dispatches(&self) -> usize {
         self.calls.len()
     }
 

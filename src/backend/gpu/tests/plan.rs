@@ -11,7 +11,7 @@ use crate::graph::step::{Kernel, Memory};
 use crate::tensor::Tensor;
 
 fn plan(gpu: &Arc<Gpu>, case: &Case) -> Plan {
-    Plan::new(case.schedule(), &mut Weights::new(gpu)).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+    Plan::new(&case.schedule(), &mut Weights::new(gpu)).unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
 /// Whether every activation can be bound; weights are split where they are larger.
@@ -89,9 +89,9 @@ fn plans_share_weights() {
         for (buffer, memory) in again.buffers.iter_mut().zip(parameters(&schedule)) {
             buffer.memory = memory;
         }
-        let mut first = Plan::new(schedule, &mut weights).unwrap();
+        let mut first = Plan::new(&schedule, &mut weights).unwrap();
         let held = gpu.account().memory().weights;
-        let mut second = Plan::new(again, &mut weights).unwrap();
+        let mut second = Plan::new(&again, &mut weights).unwrap();
         assert_eq!(gpu.account().memory().weights, held);
         assert_eq!(weights.bytes() as u64, held);
         let tensors = case.tensors();
@@ -152,6 +152,6 @@ fn a_lost_device_is_an_error_of_the_run() {
             let error = plan.run(&case.tensors()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Device, "{error}");
         }
-        assert!(Plan::new(case.schedule(), &mut Weights::new(&gpu)).is_err());
+        assert!(Plan::new(&case.schedule(), &mut Weights::new(&gpu)).is_err());
     }
 }
