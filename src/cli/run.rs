@@ -13,6 +13,10 @@ pub(crate) struct Args {
     /// The file that PyTorch wrote
     file: PathBuf,
 
+    /// The architecture that a state dict's weights belong to, as `resnet50` or `mlp`
+    #[arg(long, value_name = "NAME")]
+    arch: Option<String>,
+
     #[command(flatten)]
     model: model::Args,
 
@@ -57,7 +61,8 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     let expected: Vec<Tensor> = args.expect.iter().map(Tensor::read_npy).collect::<sconce::Result<_>>()?;
     let pictures = image::all_images(&args.input)?;
     let inputs = image::read_inputs(&args.input, &args.image)?;
-    let net = args.model.build(&args.file, &args.model.open(&args.file)?)?;
+    let source = model::Source { path: &args.file, arch: args.arch.as_deref(), args: &args.model };
+    let net = source.build(&source.open()?)?;
     let model = Model::new(net, &context.open_device(&context.global.device)?)?;
     if context.console.is_verbose() {
         let kinds: Vec<_> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();

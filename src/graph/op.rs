@@ -36,6 +36,8 @@ pub(crate) enum Op {
     Reduce { kind: Reduce, dims: Vec<usize>, keepdim: bool },
     /// Along `dim`; `log` makes it `log_softmax`.
     Softmax { dim: usize, log: bool },
+    /// Running sums along `dim`.
+    Cumsum { dim: usize },
     /// `a [..., m, k], b [..., k, n]`; the leading dimensions broadcast.
     Matmul,
     /// `q [b, h, l, d], k [b, h, s, d], v [b, h, s, e]`, and a float mask that broadcasts to `[b, h, l, s]` and is
@@ -76,6 +78,7 @@ impl Op {
             Op::Reduce { kind, .. } => kind.name(),
             Op::Softmax { log: false, .. } => "softmax",
             Op::Softmax { log: true, .. } => "log_softmax",
+            Op::Cumsum { .. } => "cumsum",
             Op::Matmul => "matmul",
             Op::Attention { .. } => "scaled_dot_product_attention",
             Op::Embedding => "embedding",

@@ -83,6 +83,22 @@ pub(crate) fn softmax(engine: &Engine, log: bool, lines: Lines, x: &[f32], out: 
     );
 }
 
+/// The running sums of `x [outer, len, inner]` along the middle, in double precision as PyTorch's on the CPU.
+pub(crate) fn cumsum(engine: &Engine, lines: Lines, x: &[f32], out: &mut [f32]) {
+    let Lines { len, inner, .. } = lines;
+    let out = Shared::new(out);
+    let column = |o: usize, column: usize| {
+        let mut sum = 0.0;
+        for at in (0..len).map(|l| (o * len + l) * inner + column) {
+            sum += f64::from(x[at]);
+            // SAFETY: every unit of work has its own rows and columns of the output.
+            let y = unsafe { out.slice(at..at + 1) };
+            y[0] = sum as f32;
+        }
+    };
+    lines.run(engine, |o| column(o, 0), |o, first, count| (first..first + count).for_each(|i| column(o, i)));
+}
+
 /// Normalises rows, then `* weight + bias` when they are given.
 pub(crate) fn layer_norm(
     engine: &Engine,

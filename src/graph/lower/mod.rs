@@ -223,6 +223,7 @@ impl<'a> Lowering<'a> {
         })
     }
 
+    /// The value of a node that computes something.
     fn compute(&mut self, var: Var, node: &Node) -> Result<Value> {
         let inputs: Vec<Value> = node.inputs.iter().map(|&x| self.value(x)).collect();
         let shape = &node.shape[..];
@@ -235,6 +236,7 @@ impl<'a> Lowering<'a> {
             Op::AdaptivePool2d { kind } => Ok(self.adaptive_pool2d(*kind, &inputs[0], shape)),
             Op::Reduce { kind, dims, .. } => Ok(self.reduce(*kind, dims, &inputs[0], shape)),
             Op::Softmax { dim, log } => Ok(self.softmax(*dim, *log, &inputs[0])),
+            Op::Cumsum { dim } => Ok(self.cumsum(*dim, &inputs[0])),
             Op::LayerNorm { dims, eps, affine } => Ok(self.layer_norm(*dims, *eps, *affine, &inputs)),
             Op::Attention { scale, causal, .. } => Ok(self.attention(*scale, *causal, &inputs, shape)),
             Op::Embedding => Ok(self.embedding(&inputs, shape)),
@@ -244,12 +246,28 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// Adds a step whose result is dense in `order`.
     pub(super) fn emit(&mut self, kernel: Kernel, inputs: &[Value], shape: &[usize], order: &[usize]) -> Value {
         let out = self.dense(shape, order, false, inputs, &kernel);
         self.push(kernel, inputs, &out);
         out
     }
 
+    /// The value without gaps, the order in which it lies, and its sizes in memory before `dim`, along it and after it.
+    pub(super) fn lines(&mut self, dim: usize, x: &Value) -> (Value, Vec<usize>, [usize; 3]) {
+        let mut order = x.view.order();
+        if !x.view.is_dense_in(&order) {
+            order = (0..x.view.shape.len()).collect();
+        }
+        let x = self.dense_in(x, &order);
+        let at = order.iter().position(|&d| d == dim).expect("a dimension of the value");
+        let product = |dims: &[usize]| dims.iter().map(|&d| x.view.shape[d]).product();
+        let sizes = [product(&order[..at]), x.view.shape[dim], product(&order[at + 1..])];
+        (x, order, sizes)
+    }
+
+    /// The dimensions in memory with the last `dims` innermost in their own order: as the value lies if that is so,
+    /// else row-major.
     pub(super) fn rows_order(value: &Value, dims: usize) -> Vec<usize> {
         let rank = value.view.shape.len();
         let order = value.view.order();

@@ -149,17 +149,9 @@ impl Graph {
 
 impl Lowering<'_> {
     pub(in crate::graph) fn softmax(&mut self, dim: usize, log: bool, x: &Value) -> Value {
-        let mut order = x.view.order();
-        if !x.view.is_dense_in(&order) {
-            order = (0..x.view.shape.len()).collect();
-        }
-        let x = self.dense_in(x, &order);
+        let (x, order, [outer, len, inner]) = self.lines(dim, x);
         let shape = x.view.shape.clone();
-        let at = order.iter().position(|&d| d == dim).expect("a dimension of the value");
-        let product = |dims: &[usize]| dims.iter().map(|&d| shape[d]).product();
-        let kernel =
-            Kernel::Softmax { outer: product(&order[..at]), len: shape[dim], inner: product(&order[at + 1..]), log };
-        self.emit(kernel, &[x], &shape, &order)
+        self.emit(Kernel::Softmax { outer, len, inner, log }, &[x], &shape, &order)
     }
 
     pub(in crate::graph) fn layer_norm(&mut self, dims: usize, eps: f32, affine: bool, inputs: &[Value]) -> Value {

@@ -26,6 +26,18 @@ impl Graph {
         self.reduce(Reduce::Max, x, dims, keepdim)
     }
 
+    /// The running sums along `dim`: `y[i] = x[0] + ... + x[i]`.
+    /// [`torch.cumsum`](https://docs.pytorch.org/docs/stable/generated/torch.cumsum.html).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when there is no such dimension.
+    pub fn cumsum(&mut self, x: Var, dim: isize) -> Result<Var> {
+        self.expect_float("cumsum", &[x])?;
+        let shape = self.shape(x).clone();
+        let dim = shape.dim(dim).map_err(|error| error.context("cumsum"))?;
+        Ok(self.add_float(Op::Cumsum { dim }, vec![x], shape))
+    }
+
     pub(super) fn reduce(&mut self, kind: Reduce, x: Var, dims: &[isize], keepdim: bool) -> Result<Var> {
         let name = Op::Reduce { kind, dims: vec![], keepdim }.name();
         self.expect_float(name, &[x])?;
@@ -80,5 +92,11 @@ impl Lowering<'_> {
             order.iter().filter(|d| !dims.contains(d)).map(|&d| position(d)).collect()
         };
         self.emit(kernel, &[x], shape, &out_order)
+    }
+
+    pub(in crate::graph) fn cumsum(&mut self, dim: usize, x: &Value) -> Value {
+        let (x, order, [outer, len, inner]) = self.lines(dim, x);
+        let shape = x.view.shape.clone();
+        self.emit(Kernel::Cumsum { outer, len, inner }, &[x], &shape, &order)
     }
 }

@@ -256,6 +256,7 @@ impl Graph {
 }
 
 impl Lowering<'_> {
+    /// Copies each input into its part of the output.
     pub(in crate::graph) fn cat(&mut self, dim: usize, inputs: &[Value], shape: &[usize]) -> Value {
         let is_int = inputs[0].is_int;
         let order = inputs

@@ -77,6 +77,7 @@ fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection>
         Kernel::AdaptivePool2d(pool) => pool::select_adaptive(&cx, pool),
         &Kernel::Reduce { kind, outer, len, inner } => rows::reduce(&cx, kind, [outer, len, inner]),
         &Kernel::Softmax { outer, len, inner, log } => rows::softmax(&cx, log, [outer, len, inner]),
+        &Kernel::Cumsum { outer, len, inner } => rows::cumsum(&cx, [outer, len, inner]),
         &Kernel::LayerNorm { rows, len, eps, affine } => rows::layer_norm(&cx, [rows, len], eps, affine),
         Kernel::Attention(attention) => attention::select(&cx, attention),
         &Kernel::Embedding { count, rows, dim } => embedding::select(&cx, count, rows, dim),
