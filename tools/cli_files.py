@@ -29,12 +29,16 @@ def main():
 
     x = torch.randn(2, 12)
     with torch.inference_mode():
+        y = net(x)
         np.save(folder / "x.npy", x.numpy())
-        np.save(folder / "y.npy", net(x).numpy())
+        np.save(folder / "y.npy", y.numpy())
 
-    changed = {name: tensor.clone() for name, tensor in state.items()}
-    changed["0.weight"][3, 5] += 0.5
-    torch.save(changed, folder / "changed.pt")
+        # The weight of the hidden unit that is most active: one of a unit that is 0 would change nothing.
+        changed = {name: tensor.clone() for name, tensor in state.items()}
+        changed["2.weight"][1, net[:2](x)[0].argmax()] += 0.1
+        torch.save(changed, folder / "changed.pt")
+        net.load_state_dict(changed)
+        assert (net(x) - y).abs().max() > 0.01
 
 
 if __name__ == "__main__":

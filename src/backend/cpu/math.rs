@@ -88,7 +88,14 @@ pub(crate) fn sigmoid<L: Level>(x: f32) -> f32 {
 pub(crate) fn erf<L: Level>(x: f32) -> f32 {
     // x P(x^2) / Q(x^2), relative error 2.1e-8; all coefficients have one sign, so nothing cancels.
     let u = clamp_keeping_nan(x * x, 0.0, 15.6);
-    let p = [std::f32::consts::FRAC_2_SQRT_PI, 0.191_538_33, 0.052_874_118, 0.003_807_717, 0.000_284_689_92, 2.026_161_8e-6];
+    let p = [
+        std::f32::consts::FRAC_2_SQRT_PI,
+        0.191_538_33,
+        0.052_874_118,
+        0.003_807_717,
+        0.000_284_689_92,
+        2.026_161_8e-6,
+    ];
     let q = [1.0, 0.503_079_1, 0.114_554_904, 0.015_054_19, 0.001_170_640_6, 3.783_454e-5];
     let y = x * polynomial::<L, 6>(u, p) / polynomial::<L, 6>(u, q);
     clamp_keeping_nan(if x.abs() > 3.9 { x } else { y }, -1.0, 1.0)
