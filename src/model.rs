@@ -152,7 +152,7 @@ impl Model {
             Some(weights) => weights,
             none => none.insert(Weights::new(&self.device)?),
         };
-        Plan::new(schedule, weights)
+        Plan::new(&schedule, weights)
     }
 }
 

@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     let images = Tensor::new([labels.len(), 1, 8, 8], scaled)?;
 
     // The first run of a shape compiles; the second is what every later one costs.
-    let (_, first) = timed(|| model.run(&[images.clone()]))?;
+    let (_, first) = timed(|| model.run(std::slice::from_ref(&images)))?;
     let (outputs, again) = timed(|| model.run(&[images]))?;
     println!("forward   {again:.1?} for {} images (the first time {first:.1?})", labels.len());
 

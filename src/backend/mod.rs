@@ -7,6 +7,8 @@ pub(crate) mod cpu;
 pub(crate) mod gpu;
 pub(crate) mod key;
 #[cfg(test)]
+mod lowered;
+#[cfg(test)]
 pub(crate) mod naive;
 pub(crate) mod ports;
 
@@ -49,11 +51,11 @@ pub(crate) enum Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(schedule: Schedule, weights: &mut Weights) -> Result<Self> {
+    pub(crate) fn new(schedule: &Schedule, weights: &mut Weights) -> Result<Self> {
         Ok(match weights {
             Weights::Cpu(weights) => Self::Cpu(cpu::Plan::new(schedule, weights)?),
             #[cfg(feature = "gpu")]
-            Weights::Gpu(weights) => Self::Gpu(gpu::Plan::new(&schedule, weights)?),
+            Weights::Gpu(weights) => Self::Gpu(gpu::Plan::new(schedule, weights)?),
         })
     }
 
@@ -70,7 +72,7 @@ impl Plan {
         match self {
             Self::Cpu(plan) => plan.steps(),
             #[cfg(feature = "gpu")]
-            Self::Gpu(plan) => plan.dispatches(),
+            Self::Gpu(plan) => plan.steps(),
         }
     }
 

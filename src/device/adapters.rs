@@ -30,7 +30,7 @@ fn adapters() -> &'static Adapters {
         let backends = descriptor.backends;
         let instance = wgpu::Instance::new(descriptor);
         let adapters = pollster::block_on(instance.enumerate_adapters(backends));
-        let open = Mutex::new(vec![Weak::new(); adapters.len()]);
+        let open = Mutex::new(adapters.iter().map(|_| Weak::new()).collect());
         Adapters { adapters, open }
     })
 }

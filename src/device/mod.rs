@@ -8,6 +8,7 @@ mod info;
 #[cfg(feature = "gpu")]
 pub(crate) mod memory;
 pub(crate) mod pool;
+#[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "there are no adapters to choose from"))]
 mod select;
 #[cfg(feature = "gpu")]
 pub(crate) mod staging;
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 
 /// The environment variable that narrows `gpu`, `gpu:N` and `auto` to the adapters whose name contains its value.
 /// It is also the way to have a software adapter counted as a GPU.
+#[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "there are no adapters to choose from"))]
 pub(crate) const ADAPTER_VARIABLE: &str = "SCONCE_ADAPTER";
 
 /// Where a model runs: the CPU, or a GPU through Vulkan, Metal or DX12. Cloning it is cheap, and everything that is

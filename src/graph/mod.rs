@@ -9,8 +9,6 @@ pub(crate) mod op;
 mod ops;
 mod passes;
 pub(crate) mod step;
-#[cfg(test)]
-mod tests;
 pub(crate) mod view;
 
 use std::collections::HashMap;
@@ -26,6 +24,8 @@ pub(crate) use lower::lower;
 pub use op::PadMode;
 use op::{Op, Parameter};
 pub use ops::{Approximate, AvgPoolOptions, ConvOptions, MaxPoolOptions, Padding, PaddingMode};
+#[cfg(test)]
+pub(crate) use passes::only_needed;
 pub(crate) use passes::optimize;
 
 /// What a model computes for one set of input shapes: nodes in the order in which they were added.
@@ -116,6 +116,8 @@ impl Graph {
                 i32::try_from(x).map_err(|_| Error::unsupported(format!("the constant {x} does not fit 32 bits")))
             };
             Tensor::new(shape.clone(), tensor.to_i64()?.into_iter().map(narrow).collect::<Result<Vec<_>>>()?)?
+        } else if tensor.dtype() == DType::F32 {
+            tensor
         } else {
             Tensor::new(shape.clone(), tensor.to_f32()?)?
         };

@@ -32,17 +32,17 @@ pub(crate) enum Op {
     Pool2d(Pool2d),
     /// `x [n, c, h, w]`.
     AdaptivePool2d { kind: PoolKind },
-    /// Reduces `dims` (sorted), which stay as 1 when `keepdim` is set.
-    Reduce { kind: Reduce, dims: Vec<usize>, keepdim: bool },
+    /// Reduces `dims` (sorted), which stay as 1 or go, as the node's shape says.
+    Reduce { kind: Reduce, dims: Vec<usize> },
     /// Along `dim`; `log` makes it `log_softmax`.
     Softmax { dim: usize, log: bool },
     /// Running sums along `dim`.
     Cumsum { dim: usize },
     /// `a [..., m, k], b [..., k, n]`; the leading dimensions broadcast.
     Matmul,
-    /// `q [b, h, l, d], k [b, h, s, d], v [b, h, s, e]`, and a float mask that broadcasts to `[b, h, l, s]` and is
+    /// `q [b, h, l, d], k [b, h, s, d], v [b, h, s, e]`, and maybe a float mask that broadcasts to `[b, h, l, s]` and is
     /// added to the scores.
-    Attention { scale: f32, causal: bool, mask: bool },
+    Attention { scale: f32, causal: bool },
     /// `indices (int64), table [rows, dim]`.
     Embedding,
     /// Any number of inputs.
@@ -331,6 +331,7 @@ impl Program {
     }
 
     /// Whether it only copies its one input.
+    #[cfg(feature = "gpu")]
     pub(crate) fn is_copy(&self) -> bool {
         self.instrs == [Instr::Input(0)]
     }

@@ -1,7 +1,7 @@
 //! Strided views, by the rules of `torch.Tensor.view`.
 
 /// A strided view of a buffer: sizes, strides and the position of the first element, in elements.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct View {
     pub(crate) shape: Vec<usize>,
     pub(crate) strides: Vec<usize>,

@@ -113,13 +113,13 @@ impl Plan {
     ///
     /// # Errors
     /// When a weight cannot be read, or there is not enough memory.
-    pub(crate) fn new(schedule: Schedule, weights: &mut Weights) -> Result<Self> {
+    pub(crate) fn new(schedule: &Schedule, weights: &mut Weights) -> Result<Self> {
         let engine = weights.engine.clone();
         let mut arenas = Vec::new();
         for bytes in &schedule.arenas {
             arenas.push(Floats::zeros(bytes.div_ceil(4))?);
         }
-        let mut builder = Builder::new(&schedule, weights, &mut arenas);
+        let mut builder = Builder::new(schedule, weights, &mut arenas);
         let mut steps = Vec::with_capacity(schedule.steps.len());
         for step in &schedule.steps {
             steps.push(builder.ready(step, None).map_err(|error| error.context(&step.name))?);

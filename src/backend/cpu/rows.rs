@@ -108,7 +108,7 @@ pub(crate) fn layer_norm(
     affine: Option<(&[f32], &[f32])>,
     out: &mut [f32],
 ) {
-    let lines = Lines { outer: if len == 0 { 0 } else { out.len() / len }, len, inner: 1 };
+    let lines = Lines { outer: out.len().checked_div(len).unwrap_or(0), len, inner: 1 };
     let out = Shared::new(out);
     let row = |o: usize| {
         let row = o * len..(o + 1) * len;

@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 
 fn run(case: &Case, isa: Isa, pool: &Arc<Pool>) -> Result<Vec<Tensor>> {
     let mut weights = Weights::with_isa(isa, Arc::clone(pool));
-    let mut plan = Plan::new(case.schedule(), &mut weights)?;
+    let mut plan = Plan::new(&case.schedule(), &mut weights)?;
     let inputs = case.tensors();
     let first = plan.run(&inputs)?;
     // The second run finds the memory as the first one left it.
@@ -52,13 +52,13 @@ fn weights() -> Weights {
 fn bad_indices_are_one_error() {
     let case = case("embedding 5x7x3 float32");
     for (index, shown) in [(7i64, "7"), (-1, "-1")] {
-        let mut plan = Plan::new(case.schedule(), &mut weights()).unwrap();
+        let mut plan = Plan::new(&case.schedule(), &mut weights()).unwrap();
         let indices = Tensor::new([5], [0, 6, index, 99, 1]).unwrap();
         let error = plan.run(&[indices]).unwrap_err().to_string();
         let want = format!("index {shown} at position 2 is out of range, expected 0..7");
         assert!(error.contains(&want), "{error}");
     }
-    let mut plan = Plan::new(case.schedule(), &mut weights()).unwrap();
+    let mut plan = Plan::new(&case.schedule(), &mut weights()).unwrap();
     let error = plan.run(&[Tensor::new([5], [0, 1, 2, 1i64 << 40, 3]).unwrap()]).unwrap_err().to_string();
     assert!(error.contains("1099511627776") && error.contains("32 bits"), "{error}");
 }
@@ -66,7 +66,7 @@ fn bad_indices_are_one_error() {
 #[test]
 fn wrong_inputs_are_errors() {
     let case = case("pointwise relu(a + b) [3]");
-    let mut plan = Plan::new(case.schedule(), &mut weights()).unwrap();
+    let mut plan = Plan::new(&case.schedule(), &mut weights()).unwrap();
     let x = Tensor::new([3], [1f32, 2., 3.]).unwrap();
     assert!(plan.run(std::slice::from_ref(&x)).unwrap_err().to_string().contains("2 inputs, 1 were given"));
     let long = Tensor::new([4], [1f32; 4]).unwrap();
@@ -89,9 +89,9 @@ fn weights_are_shared_by_plans() {
             again.buffers.clone_from(&schedule.buffers);
             again
         };
-        let mut first = Plan::new(schedule, &mut weights).unwrap();
+        let mut first = Plan::new(&schedule, &mut weights).unwrap();
         let bytes = weights.bytes();
-        let mut second = Plan::new(again, &mut weights).unwrap();
+        let mut second = Plan::new(&again, &mut weights).unwrap();
         assert_eq!(weights.bytes(), bytes, "{name}");
         let inputs = case.tensors();
         let a = first.run(&inputs).unwrap();
@@ -101,7 +101,7 @@ fn weights_are_shared_by_plans() {
     }
     // A few rows use the weight where it lies.
     let mut weights = weights();
-    let _plan = Plan::new(case("linear 1x1024x256 bias").schedule(), &mut weights).unwrap();
+    let _plan = Plan::new(&case("linear 1x1024x256 bias").schedule(), &mut weights).unwrap();
     assert_eq!(weights.bytes(), 0);
 }
 
@@ -128,10 +128,10 @@ fn prologue_steps_run_once() {
     schedule.prologue.push(Step { name: "negate".into(), kernel, inputs: vec![scale], output: derived });
     schedule.steps[0].inputs[2] = derived;
     let mut own = weights();
-    let mut plan = Plan::new(schedule, &mut own).unwrap();
+    let mut plan = Plan::new(&schedule, &mut own).unwrap();
     let negated = plan.run(&case.tensors()).unwrap();
     assert!(own.values(&WeightKey::Derived(7)).is_none(), "only packing needed it");
-    let plain = Plan::new(case.schedule(), &mut weights()).unwrap().run(&case.tensors()).unwrap();
+    let plain = Plan::new(&case.schedule(), &mut weights()).unwrap().run(&case.tensors()).unwrap();
     let (negated, plain) = (negated[0].to_f32().unwrap(), plain[0].to_f32().unwrap());
     let bias = match &case.inputs[3].data {
         cases::Data::F32(bias) => bias.clone(),
@@ -148,11 +148,11 @@ fn broken_schedules_are_refused() {
     let mut overlapping = case.schedule();
     let input = overlapping.steps[0].inputs[0];
     overlapping.steps[0].output = input;
-    assert!(Plan::new(overlapping, &mut weights()).unwrap_err().to_string().contains("writes what it reads"));
+    assert!(Plan::new(&overlapping, &mut weights()).unwrap_err().to_string().contains("writes what it reads"));
     let mut short = case.schedule();
     short.buffers[input.buffer.0].len -= 1;
-    assert!(Plan::new(short, &mut weights()).is_err());
+    assert!(Plan::new(&short, &mut weights()).is_err());
     let mut outside = case.schedule();
     outside.arenas[1] = 8;
-    assert!(Plan::new(outside, &mut weights()).is_err());
+    assert!(Plan::new(&outside, &mut weights()).is_err());
 }

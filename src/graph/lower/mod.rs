@@ -46,6 +46,9 @@ pub(super) struct Value {
     pub(super) is_int: bool,
 }
 
+/// A view of a buffer, and the order of dimensions of its copy.
+type CopyKey = (BufferId, View, Vec<usize>);
+
 pub(super) struct Lowering<'a> {
     graph: &'a Graph,
     buffers: Vec<Buffer>,
@@ -54,7 +57,7 @@ pub(super) struct Lowering<'a> {
     /// The value of each node so far.
     values: Vec<Value>,
     /// Copies that were made: of which view of which buffer, in which order of dimensions.
-    copies: HashMap<(BufferId, Vec<usize>, Vec<usize>, usize, Vec<usize>), Value>,
+    copies: HashMap<CopyKey, Value>,
     /// The name of the node at hand, for its steps.
     name: String,
 }
@@ -193,8 +196,7 @@ impl<'a> Lowering<'a> {
         if value.view.is_dense_in(order) {
             return value.clone();
         }
-        let key =
-            (value.buffer, value.view.shape.clone(), value.view.strides.clone(), value.view.offset, order.to_vec());
+        let key = (value.buffer, value.view.clone(), order.to_vec());
         if let Some(copy) = self.copies.get(&key) {
             return copy.clone();
         }
@@ -234,11 +236,11 @@ impl<'a> Lowering<'a> {
             Op::Matmul => self.matmul(&inputs, shape),
             Op::Pool2d(pool) => Ok(self.pool2d(pool, &inputs[0], shape)),
             Op::AdaptivePool2d { kind } => Ok(self.adaptive_pool2d(*kind, &inputs[0], shape)),
-            Op::Reduce { kind, dims, .. } => Ok(self.reduce(*kind, dims, &inputs[0], shape)),
+            Op::Reduce { kind, dims } => Ok(self.reduce(*kind, dims, &inputs[0], shape)),
             Op::Softmax { dim, log } => Ok(self.softmax(*dim, *log, &inputs[0])),
             Op::Cumsum { dim } => Ok(self.cumsum(*dim, &inputs[0])),
             Op::LayerNorm { dims, eps, affine } => Ok(self.layer_norm(*dims, *eps, *affine, &inputs)),
-            Op::Attention { scale, causal, .. } => Ok(self.attention(*scale, *causal, &inputs, shape)),
+            Op::Attention { scale, causal } => Ok(self.attention(*scale, *causal, &inputs, shape)),
             Op::Embedding => Ok(self.embedding(&inputs, shape)),
             Op::Cat { dim } => Ok(self.cat(*dim, &inputs, shape)),
             Op::Pad { pads, mode } => Ok(self.pad(pads, *mode, &inputs[0])),

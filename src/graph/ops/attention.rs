@@ -66,7 +66,7 @@ impl Graph {
         if let Some(mask) = mask {
             inputs.push(self.mask_as_four(mask, &scores)?);
         }
-        let op = Op::Attention { scale, causal: is_causal, mask: mask.is_some() };
+        let op = Op::Attention { scale, causal: is_causal };
         let y = self.add_float(op, inputs, [batch, heads, l, ev]);
         let shape: Vec<isize> = lead.iter().chain(&[l, ev]).map(|&size| size as isize).collect();
         self.reshape(y, &shape)

@@ -39,7 +39,7 @@ impl Graph {
     }
 
     pub(super) fn reduce(&mut self, kind: Reduce, x: Var, dims: &[isize], keepdim: bool) -> Result<Var> {
-        let name = Op::Reduce { kind, dims: vec![], keepdim }.name();
+        let name = Op::Reduce { kind, dims: vec![] }.name();
         self.expect_float(name, &[x])?;
         let shape = self.shape(x).clone();
         let mut dims =
@@ -56,7 +56,7 @@ impl Graph {
         }
         let kept = |d: usize| if dims.contains(&d) { keepdim.then_some(1) } else { Some(shape[d]) };
         let out: Shape = (0..shape.len()).filter_map(kept).collect();
-        Ok(self.add_float(Op::Reduce { kind, dims, keepdim }, vec![x], out))
+        Ok(self.add_float(Op::Reduce { kind, dims }, vec![x], out))
     }
 }
 

@@ -1,4 +1,5 @@
 //! The kernels themselves, generic over the vector.
+#![allow(clippy::needless_range_loop, reason = "register tiles read best by row and column")]
 
 use super::{DOT_COLUMNS, Simd};
 

@@ -1,10 +1,15 @@
 //! What the passes and the lowering make of small networks: how many steps, and that they compute the same, by the
 //! naive kernels, as the graph does without the fusing passes.
 
-use super::passes::{self, optimize};
-use super::step::{Buffer, Kernel, Memory, Schedule, Step};
-use super::*;
-use crate::backend::naive;
+use std::collections::HashMap;
+
+use super::naive;
+use crate::checkpoint::StoredTensor;
+use crate::dtype::DType;
+use crate::graph::step::{Buffer, Kernel, Memory, Schedule, Step};
+use crate::graph::{
+    Approximate, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, Var, lower, only_needed, optimize,
+};
 use crate::tensor::bytes_to_f32;
 
 /// Small numbers that look random and differ from each other.
@@ -61,7 +66,7 @@ impl Net {
     /// The names of the steps of a run after all passes, once both ways of running agree on the outputs.
     fn check(mut self, outputs: &[Var]) -> Vec<&'static str> {
         self.graph.set_outputs(outputs.to_vec());
-        let plain = passes::only_needed(&self.graph).unwrap();
+        let plain = only_needed(&self.graph).unwrap();
         let mut answers = Vec::new();
         let mut names = Vec::new();
         for graph in [plain, optimize(&self.graph).unwrap()] {
