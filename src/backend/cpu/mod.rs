@@ -28,6 +28,7 @@ mod tests;
 mod timing;
 mod vector;
 mod weights;
+mod winograd;
 
 use std::sync::Arc;
 
