@@ -247,10 +247,11 @@ fn problems(path: &str, source: &str, exports: &HashMap<String, String>) -> Vec<
             [first, second, ..] if first == "backend" => Some(second.clone()),
             _ => None,
         };
-        if let (Some(own), Some(other)) = (backend(&module), backend(&target)) {
-            if own != other && ["cpu", "gpu"].contains(&own.as_str()) && ["cpu", "gpu"].contains(&other.as_str()) {
-                problems.push(format!("{path} uses crate::{used}: the backends do not know each other"));
-            }
+        if let (Some(own), Some(other)) = (backend(&module), backend(&target))
+            && own != other
+            && [&own, &other].iter().all(|name| ["cpu", "gpu"].contains(&name.as_str()))
+        {
+            problems.push(format!("{path} uses crate::{used}: the backends do not know each other"));
         }
     }
     problems

@@ -250,9 +250,9 @@ fn write_table(out: &mut dyn Write, results: &[Value]) -> Result<()> {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             // Names to the left, numbers to the right.
             if column < 2 {
-                write!(out, "{cell:<width$}")?
+                write!(out, "{cell:<width$}")?;
             } else {
-                write!(out, "  {cell:>width$}")?
+                write!(out, "  {cell:>width$}")?;
             }
             if column == 0 {
                 write!(out, "  ")?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::conv::Method;
 use super::kernel::Prepared;
 use super::lens::Lens;
 use super::linear::LinearWeights;
@@ -125,7 +126,9 @@ impl<'a> Builder<'a> {
         let engine = self.weights.engine.clone();
         let packed = match &step.kernel {
             Kernel::Conv2d(conv) if self.is_constant(step) => {
-                let form = Form::Conv { channels: [conv.c_in, conv.c_out], kernel: conv.kernel, groups: conv.groups };
+                let channels = [conv.c_in, conv.c_out];
+                let (kernel, groups, method) = (conv.kernel, conv.groups, Method::of(conv));
+                let form = Form::Conv { channels, kernel, groups, method };
                 let pack =
                     |source: WeightSource<'_>, scale: Option<&[f32]>| weights::pack_conv(&engine, conv, source, scale);
                 self.packed(step, conv.fused.scale_index(), |_| form, pack)?

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use super::gemm::{Epilogue, POINTERS, PanelShape, Product, Rows, Shared, Split, part};
+use super::gemm::{Epilogue, POINTERS, PanelShape, Product, Rows, Split, part};
 use super::isa::Isa;
 use super::microkernel::{DepthTile, Kernels};
 use super::pack::{Floats, WeightRows, WeightSource, pack_depthwise, pack_panels};
+use super::shared::Shared;
+use super::winograd::{self, Winograd};
 use crate::device::pool::Pool;
 use crate::error::Result;
 use crate::graph::step::ConvStep;
@@ -19,6 +21,31 @@ const COPY_CHANNELS: usize = 16;
 pub(crate) struct ConvWeights {
     packed: Floats,
     isa: Isa,
+    method: Method,
+}
+
+/// How a convolution is computed, which decides how its weights are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Method {
+    /// As a matrix product of the image's runs.
+    Direct,
+    /// One input channel and one output channel a group.
+    Depthwise,
+    /// By fewer multiplications of transformed images.
+    Winograd,
+}
+
+impl Method {
+    /// The one that suits a convolution best, on every instruction set.
+    pub(crate) fn of(step: &ConvStep) -> Self {
+        if step.groups == step.c_in && step.c_out == step.c_in && step.groups > 1 {
+            Method::Depthwise
+        } else if winograd::fits(step) {
+            Method::Winograd
+        } else {
+            Method::Direct
+        }
+    }
 }
 
 impl ConvWeights {
@@ -42,13 +69,18 @@ impl ConvWeights {
         let taps = step.kernel[0] * step.kernel[1];
         let k = step.c_in / step.groups * taps;
         let rows = WeightRows::new(weight, step.c_out, k)?;
-        let packed = if is_depthwise(step) {
-            pack_depthwise(&rows, step.c_out, taps, step.c_out.next_multiple_of(kernels.lanes), scale)?
-        } else {
-            let shape = PanelShape::new(k, step.c_out / step.groups, kernels);
-            pack_panels(&rows, step.groups, shape, taps, scale, pool)?
+        let method = Method::of(step);
+        let packed = match method {
+            Method::Depthwise => {
+                pack_depthwise(&rows, step.c_out, taps, step.c_out.next_multiple_of(kernels.lanes), scale)?
+            }
+            Method::Winograd => winograd::pack(&rows, step, kernels, scale, pool)?,
+            Method::Direct => {
+                let shape = PanelShape::new(k, step.c_out / step.groups, kernels);
+                pack_panels(&rows, step.groups, shape, taps, scale, pool)?
+            }
         };
-        Ok(Self { packed, isa })
+        Ok(Self { packed, isa, method })
     }
 
     #[cfg(test)]
@@ -57,16 +89,13 @@ impl ConvWeights {
     }
 }
 
-/// One input channel and one output channel a group.
-fn is_depthwise(step: &ConvStep) -> bool {
-    step.groups == step.c_in && step.c_out == step.c_in && step.groups > 1
-}
-
 /// A convolution of one size of image, ready to run with [`ConvWeights`] of the same instruction set.
 #[derive(Debug)]
 pub(crate) struct Conv {
     step: ConvStep,
     isa: Isa,
+    method: Method,
+    winograd: Option<Winograd>,
     image: Image,
     /// The kernel's rows and columns are runs of `run` numbers.
     taps: [usize; 2],
@@ -101,12 +130,17 @@ impl Conv {
         let channels = step.c_in / step.groups;
         let (taps, run) =
             if mergeable && (is_copied || !is_padded) { ([kh, 1], kw * channels) } else { ([kh, kw], channels) };
-        let zeros = vec![0.0; if is_depthwise(step) { step.c_in } else { run }];
-        Self { step: step.clone(), isa, image, taps, run, zeros }
+        let method = Method::of(step);
+        let zeros = vec![0.0; if method == Method::Depthwise { step.c_in } else { run }];
+        let winograd = (method == Method::Winograd).then(|| Winograd::new(step));
+        Self { step: step.clone(), isa, method, winograd, image, taps, run, zeros }
     }
 
     /// The elements of scratch memory that a run needs.
     pub(crate) fn scratch_len(&self) -> usize {
+        if let Some(winograd) = &self.winograd {
+            return winograd.scratch_len(&self.step);
+        }
         match self.image.is_copied {
             true => self.step.batch * self.image.size[0] * self.image.size[1] * self.step.c_in,
             false => 0,
@@ -125,7 +159,7 @@ impl Conv {
         pool: &Pool,
     ) {
         let step = &self.step;
-        assert_eq!(self.isa, weights.isa, "weights packed for another instruction set");
+        assert_eq!((self.isa, self.method), (weights.isa, weights.method), "weights packed for another kernel");
         assert_eq!(x.len(), step.batch * step.input[0] * step.input[1] * step.c_in);
         assert_eq!(out.len(), step.batch * step.output[0] * step.output[1] * step.c_out);
         assert!(bias.is_none_or(|bias| bias.len() == step.c_out));
@@ -135,6 +169,9 @@ impl Conv {
         }
         let kernels = self.isa.kernels();
         let epilogue = Epilogue { isa: self.isa, fused: step.fused, bias, residual };
+        if let Some(winograd) = &self.winograd {
+            return winograd.run(step, self.isa, weights.packed.as_slice(), x, epilogue, out, scratch, pool);
+        }
         let image = if self.image.is_copied {
             let scratch = &mut scratch[..self.scratch_len()];
             self.copy(x, scratch, pool);
@@ -142,7 +179,7 @@ impl Conv {
         } else {
             x
         };
-        if is_depthwise(step) {
+        if self.method == Method::Depthwise {
             self.run_depthwise(kernels, weights, image, epilogue, out, pool);
         } else {
             self.run_product(kernels, weights, image, epilogue, out, pool);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::isa::Isa;
 use super::microkernel::{Finish, Kernels, Tile};
-pub(crate) use super::shared::Shared;
+use super::shared::Shared;
 use super::vector;
 use crate::graph::op::{Fused, Residual, Unary};
 

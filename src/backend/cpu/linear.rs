@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use super::gemm::{Epilogue, PanelShape, Product, Rows, Shared, Split, part};
+use super::gemm::{Epilogue, PanelShape, Product, Rows, Split, part};
 use super::isa::Isa;
 use super::microkernel::{DOT_COLUMNS, DotTile, Kernels};
 use super::pack::{Floats, WeightRows, WeightSource, pack_panels, stored_floats};
+use super::shared::Shared;
 use crate::checkpoint::StoredTensor;
 use crate::device::pool::Pool;
 use crate::error::Result;

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::gemm::{BLOCK_BYTES, Epilogue, PanelShape, Product, Shared, part};
+use super::gemm::{BLOCK_BYTES, Epilogue, PanelShape, Product, part};
 use super::isa::Isa;
 use super::linear::Even;
 use super::microkernel::Kernels;
+use super::shared::Shared;
 use crate::device::pool::Pool;
 use crate::graph::op::Fused;
 use crate::graph::step::MatmulStep;

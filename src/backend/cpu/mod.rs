@@ -30,6 +30,7 @@ mod timing;
 mod timing_rest;
 mod vector;
 mod weights;
+mod winograd;
 
 use std::sync::Arc;
 

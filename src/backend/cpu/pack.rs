@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use memmap2::MmapMut;
 
-use super::gemm::{PanelShape, Shared};
+use super::gemm::PanelShape;
+use super::shared::Shared;
 use crate::checkpoint::StoredTensor;
 use crate::device::pool::Pool;
 use crate::dtype::DType;

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::conv::{Conv, ConvWeights};
+use super::conv::{Conv, ConvWeights, Method};
 use super::isa::Isa;
 use super::linear::{Linear, LinearWeights};
 use super::matmul::Matmul;
@@ -15,6 +15,9 @@ use crate::graph::step::{ConvStep, LinearStep, MatmulStep};
 
 /// Of the largest output, or of what a sum of `k` random products is likely to be where a clamp cut that off.
 const TOLERANCE: f32 = 2e-6;
+
+/// The same for transformed convolutions, whose products are up to some ten times as large as what they sum to.
+const TRANSFORMED: f32 = 1e-5;
 
 pub(super) fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -31,11 +34,11 @@ fn isas() -> Vec<Isa> {
     Isa::available()
 }
 
-fn check(what: &str, k: usize, found: &[f32], expected: &[f32]) {
+fn check(what: &str, k: usize, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold((k as f32).sqrt().max(1.0), |largest, x| largest.max(x.abs()));
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!((found - expected).abs() <= TOLERANCE * largest, "{what}: element {i} is {found}, not {expected}");
+        assert!((found - expected).abs() <= tolerance * largest, "{what}: element {i} is {found}, not {expected}");
     }
 }
 
@@ -131,7 +134,8 @@ fn check_conv(step: &ConvStep, threads: usize) {
         let bias = step.fused.bias.then_some(&*bias);
         let residual = (step.fused.residual != Residual::None).then_some(&*residual);
         conv.run(&weights, &x, bias, residual, &mut out, &mut scratch, &pool);
-        check(&format!("{} {step:?}", isa.name()), k, &out, &expected);
+        let tolerance = if Method::of(step) == Method::Winograd { TRANSFORMED } else { TOLERANCE };
+        check(&format!("{} {step:?}", isa.name()), k, &out, &expected, tolerance);
     }
 }
 
@@ -198,7 +202,7 @@ proptest! {
             let bias = fused.bias.then_some(&*bias);
             let residual = (fused.residual != Residual::None).then_some(&*residual);
             Linear::new(&step, isa).run(&weights, &x, bias, residual, &mut out, &pool);
-            check(&format!("{} {step:?}", isa.name()), k, &out, &expected);
+            check(&format!("{} {step:?}", isa.name()), k, &out, &expected, TOLERANCE);
         }
     }
 
@@ -235,7 +239,7 @@ proptest! {
             let matmul = Matmul::new(&step, isa, threads);
             let (mut out, mut scratch) = (vec![f32::NAN; expected.len()], vec![f32::NAN; matmul.scratch_len()]);
             matmul.run(&a, &b, &mut out, &mut scratch, &pool);
-            check(&format!("{} {step:?}", isa.name()), k, &out, &expected);
+            check(&format!("{} {step:?}", isa.name()), k, &out, &expected, TOLERANCE);
         }
     }
 }
@@ -269,6 +273,34 @@ fn first_layers_and_long_kernels_agree() {
     ] {
         check_conv(&step, 2);
     }
+}
+
+/// The points that Winograd's transform goes through cost some of the precision.
+#[test]
+fn transformed_convolutions_agree() {
+    for (step, batch) in [
+        (conv(32, 26, 48, 3, 1, 1), 1),
+        (conv(64, 29, 32, 3, 1, 0), 1),
+        (conv(32, 14, 64, 3, 1, 2), 5),
+        (conv(48, 57, 80, 3, 1, 1), 3),
+        (ConvStep { output: [26, 24], padding: [1, 0], ..conv(32, 26, 32, 3, 1, 1) }, 1),
+    ] {
+        for (activation, residual) in [
+            (None, Residual::None),
+            (Some(Unary::Relu), Residual::BeforeActivation),
+            (Some(Unary::Silu), Residual::AfterActivation),
+        ] {
+            let fused = Fused { scale: activation.is_some(), bias: true, activation, residual };
+            let step = ConvStep { batch, fused, ..step.clone() };
+            assert_eq!(Method::of(&step), Method::Winograd);
+            check_conv(&step, 2);
+        }
+    }
+    // Too few tiles, a dilation, a stride, odd channels.
+    assert_eq!(Method::of(&conv(32, 14, 64, 3, 1, 1)), Method::Direct);
+    assert_eq!(Method::of(&ConvStep { dilation: [2; 2], ..conv(32, 26, 48, 3, 1, 1) }), Method::Direct);
+    assert_eq!(Method::of(&conv(32, 56, 48, 3, 2, 1)), Method::Direct);
+    assert_eq!(Method::of(&conv(33, 26, 48, 3, 1, 1)), Method::Direct);
 }
 
 #[test]

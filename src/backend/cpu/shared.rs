@@ -42,6 +42,14 @@ impl<'a, T> Shared<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 
+    /// # Safety
+    /// Nobody writes the elements of `range` while the slice lives.
+    pub(crate) unsafe fn read(&self, range: Range<usize>) -> &'a [T] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: the range lies inside the borrowed slice, and nobody writes this part.
+        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
+    }
+
     /// The address of element `at`, which may be one past the end.
     pub(crate) fn at(&self, at: usize) -> *mut T {
         assert!(at <= self.len);

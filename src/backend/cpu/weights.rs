@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Engine;
-use super::conv::ConvWeights;
+use super::conv::{ConvWeights, Method};
 use super::isa::Isa;
 use super::linear::LinearWeights;
 use super::pack::{Floats, WeightSource, stored_floats};
@@ -55,7 +55,7 @@ pub(crate) struct PackKey {
 /// For what a weight is packed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
-    Conv { channels: [usize; 2], kernel: [usize; 2], groups: usize },
+    Conv { channels: [usize; 2], kernel: [usize; 2], groups: usize, method: Method },
     Linear { k: usize, n: usize, in_place: bool },
 }
 

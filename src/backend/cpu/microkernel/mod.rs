@@ -9,10 +9,12 @@ mod avx512;
 mod neon;
 mod portable;
 mod tile;
+mod winograd;
 
 use super::isa::Isa;
 
 pub(crate) use tile::{DepthTile, DotTile, Finish, Tile};
+pub(crate) use winograd::{WinogradInput, WinogradOutput, weight as winograd_weight};
 
 impl Isa {
     /// Its kernels.
@@ -43,6 +45,8 @@ pub(crate) struct Kernels {
     pub(crate) depthwise: &'static [unsafe fn(&DepthTile)],
     /// Indexed by the number of rows of `x` less one. Four rows of the weight each.
     pub(crate) dots: &'static [unsafe fn(&DotTile)],
+    pub(crate) winograd_input: unsafe fn(&WinogradInput),
+    pub(crate) winograd_output: unsafe fn(&WinogradOutput),
 }
 
 impl Kernels {
@@ -71,6 +75,7 @@ pub(crate) trait Simd {
     unsafe fn load_first(from: *const f32, n: usize) -> Self::V;
     unsafe fn store_first(to: *mut f32, x: Self::V, n: usize);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{DepthTile, DotTile, Isa, Kernels, Simd, Tile, tile};
+use super::{DepthTile, DotTile, Isa, Kernels, Simd, Tile, WinogradInput, WinogradOutput, tile, winograd};
 
 struct Neon;
 
@@ -53,6 +53,12 @@ impl Simd for Neon {
     unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: as above.
         unsafe { vaddq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: as above.
+        unsafe { vsubq_f32(a, b) }
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Plain Rust over arrays of four numbers, which the compiler turns into whatever vectors the target always has.
 
-use super::{DepthTile, DotTile, Isa, Kernels, Simd, Tile, tile};
+use super::{DepthTile, DotTile, Isa, Kernels, Simd, Tile, WinogradInput, WinogradOutput, tile, winograd};
 
 struct Portable;
 
@@ -50,6 +50,11 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn add(a: V, b: V) -> V {
         zip(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: V, b: V) -> V {
+        zip(a, b, |a, b| a - b)
     }
 
     #[inline(always)]

@@ -307,6 +307,16 @@ macro_rules! kernels {
             // SAFETY: as above.
             unsafe { tile::dot::<$simd, MR>(t) }
         }
+        $(#[$wrap])?
+        unsafe fn run_winograd_input(t: &WinogradInput) {
+            // SAFETY: as above.
+            unsafe { winograd::input::<$simd>(t) }
+        }
+        $(#[$wrap])?
+        unsafe fn run_winograd_output(t: &WinogradOutput) {
+            // SAFETY: as above.
+            unsafe { winograd::output::<$simd>(t) }
+        }
         pub(super) static KERNELS: Kernels = Kernels {
             isa: Isa::$isa,
             lanes: <$simd as Simd>::LANES,
@@ -314,6 +324,8 @@ macro_rules! kernels {
             tiles: &[$([run_tile::<$rows, 1>, run_tile::<$rows, 2>]),*],
             depthwise: &[$(run_depthwise::<$px>),*],
             dots: &[run_dot::<1>, run_dot::<2>, run_dot::<3>, run_dot::<4>],
+            winograd_input: run_winograd_input,
+            winograd_output: run_winograd_output,
         };
     };
 }
