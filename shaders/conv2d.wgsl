@@ -40,14 +40,15 @@ struct Params {
     bias_at: u32,
     residual_at: u32,
     y_at: u32,
+    // What is fused: the activation and its arguments, whether there is a bias, and when the residual is added (0 never,
+    // 1 before the activation, 2 after it). These are no constants, so that layers share pipelines.
+    act: u32,
+    act_a: f32,
+    act_b: f32,
+    bias: u32,
+    residual: u32,
 }
 
-override ACT: u32 = 0u;
-override ACT_A: f32 = 0.0;
-override ACT_B: f32 = 0.0;
-override BIAS: u32 = 0u;
-// 0 none, 1 added before the activation, 2 after it.
-override RESIDUAL: u32 = 0u;
 // 1 when X is vec4<f32>.
 override WIDE: u32 = 1u;
 
@@ -154,15 +155,15 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
 // Adds what the layer adds to the sum of output `channel` of pixel `pixel`, and stores it.
 fn finish(pixel: u32, channel: u32, sum: f32) {
     var v = sum;
-    if (BIAS == 1u) {
+    if (p.bias == 1u) {
         v += bias[p.bias_at + channel];
     }
     let at = pixel * p.c_out + channel;
-    if (RESIDUAL == 1u) {
+    if (p.residual == 1u) {
         v += residual[p.residual_at + at];
     }
-    v = unary(ACT, ACT_A, ACT_B, v);
-    if (RESIDUAL == 2u) {
+    v = unary(p.act, p.act_a, p.act_b, v);
+    if (p.residual == 2u) {
         v += residual[p.residual_at + at];
     }
     y[p.y_at + at] = v;

@@ -38,8 +38,8 @@ struct Params {
     bias_at: u32,
     residual_at: u32,
     y_at: u32,
-    // What is fused, by the numbers that the overrides of `conv2d.wgsl` have: here they are no constants, so that all
-    // layers share one pipeline, which takes long to compile on a CPU.
+    // What is fused: the activation and its arguments, whether there is a bias, and when the residual is added (0 never,
+    // 1 before the activation, 2 after it). These are no constants, so that layers share pipelines.
     act: u32,
     act_a: f32,
     act_b: f32,

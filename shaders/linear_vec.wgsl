@@ -20,15 +20,16 @@ struct Params {
     bias_at: u32,
     residual_at: u32,
     y_at: u32,
+    // What is fused: the activation and its arguments, whether there is a bias, and when the residual is added (0 never,
+    // 1 before the activation, 2 after it). These are no constants, so that layers share pipelines.
+    act: u32,
+    act_a: f32,
+    act_b: f32,
+    bias: u32,
+    residual: u32,
 }
 
 override ROWS: u32 = 8u;
-override ACT: u32 = 0u;
-override ACT_A: f32 = 0.0;
-override ACT_B: f32 = 0.0;
-override BIAS: u32 = 0u;
-// 0 none, 1 added before the activation, 2 after it.
-override RESIDUAL: u32 = 0u;
 // 1 when X is vec4<f32>.
 override WIDE: u32 = 1u;
 
@@ -207,14 +208,14 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         v += partial[row * 64u + (t & 1u) * 32u + i];
     }
     let at = row * p.n + p.first + own;
-    if (BIAS == 1u) {
+    if (p.bias == 1u) {
         v += bias[p.bias_at + p.first + own];
     }
-    if (RESIDUAL == 1u) {
+    if (p.residual == 1u) {
         v += residual[p.residual_at + at];
     }
-    v = unary(ACT, ACT_A, ACT_B, v);
-    if (RESIDUAL == 2u) {
+    v = unary(p.act, p.act_a, p.act_b, v);
+    if (p.residual == 2u) {
         v += residual[p.residual_at + at];
     }
     y[p.y_at + at] = v;

@@ -109,7 +109,8 @@ impl Model {
     /// Those of [`Model::run`].
     pub fn compile(&self, inputs: &[(Shape, DType)]) -> Result<PlanInfo> {
         let (steps, arena_bytes) = self.with_plan(inputs, |plan| Ok((plan.steps(), plan.arena_bytes())))?;
-        let weight_bytes = self.state.lock().unwrap_or_else(PoisonError::into_inner).weights.as_ref().map_or(0, Weights::bytes);
+        let weight_bytes =
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).weights.as_ref().map_or(0, Weights::bytes);
         Ok(PlanInfo { steps, arena_bytes, weight_bytes })
     }
 

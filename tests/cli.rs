@@ -147,10 +147,28 @@ fn a_state_dict_needs_an_architecture() {
 
 #[test]
 fn a_state_dict_that_does_not_fit_is_told_whole() {
-    let ran = run(&["run", "mlp.pt", "--arch=resnet18", "--input=x.npy"]);
-    assert_error(&ran, &["`mlp.pt` as `resnet18`: ", "missing", "conv1.weight", "unexpected", "2.bias"]);
-    let ran = run(&["run", "parallel.pt", "--arch=resnet18", "--input=x.npy"]);
-    assert_error(&ran, &["`module.`"]);
+    let ran = run(&["run", "part.pt", "--arch=squeezenet1_1", "--input=x.npy"]);
+    let words = [
+        "`part.pt` as `squeezenet1_1`: ",
+        "1 loaded, 50 missing, 1 unexpected, 1 with the wrong shape",
+        "missing     features.3.squeeze.weight",
+        "unexpected  head.bias",
+        "features.0.weight: model [64, 3, 3, 3], file [4]",
+    ];
+    assert_error(&ran, &words);
+    let ran = run(&["run", "prefixed.pt", "--arch=squeezenet1_1", "--input=x.npy"]);
+    assert_error(&ran, &["help: the file's names start with `module.`", "strip_prefix(\"module.\")"]);
+    let ran = run(&["run", "prefixed.pt", "--arch=squeezenet1_1", "--input=x.npy", "--strip-prefix=module."]);
+    assert_error(&ran, &["51 with the wrong shape"]);
+}
+
+#[test]
+fn a_prefix_is_stripped() {
+    let arguments = ["run", "parallel.pt", "--arch=mlp", "--input=x.npy", "--device=cpu", "--expect=y.npy"];
+    let ran = run(&[&arguments[..], &["--strip-prefix=module."]].concat());
+    assert_eq!(ran.status, 0, "{}{}", ran.out, ran.err);
+    let ran = run(&[&arguments[..], &["--strip-prefix=net."]].concat());
+    assert_error(&ran, &["`parallel.pt`", "`net.`", "`module.0.weight`"]);
 }
 
 #[test]
@@ -240,6 +258,48 @@ fn a_device_that_is_not_there_is_an_error() {
 }
 
 #[test]
+fn inspect_lists_what_is_in_a_file() {
+    let ran = run(&["inspect", "nested.pt"]);
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    let expected = "\
+nested.pt: zip, 5247 bytes
+  epoch                      3
+  model_state_dict.0.weight  float32  [16, 12]
+  model_state_dict.0.bias    float32  [16]
+  model_state_dict.2.weight  float32  [4, 16]
+  model_state_dict.2.bias    float32  [4]
+  ema.state.0.weight         float32  [16, 12]
+  ema.state.0.bias           float32  [16]
+  ema.state.2.weight         float32  [4, 16]
+  ema.state.2.bias           float32  [4]
+8 tensors (8 float32), 552 elements, 2208 bytes
+";
+    assert_eq!(ran.out, expected);
+    let tied = run(&["inspect", "prefixed.pt"]).out;
+    assert!(tied.contains("shared: `module.features.0.weight`, ") && tied.contains(" and 48 more"), "{tied}");
+}
+
+#[test]
+fn inspect_shows_a_tensor() {
+    let ran = run(&["inspect", "part.pt", "head", "features.0.weight"]);
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    assert_eq!(ran.out.lines().filter(|line| !line.starts_with("    ")).count(), 2, "{}", ran.out);
+    assert!(ran.out.contains("min 1.000000, max 1.000000, mean 1.000000, standard deviation 0.000000"), "{}", ran.out);
+    assert_error(&run(&["inspect", "part.pt", "bias"]), &["`part.pt` has no `bias`", "help: it has `features.0.bias`"]);
+}
+
+#[test]
+fn inspect_prints_json() {
+    let json = |arguments: &[&str]| -> Value { serde_json::from_str(&run(arguments).out).expect("JSON") };
+    let all = json(&["inspect", "mlp.pt", "--json"]);
+    assert_eq!(all["tensors"].as_array().map(Vec::len), Some(4));
+    let one = json(&["inspect", "mlp.pt", "2.weight", "--json"]);
+    let expected = serde_json::json!({"name": "2.weight", "dtype": "float32", "shape": [4, 16], "stride": [16, 1],
+        "location": "cpu", "requires_grad": false, "bytes": 256, "storage": 2});
+    assert_eq!(one["tensors"], serde_json::json!([expected]));
+}
+
+#[test]
 fn devices_are_listed() {
     let ran = run(&["devices"]);
     assert_eq!(ran.status, 0, "{}", ran.err);
@@ -297,6 +357,19 @@ fn bench_measures_each_case_in_its_own_process() {
     let batches: Vec<_> = results.iter().map(|result| result["batch"].as_u64().unwrap()).collect();
     assert_eq!(batches, [1, 5, 1, 5]);
     assert_eq!(ran.err.lines().filter(|line| *line == "device: cpu (1 thread)").count(), 4, "{}", ran.err);
+}
+
+#[test]
+fn bench_takes_an_architecture_for_each_file() {
+    let ran = run(&["bench", "mlp.pt", "parallel.pt", "--arch=mlp,mlp", "--device=cpu", "--runs=1", "--json"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let json: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!(
+        (json["results"][0]["model"].as_str(), json["results"][1]["model"].as_str()),
+        (Some("mlp.pt"), Some("parallel.pt"))
+    );
+    assert_error(&run(&["bench", "mlp.pt", "--arch=mlp,resnet18"]), &["2 architectures", "1 file"]);
+    assert_error(&run(&["bench", "other.pt", "--arch=mlp"]), &["`other.pt` as `mlp`: "]);
 }
 
 #[test]

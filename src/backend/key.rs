@@ -40,11 +40,9 @@ impl WeightKey {
                     bits: tensor.bits(),
                 }
             }
-            Memory::Constant(tensor) => Self::Constant {
-                dtype: tensor.dtype(),
-                shape: tensor.shape().to_vec(),
-                bytes: tensor.bytes().to_vec(),
-            },
+            Memory::Constant(tensor) => {
+                Self::Constant { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), bytes: tensor.bytes().to_vec() }
+            }
             Memory::Derived(key) => Self::Derived(*key),
             Memory::Arena { .. } => unreachable!("an activation is not a weight"),
         }

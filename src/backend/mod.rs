@@ -53,7 +53,7 @@ impl Plan {
         Ok(match weights {
             Weights::Cpu(weights) => Self::Cpu(cpu::Plan::new(schedule, weights)?),
             #[cfg(feature = "gpu")]
-            Weights::Gpu(weights) => Self::Gpu(gpu::Plan::new(schedule, weights)?),
+            Weights::Gpu(weights) => Self::Gpu(gpu::Plan::new(&schedule, weights)?),
         })
     }
 
@@ -70,7 +70,7 @@ impl Plan {
         match self {
             Self::Cpu(plan) => plan.steps(),
             #[cfg(feature = "gpu")]
-            Self::Gpu(plan) => plan.steps(),
+            Self::Gpu(plan) => plan.dispatches(),
         }
     }
 

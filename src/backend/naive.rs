@@ -36,6 +36,16 @@ pub(crate) fn run(kernel: &Kernel, inputs: &[&[f64]], out: &mut [f64]) {
                 }
             }
         }
+        Kernel::Cumsum { outer, len, inner } => {
+            for (o, i) in pairs(*outer, *inner) {
+                let mut sum = 0.0;
+                for l in 0..*len {
+                    let at = (o * len + l) * inner + i;
+                    sum += inputs[0][at];
+                    out[at] = sum;
+                }
+            }
+        }
         Kernel::LayerNorm { rows, len, eps, affine } => {
             for row in 0..*rows {
                 let x = &inputs[0][row * len..][..*len];

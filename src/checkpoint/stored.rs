@@ -40,7 +40,9 @@ impl StoredTensor {
             return Err(Error::invalid(format!("a tensor of shape {shape} has {} strides", stride.len())));
         }
         let needed = bytes_needed(&shape, &stride, offset, dtype).ok_or_else(|| {
-            Error::invalid(format!("a tensor of shape {shape}, stride {stride:?} and offset {offset} overflows"))
+            Error::invalid(format!(
+                "a {dtype} tensor of shape {shape}, stride {stride:?} and offset {offset} overflows"
+            ))
         })?;
         if needed > storage.len() {
             return Err(Error::invalid(format!(

@@ -1,11 +1,11 @@
 //! `sconce bench`: how long opening, compiling and running take.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use sconce::{Model, Tensor, models};
+use sconce::{Model, StateDict, Tensor};
 use serde_json::{Value, json};
 
 use super::statistics::Statistics;
@@ -22,6 +22,11 @@ pub(crate) struct Args {
     /// The files that PyTorch wrote
     #[arg(required = true)]
     files: Vec<PathBuf>,
+
+    /// The architecture that a state dict's weights belong to, as `resnet50` or `mlp`; of several files, with commas
+    /// between them
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    arch: Vec<String>,
 
     #[command(flatten)]
     model: model::Args,
@@ -45,10 +50,18 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     let devices: Vec<&str> = context.global.device.split(',').map(str::trim).collect();
+    let (files, archs) = (args.files.len(), args.arch.len());
+    if archs > 1 && archs != files {
+        let plural = if files == 1 { "" } else { "s" };
+        return Err(Failure::new(format!("there are {archs} architectures for {files} file{plural}"))
+            .help("name one for all of the files, or one for each"));
+    }
     let mut cases = Vec::new();
-    for file in &args.files {
+    for (index, path) in args.files.iter().enumerate() {
+        let arch = args.arch.get(index.min(archs.saturating_sub(1))).map(String::as_str);
+        let source = model::Source { path, arch, args: &args.model };
         for &device in &devices {
-            cases.extend(args.batch.iter().map(|&batch| Case { file, device, batch }));
+            cases.extend(args.batch.iter().map(|&batch| Case { source, device, batch }));
         }
     }
     let mut results = Vec::new();
@@ -66,7 +79,7 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
 
 /// One line of the result.
 struct Case<'a> {
-    file: &'a Path,
+    source: model::Source<'a>,
     device: &'a str,
     batch: usize,
 }
@@ -75,10 +88,10 @@ impl Case<'_> {
     /// Measures in this process.
     fn measure(&self, args: &Args, context: &Context<'_>) -> Result<Value> {
         let device = context.open_device(self.device)?;
-        let (state, open_ms) = timed(|| args.model.open(self.file))?;
+        let (state, open_ms) = timed(|| self.source.open())?;
         let input = self.input(args, &state)?;
         let ((model, plan), compile_ms) = timed(|| {
-            let model = Model::new(args.model.build(self.file, &state)?, &device)?;
+            let model = Model::new(self.source.build(&state)?, &device)?;
             let plan = model.compile(&[(input.shape().clone(), input.dtype())])?;
             Ok((model, plan))
         })?;
@@ -126,12 +139,13 @@ impl Case<'_> {
 
     /// Measures in a new process.
     fn spawn(&self, args: &Args, context: &Context<'_>) -> Result<Value> {
-        let fail = |error: io::Error| Failure::new(format!("a process for `{}`: {error}", self.file.display()));
+        let fail = |error: io::Error| Failure::new(format!("a process for `{}`: {error}", self.source.path.display()));
         let mut command = std::process::Command::new(std::env::current_exe().map_err(fail)?);
         command.args(["bench", "--json", "--device", self.device, "--batch", &self.batch.to_string()]);
         let options = [
-            ("--arch", args.model.arch.clone()),
+            ("--arch", self.source.arch.map(String::from)),
             ("--key", args.model.key.clone()),
+            ("--strip-prefix", args.model.strip_prefix.clone()),
             ("--runs", args.runs.map(|runs| runs.to_string())),
             ("--input-shape", args.input_shape.as_deref().map(join)),
             ("--threads", context.global.threads.map(|threads| threads.to_string())),
@@ -147,22 +161,25 @@ impl Case<'_> {
         if context.global.verbose {
             command.arg("--verbose");
         }
-        command.arg("--").arg(self.file);
+        command.arg("--").arg(self.source.path);
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(fail)?;
         if output.status.code() == Some(2) {
             return Err(Failure::Said);
         }
         let result = serde_json::from_slice::<Value>(&output.stdout).ok().map(|mut value| value["results"][0].take());
         result.filter(Value::is_object).ok_or_else(|| {
-            Failure::new(format!("the process that measured `{}` ended with {}", self.file.display(), output.status))
+            Failure::new(format!(
+                "the process that measured `{}` ended with {}",
+                self.source.path.display(),
+                output.status
+            ))
         })
     }
 
-    fn input(&self, args: &Args, state: &sconce::StateDict) -> Result<Tensor> {
-        let shape = match (&args.input_shape, &args.model.arch) {
-            (Some(shape), _) => shape.clone(),
-            (None, Some(name)) => models::input_shape(name, state)?.to_vec(),
-            (None, None) => return Err(Failure::new("the shape of the input is not known").help("use `--input-shape`")),
+    fn input(&self, args: &Args, state: &StateDict) -> Result<Tensor> {
+        let shape = match &args.input_shape {
+            Some(shape) => shape.clone(),
+            None => self.source.input_shape(state)?.to_vec(),
         };
         let shape: Vec<usize> = std::iter::once(self.batch).chain(shape).collect();
         let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
@@ -173,7 +190,7 @@ impl Case<'_> {
     }
 
     fn model_name(&self) -> String {
-        self.file.file_name().unwrap_or(self.file.as_os_str()).to_string_lossy().into_owned()
+        self.source.path.file_name().unwrap_or(self.source.path.as_os_str()).to_string_lossy().into_owned()
     }
 }
 

@@ -72,7 +72,7 @@ impl fmt::Display for Comparison {
                 }
                 let Worst { index, actual, expected, difference } = worst;
                 write!(f, " within {atol:e} + {rtol:e} * |expected|, the largest difference is {difference:.3e} ")?;
-                write!(f, "at {index:?}: {actual}, expected {expected}")
+                write!(f, "at {index:?}: {}, expected {}", show(*actual), show(*expected))
             }
         }
     }
@@ -100,6 +100,12 @@ fn unravel(mut at: usize, shape: &[usize]) -> Vec<usize> {
         .collect();
     index.reverse();
     index
+}
+
+/// A number with as many digits as tell it from its neighbours, those of `f32` where it is one.
+pub(crate) fn show(x: f64) -> String {
+    let short = x as f32;
+    if f64::from(short) == x { short.to_string() } else { x.to_string() }
 }
 
 /// The elements of a tensor as `f64`.
@@ -156,6 +162,14 @@ mod tests {
             "differs: 2 of 6 elements are not within 1e-1 + 0e0 * |expected|, the largest difference is 2.500e-1 \
              at [1, 2]: 5.25, expected 5"
         );
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(show(0.1f32.into()), "0.1");
+        assert_eq!(show(0.1), "0.1");
+        assert_eq!(show(1.0 / 3.0), "0.3333333333333333");
+        assert_eq!((show(f64::NAN), show(f64::NEG_INFINITY)), ("NaN".into(), "-inf".into()));
     }
 
     #[test]

@@ -3,56 +3,79 @@
 use std::path::Path;
 
 use sconce::nn::Module;
-use sconce::{StateDict, Strict, models};
+use sconce::{Shape, StateDict, Strict, models};
 
 use super::{Failure, Result};
 
-/// Which model is in the file.
+/// How the state dict of a file is found.
 #[derive(clap::Args, Clone, Debug)]
 #[group(skip)]
 pub(crate) struct Args {
-    /// The architecture that a state dict's weights belong to, as `resnet50` or `mlp`
-    #[arg(long, value_name = "NAME")]
-    pub(crate) arch: Option<String>,
-
-    /// Where the state dict is in the file, as `model_state_dict`
+    /// Where the state dict is in the file, as `model_state_dict` or `ema.state`
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+
+    /// Take this off the names of the weights, as the `module.` that DataParallel puts before them
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) strip_prefix: Option<String>,
 }
 
-impl Args {
-    /// Opens a file and finds its state dict. Reads no weights.
-    pub(crate) fn open(&self, path: &Path) -> Result<StateDict> {
-        let checkpoint = sconce::load(path)?;
-        match &self.key {
-            Some(key) => Ok(checkpoint.state_dict_at(key)?),
-            None => Ok(checkpoint.state_dict()?),
+/// A file and what is needed to make the model in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) arch: Option<&'a str>,
+    pub(crate) args: &'a Args,
+}
+
+impl Source<'_> {
+    /// Opens the file and finds its state dict. Reads no weights.
+    pub(crate) fn open(&self) -> Result<StateDict> {
+        let checkpoint = sconce::load(self.path)?;
+        let state = match &self.args.key {
+            Some(key) => checkpoint.state_dict_at(key)?,
+            None => checkpoint.state_dict()?,
+        };
+        let Some(prefix) = &self.args.strip_prefix else { return Ok(state) };
+        if !state.names().any(|name| name.starts_with(prefix.as_str())) {
+            let first = state.names().next().unwrap_or_default();
+            let path = self.path.display();
+            return Err(Failure::new(format!("`{path}`: no name starts with `{prefix}`, the first is `{first}`")));
         }
+        Ok(state.strip_prefix(prefix))
     }
 
     /// The architecture with the weights of `state`.
-    pub(crate) fn build(&self, path: &Path, state: &StateDict) -> Result<Box<dyn Module>> {
-        let Some(name) = &self.arch else {
-            return Err(no_architecture(path, state));
-        };
-        let about = |error| Failure::about(format!("`{}` as `{name}`", path.display()), error);
-        let mut net = models::by_name(name, state).map_err(about)?;
-        net.load_state_dict(state, Strict::Yes).map_err(about)?;
+    pub(crate) fn build(&self, state: &StateDict) -> Result<Box<dyn Module>> {
+        let Some(name) = self.arch else { return Err(self.no_architecture(state)) };
+        let mut net = models::by_name(name, state).map_err(|error| self.about(error))?;
+        net.load_state_dict(state, Strict::Yes).map_err(|error| self.about(error))?;
         Ok(net)
     }
-}
 
-/// A state dict has weights only; the help says which architecture they fit, when one does.
-fn no_architecture(path: &Path, state: &StateDict) -> Failure {
-    let fits = |name: &&&str| {
-        models::by_name(name, state).is_ok_and(|mut net| net.load_state_dict(state, Strict::Yes).is_ok())
-    };
-    let failure = Failure::new(format!(
-        "`{}` is a state dict: it has weights, and not how the model computes with them",
-        path.display()
-    ));
-    match models::NAMES.iter().find(fits) {
-        Some(name) => failure.help(format!("they fit `--arch {name}`")),
-        None => failure.help(format!("name its architecture with `--arch`: {}", models::NAMES.join(", "))),
+    /// The shape of one input of the model, without the batch.
+    pub(crate) fn input_shape(&self, state: &StateDict) -> Result<Shape> {
+        let Some(name) = self.arch else { return Err(self.no_architecture(state)) };
+        models::input_shape(name, state).map_err(|error| self.about(error))
+    }
+
+    fn about(&self, error: sconce::Error) -> Failure {
+        Failure::about(format!("`{}` as `{}`", self.path.display(), self.arch.unwrap_or_default()), error)
+    }
+
+    /// A state dict has weights only; the help says which architecture they fit, when one does.
+    fn no_architecture(&self, state: &StateDict) -> Failure {
+        let fits = |name: &&&str| {
+            models::by_name(name, state).is_ok_and(|mut net| net.load_state_dict(state, Strict::Yes).is_ok())
+        };
+        let path = self.path.display();
+        let message = format!("`{path}` is a state dict: it has weights, and not how the model computes with them");
+        match models::NAMES.iter().find(fits) {
+            Some(name) => Failure::new(message).help(format!("they fit `--arch {name}`")),
+            None => {
+                let names = models::NAMES.join(", ");
+                Failure::new(message).help(format!("name its architecture with `--arch`: {names}"))
+            }
+        }
     }
 }

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 
 use sconce::{Model, Tensor};
 
-use super::compare::{Comparison, Tolerance, values};
+use super::compare::{Comparison, Tolerance, show, values};
 use super::{Context, Failure, Result, Verdict, image, labels, model, parse_positive, parse_tolerance};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// The file that PyTorch wrote
     file: PathBuf,
+
+    /// The architecture that a state dict's weights belong to, as `resnet50` or `mlp`
+    #[arg(long, value_name = "NAME")]
+    arch: Option<String>,
 
     #[command(flatten)]
     model: model::Args,
@@ -57,7 +61,8 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     let expected: Vec<Tensor> = args.expect.iter().map(Tensor::read_npy).collect::<sconce::Result<_>>()?;
     let pictures = image::all_images(&args.input)?;
     let inputs = image::read_inputs(&args.input, &args.image)?;
-    let net = args.model.build(&args.file, &args.model.open(&args.file)?)?;
+    let source = model::Source { path: &args.file, arch: args.arch.as_deref(), args: &args.model };
+    let net = source.build(&source.open()?)?;
     let model = Model::new(net, &context.open_device(&context.global.device)?)?;
     if context.console.is_verbose() {
         let kinds: Vec<_> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
@@ -110,7 +115,8 @@ fn summarize(out: &mut dyn Write, output: &Tensor) -> Result<()> {
     let elements = values(output)?;
     write!(out, "{} {}", output.dtype(), output.shape())?;
     if elements.len() <= 16 {
-        return Ok(writeln!(out, ": {elements:?}")?);
+        let elements: Vec<String> = elements.into_iter().map(show).collect();
+        return Ok(writeln!(out, ": [{}]", elements.join(", "))?);
     }
     let (min, max) = elements.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
     let mean = elements.iter().sum::<f64>() / elements.len() as f64;
@@ -226,7 +232,7 @@ mod tests {
             summarize(&mut out, tensor).unwrap();
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(print(&Tensor::new([2], [1f32, -0.5]).unwrap()), "float32 [2]: [1.0, -0.5]\n");
+        assert_eq!(print(&Tensor::new([2], [1f32, -0.5]).unwrap()), "float32 [2]: [1, -0.5]\n");
         let many =
             Tensor::new([20], (0..20).map(|x| if x == 3 { f32::NAN } else { x as f32 }).collect::<Vec<_>>()).unwrap();
         assert!(

@@ -31,11 +31,13 @@ pub(crate) enum Op {
     /// `x [n, c, h, w]`.
     Pool2d(Pool2d),
     /// `x [n, c, h, w]`.
-    AdaptivePool2d { kind: PoolKind, output: [usize; 2] },
+    AdaptivePool2d { kind: PoolKind },
     /// Reduces `dims` (sorted), which stay as 1 when `keepdim` is set.
     Reduce { kind: Reduce, dims: Vec<usize>, keepdim: bool },
     /// Along `dim`; `log` makes it `log_softmax`.
     Softmax { dim: usize, log: bool },
+    /// Running sums along `dim`.
+    Cumsum { dim: usize },
     /// `a [..., m, k], b [..., k, n]`; the leading dimensions broadcast.
     Matmul,
     /// `q [b, h, l, d], k [b, h, s, d], v [b, h, s, e]`, and a float mask that broadcasts to `[b, h, l, s]` and is
@@ -72,10 +74,11 @@ impl Op {
             Op::Binary(binary) => binary.name(),
             Op::Pointwise(_) => "pointwise",
             Op::Pool2d(pool) => pool.kind.name(),
-            Op::AdaptivePool2d { kind, .. } => kind.adaptive_name(),
+            Op::AdaptivePool2d { kind } => kind.adaptive_name(),
             Op::Reduce { kind, .. } => kind.name(),
             Op::Softmax { log: false, .. } => "softmax",
             Op::Softmax { log: true, .. } => "log_softmax",
+            Op::Cumsum { .. } => "cumsum",
             Op::Matmul => "matmul",
             Op::Attention { .. } => "scaled_dot_product_attention",
             Op::Embedding => "embedding",

@@ -95,6 +95,8 @@ pub(crate) enum Kernel {
     Reduce { kind: Reduce, outer: usize, len: usize, inner: usize },
     /// `x [outer, len, inner]`; gives the same shape.
     Softmax { outer: usize, len: usize, inner: usize, log: bool },
+    /// `x [outer, len, inner]`; gives the same shape, `y[i] = x[0] + ... + x[i]` along the middle.
+    Cumsum { outer: usize, len: usize, inner: usize },
     /// `x [rows, len]`, and `weight [len], bias [len]` when `affine`.
     LayerNorm { rows: usize, len: usize, eps: f32, affine: bool },
     /// `q, k, v`, and the mask when there is one.
@@ -118,6 +120,7 @@ impl Kernel {
             Kernel::Reduce { kind, .. } => kind.name(),
             Kernel::Softmax { log: false, .. } => "softmax",
             Kernel::Softmax { log: true, .. } => "log_softmax",
+            Kernel::Cumsum { .. } => "cumsum",
             Kernel::LayerNorm { .. } => "layer_norm",
             Kernel::Attention(_) => "scaled_dot_product_attention",
             Kernel::Embedding { .. } => "embedding",

@@ -94,7 +94,7 @@ impl StateDict {
     /// `module.` is what `nn.DataParallel` adds, `_orig_mod.` is what `torch.compile` adds.
     #[must_use]
     pub fn strip_prefix(&self, prefix: &str) -> Self {
-        self.map_names(|name| match name.strip_prefix(prefix) {
+        self.rename_with(|name| match name.strip_prefix(prefix) {
             Some(short) if !short.is_empty() && !self.tensors.contains_key(short) => short.to_string(),
             _ => name.to_string(),
         })
@@ -108,7 +108,7 @@ impl StateDict {
     /// Puts `prefix` before every name.
     #[must_use]
     pub fn add_prefix(&self, prefix: &str) -> Self {
-        self.map_names(|name| format!("{prefix}{name}"))
+        self.rename_with(|name| format!("{prefix}{name}"))
     }
 
     /// Only the names that start with `prefix`, without it: the state dict of one part of a model.
@@ -139,7 +139,7 @@ impl StateDict {
         if !self.names().any(|name| renamed(name).is_some()) {
             return Err(self.not_found(from));
         }
-        let result = self.map_names(|name| renamed(name).unwrap_or_else(|| name.to_string()));
+        let result = self.rename_with(|name| renamed(name).unwrap_or_else(|| name.to_string()));
         if result.len() < self.len() {
             let taken = self.names().filter_map(renamed).find(|name| self.tensors.contains_key(name));
             let taken = taken.unwrap_or_else(|| to.to_string());
@@ -149,6 +149,22 @@ impl StateDict {
             ));
         }
         Ok(result)
+    }
+
+    /// Renames every tensor by a function, for names that changed by a rule. Of tensors that get the same name, the
+    /// last is kept.
+    ///
+    /// ```
+    /// # let state = sconce::StateDict::new();
+    /// // torchvision's old DenseNet files have `denselayer1.norm.1.weight` for `denselayer1.norm1.weight`.
+    /// let state = state.rename_with(|name| match name.contains("denselayer") {
+    ///     true => name.replace("norm.", "norm").replace("conv.", "conv"),
+    ///     false => name.to_string(),
+    /// });
+    /// ```
+    #[must_use]
+    pub fn rename_with(&self, mut rename: impl FnMut(&str) -> String) -> Self {
+        self.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect()
     }
 
     /// This state dict with the tensors of `other` added; where both have a name, `other`'s tensor is taken.
@@ -168,10 +184,6 @@ impl StateDict {
     pub(crate) fn with_versions(mut self, versions: impl IntoIterator<Item = (String, i64)>) -> Self {
         self.versions = versions.into_iter().collect();
         self
-    }
-
-    fn map_names(&self, mut rename: impl FnMut(&str) -> String) -> Self {
-        self.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect()
     }
 
     fn not_found(&self, name: &str) -> Error {

@@ -98,6 +98,7 @@ fn add_node(g: &mut Graph, op: &str, x: &[Option<Var>], args: Args<'_>) -> Resul
         layer_norm(input(0), &args.sizes("shape")?, x[1], x[2], args.f32("eps")?)
         softmax(input(0), args.int("dim")?)
         log_softmax(input(0), args.int("dim")?)
+        cumsum(input(0), args.int("dim")?)
         max_pool1d(input(0), &args.max_pool()?)
         max_pool2d(input(0), &args.max_pool()?)
         avg_pool1d(input(0), &args.avg_pool()?)

@@ -222,6 +222,12 @@ def softmax(cases):
 
 
 @family
+def cumsum(cases):
+    for shape, dim in [((3, 7), -1), ((3, 7), 0), ((1,), 0), ((2, 5, 3, 4), 1), ((2, 300), 1)]:
+        one_op(cases, f"cumsum_{'x'.join(map(str, shape))}_{dim}", "cumsum", [lambda: rand(*shape)], dim=dim)
+
+
+@family
 def pools(cases):
     for name, x, args in [
         ("2x2", (1, 3, 6, 8), {"kernel_size": [2, 2]}),

@@ -51,6 +51,7 @@ SUMS = {
     "layer_norm": (lambda x, w, b, shape, eps: F.layer_norm(x, shape, w, b, eps), lambda x, *_: x.shape[-1]),
     "softmax": (lambda x, dim: torch.softmax(x, dim), lambda x: max(x.shape, default=1)),
     "log_softmax": (lambda x, dim: torch.log_softmax(x, dim), lambda x: max(x.shape, default=1)),
+    "cumsum": (lambda x, dim: torch.cumsum(x, dim), lambda x: max(x.shape, default=1)),
     "max_pool1d": (F.max_pool1d, lambda x: 1),
     "max_pool2d": (F.max_pool2d, lambda x: 1),
     "avg_pool1d": (F.avg_pool1d, lambda x: x.shape[-1]),

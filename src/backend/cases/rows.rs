@@ -8,6 +8,7 @@ use crate::graph::step::{AttentionStep, Kernel};
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = reduce();
     cases.extend(softmax());
+    cases.extend(cumsum());
     cases.extend(layer_norm());
     cases.extend(attention());
     cases.extend(embedding());
@@ -59,6 +60,18 @@ fn softmax() -> Vec<Case> {
         }
     }
     cases
+}
+
+fn cumsum() -> Vec<Case> {
+    let case = |(outer, len, inner): (usize, usize, usize)| {
+        let name = format!("cumsum {outer}x{len}x{inner}");
+        let x = Random::new(&name).floats(outer * len * inner, 1.0);
+        let kernel = Kernel::Cumsum { outer, len, inner };
+        // One rounding a step, of sums that grow as a random walk does.
+        let tolerance = 1e-6 * (len as f64).sqrt();
+        Case::new(name, kernel, vec![x.into()], outer * len * inner, tolerance)
+    };
+    LINES.into_iter().map(case).collect()
 }
 
 fn layer_norm() -> Vec<Case> {

@@ -26,8 +26,9 @@ pub(crate) fn embedding(
     let out = Shared::new(out);
     let bad = AtomicUsize::new(usize::MAX);
     engine.pool.run(tasks, |task| {
-        for i in task * count / tasks..(task + 1) * count / tasks {
-            match usize::try_from(indices[i]) {
+        let first = task * count / tasks;
+        for (i, &index) in (first..).zip(&indices[first..(task + 1) * count / tasks]) {
+            match usize::try_from(index) {
                 Ok(index) if index < rows => {
                     // SAFETY: every index has its own row of the output.
                     let out = unsafe { out.slice(i * dim..(i + 1) * dim) };

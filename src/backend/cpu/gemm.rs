@@ -1,10 +1,10 @@
 //! Products of rows that lie anywhere and packed panels: what convolutions, linear layers and matrix products share.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::isa::Isa;
 use super::microkernel::{Finish, Kernels, Tile};
+pub(crate) use super::shared::Shared;
 use super::vector;
 use crate::graph::op::{Fused, Residual, Unary};
 
@@ -16,41 +16,6 @@ pub(crate) const BLOCK_BYTES: usize = 384 << 10;
 
 /// The multiplications that are worth a task of their own: some ten microseconds.
 const TASK_COST: usize = 1 << 19;
-
-/// Memory that tasks write disjoint parts of.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared<'a> {
-    start: *mut f32,
-    len: usize,
-    borrow: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: it is a `&mut [f32]` whose users promise to touch disjoint parts.
-unsafe impl Send for Shared<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
-
-impl<'a> Shared<'a> {
-    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
-        Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
-    }
-
-    /// # Safety
-    /// No two live slices overlap.
-    #[allow(clippy::mut_from_ref, reason = "the point of the type")]
-    pub(crate) unsafe fn slice(&self, range: Range<usize>) -> &mut [f32] {
-        assert!(range.start <= range.end && range.end <= self.len);
-        // SAFETY: the range lies inside the borrowed slice, and nobody else has this part.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
-    }
-
-    /// The address of element `at`, which may be one past the end.
-    pub(crate) fn at(&self, at: usize) -> *mut f32 {
-        assert!(at <= self.len);
-        // SAFETY: it stays inside the borrowed slice or one past it.
-        unsafe { self.start.add(at) }
-    }
-}
 
 /// How the columns of a product lie in panels: `[k][columns]` each, the last one half as wide where that is enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +216,7 @@ impl<R: Rows> Product<'_, R> {
         let column = self.column + panel * self.shape.columns;
         let row = self.start + first * self.stride;
         let columns = self.shape.valid(panel);
-        assert!(row + (count - 1) * self.stride + column + columns <= self.out.len);
+        assert!(row + (count - 1) * self.stride + column + columns <= self.out.len());
         let tile = Tile {
             rows: pointers.as_ptr(),
             taps: taps.len(),

@@ -26,6 +26,7 @@ pub(crate) enum Prepared {
     Pools(Pools),
     Reduce { kind: Reduce, lines: Lines },
     Softmax { lines: Lines, log: bool },
+    Cumsum(Lines),
     LayerNorm { len: usize, eps: f32 },
     Attention(Attention),
     Embedding { rows: usize, dim: usize },
@@ -65,6 +66,7 @@ impl Prepared {
             &Kernel::Softmax { outer, len, inner, log } => {
                 Prepared::Softmax { lines: Lines { outer, len, inner }, log }
             }
+            &Kernel::Cumsum { outer, len, inner } => Prepared::Cumsum(Lines { outer, len, inner }),
             &Kernel::LayerNorm { len, eps, .. } => Prepared::LayerNorm { len, eps },
             Kernel::Attention(step) => Prepared::Attention(Attention::new(step, engine.isa, threads)),
             &Kernel::Embedding { rows, dim, .. } => Prepared::Embedding { rows, dim },
@@ -103,6 +105,7 @@ impl Prepared {
             Prepared::Pools(pools) => pools.run(engine, inputs[0], out),
             Prepared::Reduce { kind, lines } => rows::reduce(engine, *kind, *lines, inputs[0], out),
             Prepared::Softmax { lines, log } => rows::softmax(engine, *log, *lines, inputs[0], out),
+            Prepared::Cumsum(lines) => rows::cumsum(engine, *lines, inputs[0], out),
             Prepared::LayerNorm { len, eps } => {
                 let affine = inputs.get(1).zip(inputs.get(2)).map(|(weight, bias)| (*weight, *bias));
                 rows::layer_norm(engine, *len, *eps, inputs[0], affine, out);

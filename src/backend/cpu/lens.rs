@@ -61,7 +61,9 @@ impl Lens {
                 (vec![pixel * s.input[0] * s.input[1]], pixel * s.output[0] * s.output[1])
             }
             Kernel::Reduce { outer, len, inner, .. } => (vec![outer * len * inner], outer * inner),
-            Kernel::Softmax { outer, len, inner, .. } => (vec![outer * len * inner], outer * len * inner),
+            Kernel::Softmax { outer, len, inner, .. } | Kernel::Cumsum { outer, len, inner } => {
+                (vec![outer * len * inner], outer * len * inner)
+            }
             Kernel::LayerNorm { rows, len, affine, .. } => {
                 let mut inputs = vec![rows * len];
                 if *affine {

@@ -8,7 +8,6 @@ use super::microkernel::{DOT_COLUMNS, DotTile, Kernels};
 use super::pack::{Floats, WeightRows, WeightSource, pack_panels, stored_floats};
 use crate::checkpoint::StoredTensor;
 use crate::device::pool::Pool;
-use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::step::LinearStep;
 

@@ -51,7 +51,7 @@ pub(crate) fn exp<L: Level>(x: f32) -> f32 {
     let (n, p) = split_exp::<L>(clamp_keeping_nan(x, -104.0, 89.0));
     // In two steps, since 2^n alone may be too large or too small.
     let half = n >> 1;
-    (1.0 + p) * power_of_two(half) * power_of_two(n - half)
+    (1.0 + p) * power_of_two(half) * power_of_two(n.wrapping_sub(half))
 }
 
 /// The exponential of `x <= 0`, for sums: 0 below -87. Error 1.5e-7 above.
@@ -88,7 +88,14 @@ pub(crate) fn sigmoid<L: Level>(x: f32) -> f32 {
 pub(crate) fn erf<L: Level>(x: f32) -> f32 {
     // x P(x^2) / Q(x^2), relative error 2.1e-8; all coefficients have one sign, so nothing cancels.
     let u = clamp_keeping_nan(x * x, 0.0, 15.6);
-    let p = [1.128_379_1, 0.191_538_33, 0.052_874_118, 0.003_807_717, 0.000_284_689_92, 2.026_161_8e-6];
+    let p = [
+        std::f32::consts::FRAC_2_SQRT_PI,
+        0.191_538_33,
+        0.052_874_118,
+        0.003_807_717,
+        0.000_284_689_92,
+        2.026_161_8e-6,
+    ];
     let q = [1.0, 0.503_079_1, 0.114_554_904, 0.015_054_19, 0.001_170_640_6, 3.783_454e-5];
     let y = x * polynomial::<L, 6>(u, p) / polynomial::<L, 6>(u, q);
     clamp_keeping_nan(if x.abs() > 3.9 { x } else { y }, -1.0, 1.0)
@@ -103,7 +110,7 @@ pub(crate) fn gelu<L: Level>(x: f32) -> f32 {
 /// Error 4e-7 of `x`.
 #[inline(always)]
 pub(crate) fn gelu_tanh<L: Level>(x: f32) -> f32 {
-    let inner = 0.797_884_56 * L::mul_add(x * x * x, 0.044_715, x);
+    let inner = 0.797_884_6 * L::mul_add(x * x * x, 0.044_715, x);
     0.5 * x * (1.0 + tanh::<L>(inner))
 }
 
@@ -123,7 +130,7 @@ pub(crate) fn log<L: Level>(x: f32) -> f32 {
     // x = 2^n m with m in sqrt(1/2) .. sqrt(2).
     let bits = (scaled.to_bits() as i32).wrapping_sub(0x3f35_04f3);
     let n = (bits >> 23) as f32 + shift;
-    let m = f32::from_bits(((bits & 0x007f_ffff) + 0x3f35_04f3) as u32);
+    let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(0x3f35_04f3) as u32);
     let f = m - 1.0;
     let c = [
         0.333_333_1,

@@ -26,6 +26,8 @@ mod shared;
 mod tests;
 #[cfg(test)]
 mod timing;
+#[cfg(test)]
+mod timing_rest;
 mod vector;
 mod weights;
 

@@ -83,6 +83,22 @@ pub(crate) fn softmax(engine: &Engine, log: bool, lines: Lines, x: &[f32], out: 
     );
 }
 
+/// The running sums of `x [outer, len, inner]` along the middle, in double precision as PyTorch's on the CPU.
+pub(crate) fn cumsum(engine: &Engine, lines: Lines, x: &[f32], out: &mut [f32]) {
+    let Lines { len, inner, .. } = lines;
+    let out = Shared::new(out);
+    let column = |o: usize, column: usize| {
+        let mut sum = 0.0;
+        for at in (0..len).map(|l| (o * len + l) * inner + column) {
+            sum += f64::from(x[at]);
+            // SAFETY: every unit of work has its own rows and columns of the output.
+            let y = unsafe { out.slice(at..at + 1) };
+            y[0] = sum as f32;
+        }
+    };
+    lines.run(engine, |o| column(o, 0), |o, first, count| (first..first + count).for_each(|i| column(o, i)));
+}
+
 /// Normalises rows, then `* weight + bias` when they are given.
 pub(crate) fn layer_norm(
     engine: &Engine,
@@ -277,10 +293,19 @@ simd! {
 
     /// `x = x * scale`; gives the largest.
     pub(crate) fn scale_max<L>(x: &mut [f32], scale: f32) -> f32 {
-        for x in &mut *x {
-            *x *= scale;
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        let mut chunks = x.chunks_exact_mut(LANES);
+        for chunk in &mut chunks {
+            for i in 0..LANES {
+                chunk[i] *= scale;
+                lanes[i] = math::maximum(lanes[i], chunk[i]);
+            }
         }
-        largest(x)
+        for (lane, x) in lanes.iter_mut().zip(chunks.into_remainder()) {
+            *x *= scale;
+            *lane = math::maximum(*lane, *x);
+        }
+        collect(lanes, math::maximum)
     }
 
     /// `x = x * scale + mask`; gives the largest.

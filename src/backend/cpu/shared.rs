@@ -28,6 +28,11 @@ impl<'a, T> Shared<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
     }
 
+    /// The number of elements.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// # Safety
     /// Nobody else touches the elements of `range` while the slice lives.
     #[allow(clippy::mut_from_ref, reason = "the point of the type")]

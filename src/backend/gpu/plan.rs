@@ -35,6 +35,7 @@ pub(crate) struct Plan {
 }
 
 /// One recorded dispatch.
+#[derive(Clone)]
 struct Call {
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
@@ -67,11 +68,10 @@ impl Plan {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when a weight or an activation is larger than the
     /// device allows, [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails.
-    #[allow(clippy::needless_pass_by_value)] // The schedule holds parameters: it ends with the compilation.
-    pub(crate) fn new(schedule: Schedule, weights: &mut Weights) -> Result<Self> {
+    pub(crate) fn new(schedule: &Schedule, weights: &mut Weights) -> Result<Self> {
         let gpu = Arc::clone(weights.gpu());
         gpu.check()?;
-        let made = Builder::new(&gpu, &schedule, weights).and_then(Builder::build);
+        let made = Builder::new(&gpu, schedule, weights).and_then(Builder::build);
         weights.settle(made.is_err());
         made
     }
@@ -112,6 +112,27 @@ impl Plan {
     /// The bytes of the arenas.
     pub(crate) fn arena_bytes(&self) -> usize {
         self.arena_bytes
+    }
+
+    /// Makes of the plan one of `dispatches` that do nothing, to measure what recording costs.
+    #[cfg(test)]
+    pub(super) fn stub(&mut self, dispatches: usize) {
+        let calls: Vec<Call> = self.calls.iter().map(|call| Call { grid: [0; 3], ..call.clone() }).collect();
+        self.calls = calls.iter().cycle().take(dispatches).cloned().collect();
+    }
+
+    /// How long the host takes to record and submit a run.
+    #[cfg(test)]
+    pub(super) fn time_submit(&mut self) -> Result<std::time::Duration> {
+        let upload = self.upload.as_ref().expect("a plan with inputs");
+        upload.wait(&self.gpu, self.submission.as_ref())?;
+        upload.unmap();
+        let start = std::time::Instant::now();
+        let submission = self.submit();
+        let time = start.elapsed();
+        upload.map(Direction::ToDevice);
+        self.gpu.wait(Some(submission))?;
+        Ok(time)
     }
 
     fn submit(&self) -> wgpu::SubmissionIndex {

@@ -1,12 +1,12 @@
 //! The pickle machine: a stack, a memo and an arena of nodes.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use super::input::Input;
 use super::node::{Arena, DictNode, Globals, Id, Node, ObjectNode, SetNode, StorageId, Storages};
 use super::reduce::Made;
 use super::{opcode as op, text};
+use crate::checkpoint::hash::QuickMap;
 use crate::checkpoint::value::{BigInt, DictKind};
 use crate::error::{Error, Result};
 
@@ -413,7 +413,7 @@ pub(super) fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>> {
 #[derive(Default)]
 struct Memo {
     dense: Vec<Id>,
-    sparse: HashMap<u64, Id>,
+    sparse: QuickMap<u64, Id>,
 }
 
 impl Memo {

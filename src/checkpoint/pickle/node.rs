@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::text;
+use crate::checkpoint::hash::QuickMap;
 use crate::checkpoint::value::{BigInt, DictKind};
 use crate::dtype::DType;
 
@@ -305,5 +306,5 @@ pub(in crate::checkpoint) struct StorageId {
 #[derive(Default)]
 pub(super) struct Storages {
     pub(super) all: Vec<StorageId>,
-    pub(super) index: HashMap<Arc<str>, u32>,
+    pub(super) index: QuickMap<Arc<str>, u32>,
 }

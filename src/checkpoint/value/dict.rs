@@ -1,11 +1,11 @@
 //! Dicts: ordered, with keys of any kind.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use super::Value;
 use super::access::Key;
+use crate::checkpoint::hash::QuickMap;
 
 /// Which class of dict it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,8 +48,8 @@ pub struct Dict {
 
 #[derive(Clone, Default)]
 struct Index {
-    strings: HashMap<Arc<str>, usize>,
-    integers: HashMap<i64, usize>,
+    strings: QuickMap<Arc<str>, usize>,
+    integers: QuickMap<i64, usize>,
 }
 
 /// Dicts up to this length are searched from the front.
@@ -63,7 +63,9 @@ impl Dict {
         let expected = entries.size_hint().0;
         dict.entries.reserve(expected);
         if expected > SHORT {
-            dict.index = Some(Box::default());
+            let mut index = Box::<Index>::default();
+            index.strings.reserve(expected);
+            dict.index = Some(index);
         }
         for (key, value) in entries {
             dict.insert(key, value);

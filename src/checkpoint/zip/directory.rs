@@ -1,16 +1,16 @@
 //! The directory of a zip archive: which entries it has and where their bytes are. Written here because PyTorch's
 //! alignment shows in the local headers only, and because opening must cost no more than a walk over the directory.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
+use crate::checkpoint::hash::QuickMap;
 use crate::error::{Error, Result};
 
 /// An archive's entries by name. Borrows the archive's bytes.
 pub(super) struct Directory<'a> {
     bytes: &'a [u8],
     entries: Vec<Entry<'a>>,
-    index: HashMap<&'a [u8], u32>,
+    index: QuickMap<&'a [u8], u32>,
     /// Where the central directory starts: every entry ends before it.
     start: usize,
 }
@@ -57,7 +57,7 @@ impl<'a> Directory<'a> {
                 end.count
             )));
         }
-        let mut index = HashMap::with_capacity(entries.len());
+        let mut index = QuickMap::with_capacity_and_hasher(entries.len(), Default::default());
         for (at, entry) in entries.iter().enumerate() {
             if index.insert(entry.name, at as u32).is_some() {
                 return Err(Error::invalid(format!("the zip archive has two entries called `{}`", entry.shown_name())));
@@ -91,8 +91,7 @@ impl<'a> Directory<'a> {
         };
         let mut local = Fields { bytes: &self.bytes[..self.start], at: entry.header };
         let mut fields = || -> Result<_> {
-            let signature = local.u32()?;
-            local.skip(2)?;
+            local.skip(6)?;
             let flags = local.u16()?;
             let method = local.u16()?;
             local.skip(LOCAL_HEADER - 14)?;
@@ -100,12 +99,12 @@ impl<'a> Directory<'a> {
             let extra = local.u16()?;
             let name = local.take(name.into())?;
             local.skip(extra.into())?;
-            Ok((signature, flags, method, name, local.at))
+            Ok((flags, method, name, local.at))
         };
-        let (signature, flags, method, name, start) = fields().map_err(|_| bad("reaches into the directory"))?;
-        if signature != 0x0403_4b50 {
+        if !self.bytes[entry.header..self.start].starts_with(b"PK\x03\x04") {
             return Err(bad("does not start with `PK\\3\\4`"));
         }
+        let (flags, method, name, start) = fields().map_err(|_| bad("reaches into the directory"))?;
         if flags & 1 != 0 {
             return Err(Error::unsupported(format!("`{}` is encrypted", entry.shown_name())));
         }

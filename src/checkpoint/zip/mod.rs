@@ -106,7 +106,8 @@ impl<'a> Archive<'a> {
         }
         if any(&|name| name.ends_with(b"data.pkl") || name.ends_with(b"version")) {
             let prefix = String::from_utf8_lossy(self.prefix);
-            return Err(Error::invalid(format!("a zip archive without the entry `{prefix}data.pkl`")));
+            let place = if self.prefix.is_empty() { " in a directory" } else { "" };
+            return Err(Error::invalid(format!("a zip archive without the entry `{prefix}data.pkl`{place}")));
         }
         let error = Error::invalid("a zip archive, but not one that PyTorch wrote");
         Err(match any(&|name| [".pt", ".pth", ".bin", ".ckpt"].iter().any(|end| name.ends_with(end.as_bytes()))) {

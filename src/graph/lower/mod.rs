@@ -3,7 +3,6 @@
 //! Every value is a strided view of a buffer while this runs. Convolutions and pools want channels last and give it;
 //! pointwise ops keep the layout that they get; permutations, slices, expansions and most reshapes cost nothing.
 
-mod kernels;
 mod keys;
 
 use std::collections::HashMap;
@@ -41,13 +40,13 @@ pub(crate) fn lower(graph: &Graph, separate: bool) -> Result<Schedule> {
 
 /// A value while lowering: a view of a buffer.
 #[derive(Clone, Debug)]
-struct Value {
-    buffer: BufferId,
-    view: View,
-    is_int: bool,
+pub(super) struct Value {
+    pub(super) buffer: BufferId,
+    pub(super) view: View,
+    pub(super) is_int: bool,
 }
 
-struct Lowering<'a> {
+pub(super) struct Lowering<'a> {
     graph: &'a Graph,
     buffers: Vec<Buffer>,
     prologue: Vec<Step>,
@@ -154,7 +153,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// A new dense value for what `computation`, whose debug text says all about it, makes of these inputs.
-    fn dense(
+    pub(super) fn dense(
         &mut self,
         shape: &[usize],
         order: &[usize],
@@ -173,7 +172,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Adds the step that computes `out` from `inputs`: to the prologue if it depends on parameters alone.
-    fn push(&mut self, kernel: Kernel, inputs: &[Value], out: &Value) {
+    pub(super) fn push(&mut self, kernel: Kernel, inputs: &[Value], out: &Value) {
         if out.view.numel() == 0 {
             return;
         }
@@ -190,7 +189,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The value with its dimensions in memory in the order `order`, without gaps: itself if it is so already.
-    fn dense_in(&mut self, value: &Value, order: &[usize]) -> Value {
+    pub(super) fn dense_in(&mut self, value: &Value, order: &[usize]) -> Value {
         if value.view.is_dense_in(order) {
             return value.clone();
         }
@@ -209,7 +208,7 @@ impl<'a> Lowering<'a> {
         out
     }
 
-    fn contiguous(&mut self, value: &Value) -> Value {
+    pub(super) fn contiguous(&mut self, value: &Value) -> Value {
         let order: Vec<usize> = (0..value.view.shape.len()).collect();
         self.dense_in(value, &order)
     }
@@ -223,6 +222,58 @@ impl<'a> Lowering<'a> {
             output: out.arg(),
         })
     }
+
+    /// The value of a node that computes something.
+    fn compute(&mut self, var: Var, node: &Node) -> Result<Value> {
+        let inputs: Vec<Value> = node.inputs.iter().map(|&x| self.value(x)).collect();
+        let shape = &node.shape[..];
+        match &node.op {
+            Op::Pointwise(program) => Ok(self.pointwise(program, &inputs, shape)),
+            Op::Conv2d(conv, fused) => Ok(self.conv2d(conv, *fused, &inputs, shape)),
+            Op::Linear(fused) => Ok(self.linear(*fused, &inputs, shape)),
+            Op::Matmul => self.matmul(&inputs, shape),
+            Op::Pool2d(pool) => Ok(self.pool2d(pool, &inputs[0], shape)),
+            Op::AdaptivePool2d { kind } => Ok(self.adaptive_pool2d(*kind, &inputs[0], shape)),
+            Op::Reduce { kind, dims, .. } => Ok(self.reduce(*kind, dims, &inputs[0], shape)),
+            Op::Softmax { dim, log } => Ok(self.softmax(*dim, *log, &inputs[0])),
+            Op::Cumsum { dim } => Ok(self.cumsum(*dim, &inputs[0])),
+            Op::LayerNorm { dims, eps, affine } => Ok(self.layer_norm(*dims, *eps, *affine, &inputs)),
+            Op::Attention { scale, causal, .. } => Ok(self.attention(*scale, *causal, &inputs, shape)),
+            Op::Embedding => Ok(self.embedding(&inputs, shape)),
+            Op::Cat { dim } => Ok(self.cat(*dim, &inputs, shape)),
+            Op::Pad { pads, mode } => Ok(self.pad(pads, *mode, &inputs[0])),
+            op => Err(Error::unsupported(format!("value {} is `{}`, which has no step", var.0, op.name()))),
+        }
+    }
+
+    /// Adds a step whose result is dense in `order`.
+    pub(super) fn emit(&mut self, kernel: Kernel, inputs: &[Value], shape: &[usize], order: &[usize]) -> Value {
+        let out = self.dense(shape, order, false, inputs, &kernel);
+        self.push(kernel, inputs, &out);
+        out
+    }
+
+    /// The value without gaps, the order in which it lies, and its sizes in memory before `dim`, along it and after it.
+    pub(super) fn lines(&mut self, dim: usize, x: &Value) -> (Value, Vec<usize>, [usize; 3]) {
+        let mut order = x.view.order();
+        if !x.view.is_dense_in(&order) {
+            order = (0..x.view.shape.len()).collect();
+        }
+        let x = self.dense_in(x, &order);
+        let at = order.iter().position(|&d| d == dim).expect("a dimension of the value");
+        let product = |dims: &[usize]| dims.iter().map(|&d| x.view.shape[d]).product();
+        let sizes = [product(&order[..at]), x.view.shape[dim], product(&order[at + 1..])];
+        (x, order, sizes)
+    }
+
+    /// The dimensions in memory with the last `dims` innermost in their own order: as the value lies if that is so,
+    /// else row-major.
+    pub(super) fn rows_order(value: &Value, dims: usize) -> Vec<usize> {
+        let rank = value.view.shape.len();
+        let order = value.view.order();
+        let last = (rank - dims..rank).collect::<Vec<_>>();
+        if order.ends_with(&last) && value.view.is_dense_in(&order) { order } else { (0..rank).collect() }
+    }
 }
 
 impl Value {
@@ -235,7 +286,7 @@ impl Value {
 const MAX_ELEMENTS: usize = i32::MAX as usize;
 
 /// A pointwise step over views of one shape: dimensions in the output's order in memory, neighbours merged.
-fn pointwise(program: Program, inputs: &[&View], out: &View, is_int: bool) -> PointwiseStep {
+pub(super) fn pointwise(program: Program, inputs: &[&View], out: &View, is_int: bool) -> PointwiseStep {
     let inputs: Vec<View> = inputs.iter().map(|view| view.expand(&out.shape)).collect();
     // (size, strides of the inputs, stride of the output), outermost first.
     let mut dims: Vec<(usize, Vec<usize>, usize)> = Vec::new();

@@ -1,7 +1,10 @@
 //! Attention.
 
 use crate::error::{Error, Result};
+use crate::graph::lower::{Lowering, Value};
 use crate::graph::op::Op;
+use crate::graph::step::{AttentionStep, Kernel};
+use crate::graph::view::View;
 use crate::graph::{Graph, Var};
 use crate::shape::Shape;
 
@@ -81,5 +84,42 @@ impl Graph {
         let mask = self.expand(mask, &full)?;
         let batch: isize = full[..rank - 3].iter().product();
         self.reshape(mask, &[batch, full[rank - 3], full[rank - 2], full[rank - 1]])
+    }
+}
+
+impl Lowering<'_> {
+    pub(in crate::graph) fn attention(&mut self, scale: f32, causal: bool, inputs: &[Value], shape: &[usize]) -> Value {
+        let mut inputs = inputs.to_vec();
+        for input in &mut inputs[..3] {
+            // The heads' rows may lie anywhere; their elements are neighbours.
+            if input.view.shape[3] != 1 && input.view.strides[3] != 1 {
+                *input = self.contiguous(input);
+            }
+        }
+        let strides = |value: &Value| [value.view.strides[0], value.view.strides[1], value.view.strides[2]];
+        // Heads are interleaved in the output, since what follows puts them side by side.
+        let order = [0, 2, 1, 3];
+        let out = View::dense(shape, &order);
+        let mask = inputs.get(3).map(|mask| {
+            let scores = [shape[0], shape[1], shape[2], inputs[1].view.shape[2]];
+            let strides = mask.view.expand(&scores).strides;
+            [strides[0], strides[1], strides[2], strides[3]]
+        });
+        let kernel = Kernel::Attention(AttentionStep {
+            batch: shape[0],
+            heads: shape[1],
+            q_len: shape[2],
+            kv_len: inputs[1].view.shape[2],
+            head_dim: inputs[0].view.shape[3],
+            v_dim: shape[3],
+            q: strides(&inputs[0]),
+            k: strides(&inputs[1]),
+            v: strides(&inputs[2]),
+            out: [out.strides[0], out.strides[1], out.strides[2]],
+            mask,
+            scale,
+            causal,
+        });
+        self.emit(kernel, &inputs, shape, &order)
     }
 }

@@ -1,7 +1,10 @@
 //! Convolutions.
 
 use crate::error::{Error, Result};
+use crate::graph::lower::{Lowering, Value};
 use crate::graph::op::{Conv2d, Fused, Op, PadMode};
+use crate::graph::step::{ConvStep, Kernel};
+use crate::graph::view::CHANNELS_LAST;
 use crate::graph::{Graph, Var};
 use crate::shape::Shape;
 
@@ -202,5 +205,35 @@ impl Graph {
             return Err(Error::unsupported(format!("{op}: a weight that is computed from the input is not supported")));
         }
         Ok(())
+    }
+}
+
+impl Lowering<'_> {
+    pub(in crate::graph) fn conv2d(&mut self, conv: &Conv2d, fused: Fused, inputs: &[Value], shape: &[usize]) -> Value {
+        let mut inputs = inputs.to_vec();
+        let image = inputs[0].view.shape.clone();
+        let weight = inputs[1].view.shape.clone();
+        inputs[0] = self.dense_in(&inputs[0], &CHANNELS_LAST);
+        for (i, input) in inputs.iter_mut().enumerate().skip(1) {
+            *input = if Some(i) == fused.residual_index() {
+                self.dense_in(input, &CHANNELS_LAST)
+            } else {
+                self.contiguous(input)
+            };
+        }
+        let kernel = Kernel::Conv2d(ConvStep {
+            batch: image[0],
+            input: [image[2], image[3]],
+            c_in: image[1],
+            output: [shape[2], shape[3]],
+            c_out: shape[1],
+            kernel: [weight[2], weight[3]],
+            stride: conv.stride,
+            dilation: conv.dilation,
+            padding: [conv.padding[0], conv.padding[2]],
+            groups: conv.groups,
+            fused,
+        });
+        self.emit(kernel, &inputs, shape, &CHANNELS_LAST)
     }
 }

@@ -1,7 +1,10 @@
 //! Products with matrices, and look-ups in tables.
 
 use crate::error::{Error, Result};
-use crate::graph::op::{Fused, Op};
+use crate::graph::lower::{Lowering, Value, pointwise};
+use crate::graph::op::{Fused, Op, Program};
+use crate::graph::step::{Kernel, LinearStep, MatmulStep};
+use crate::graph::view::View;
 use crate::graph::{Graph, Var};
 use crate::shape::Shape;
 
@@ -111,5 +114,69 @@ impl Graph {
     pub(crate) fn layer_name(&self, weight: Var) -> String {
         let name = self.name(weight);
         name.rsplit_once('.').map_or(name, |(layer, _)| layer).to_string()
+    }
+}
+
+impl Lowering<'_> {
+    pub(in crate::graph) fn linear(&mut self, fused: Fused, inputs: &[Value], shape: &[usize]) -> Value {
+        let mut inputs = inputs.to_vec();
+        let order = Self::rows_order(&inputs[0], 1);
+        inputs[0] = self.dense_in(&inputs[0], &order);
+        for (i, input) in inputs.iter_mut().enumerate().skip(1) {
+            *input =
+                if Some(i) == fused.residual_index() { self.dense_in(input, &order) } else { self.contiguous(input) };
+        }
+        let (n, k) = (inputs[1].view.shape[0], inputs[1].view.shape[1]);
+        let rows = shape[..shape.len() - 1].iter().product();
+        self.emit(Kernel::Linear(LinearStep { rows, k, n, fused }), &inputs, shape, &order)
+    }
+
+    pub(in crate::graph) fn matmul(&mut self, inputs: &[Value], shape: &[usize]) -> Result<Value> {
+        let rank = shape.len();
+        let batch_shape = &shape[..rank - 2];
+        let mut inputs = inputs.to_vec();
+        let mut merged = None;
+        for attempt in 0..2 {
+            let sides: Vec<(View, [usize; 2])> = inputs
+                .iter()
+                .map(|value| {
+                    let own = value.view.shape.len();
+                    let lead = View {
+                        shape: value.view.shape[..own - 2].to_vec(),
+                        strides: value.view.strides[..own - 2].to_vec(),
+                        offset: 0,
+                    };
+                    (lead.expand(batch_shape), [value.view.strides[own - 2], value.view.strides[own - 1]])
+                })
+                .collect();
+            let out = View::contiguous(batch_shape);
+            let step = pointwise(Program::copy(), &[&sides[0].0, &sides[1].0], &out, false);
+            if step.shape.len() <= 3 {
+                merged = Some((step, sides[0].1, sides[1].1));
+                break;
+            }
+            if attempt == 0 {
+                inputs = inputs.iter().map(|value| self.contiguous(value)).collect();
+            }
+        }
+        let Some((batch, a, b)) = merged else {
+            return Err(Error::unsupported(format!("matmul: batch dimensions {batch_shape:?} do not merge to three")));
+        };
+        let k = inputs[0].view.shape[inputs[0].view.shape.len() - 1];
+        let [a_batch, b_batch]: [Vec<usize>; 2] = batch.strides.try_into().expect("two inputs");
+        let step = MatmulStep { m: shape[rank - 2], n: shape[rank - 1], k, batch: batch.shape, a_batch, b_batch, a, b };
+        let order: Vec<usize> = (0..rank).collect();
+        Ok(self.emit(Kernel::Matmul(step), &inputs, shape, &order))
+    }
+
+    pub(in crate::graph) fn embedding(&mut self, inputs: &[Value], shape: &[usize]) -> Value {
+        let inputs = [self.contiguous(&inputs[0]), self.contiguous(&inputs[1])];
+        let kernel = Kernel::Embedding {
+            count: inputs[0].view.numel(),
+            rows: inputs[1].view.shape[0],
+            dim: inputs[1].view.shape[1],
+        };
+        let order: Vec<usize> = (0..shape.len()).collect();
+        self.emit(kernel, &inputs, shape, &order)
     }
 }

@@ -1,7 +1,9 @@
 //! Normalisations and softmax.
 
 use crate::error::{Error, Result};
+use crate::graph::lower::{Lowering, Value};
 use crate::graph::op::{Op, Reduce};
+use crate::graph::step::Kernel;
 use crate::graph::{Graph, Var};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -142,5 +144,26 @@ impl Graph {
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when there is no such dimension or it is named twice.
     pub fn mean(&mut self, x: Var, dims: &[isize], keepdim: bool) -> Result<Var> {
         self.reduce(Reduce::Mean, x, dims, keepdim)
+    }
+}
+
+impl Lowering<'_> {
+    pub(in crate::graph) fn softmax(&mut self, dim: usize, log: bool, x: &Value) -> Value {
+        let (x, order, [outer, len, inner]) = self.lines(dim, x);
+        let shape = x.view.shape.clone();
+        self.emit(Kernel::Softmax { outer, len, inner, log }, &[x], &shape, &order)
+    }
+
+    pub(in crate::graph) fn layer_norm(&mut self, dims: usize, eps: f32, affine: bool, inputs: &[Value]) -> Value {
+        let order = Self::rows_order(&inputs[0], dims);
+        let mut inputs = inputs.to_vec();
+        inputs[0] = self.dense_in(&inputs[0], &order);
+        for input in &mut inputs[1..] {
+            *input = self.contiguous(input);
+        }
+        let shape = inputs[0].view.shape.clone();
+        let (rows, len) = shape.split_at(shape.len() - dims);
+        let kernel = Kernel::LayerNorm { rows: rows.iter().product(), len: len.iter().product(), eps, affine };
+        self.emit(kernel, &inputs, &shape, &order)
     }
 }

@@ -1,7 +1,10 @@
 //! Pointwise functions.
 
 use crate::error::{Error, Result};
-use crate::graph::op::{Binary, Op, Unary};
+use crate::graph::lower::{Lowering, Value, pointwise};
+use crate::graph::op::{Binary, Op, Program, Unary};
+use crate::graph::step::Kernel;
+use crate::graph::view::View;
 use crate::graph::{Graph, Var};
 use crate::shape::Shape;
 
@@ -154,5 +157,21 @@ impl Graph {
         self.expect_float(binary.name(), &[a, b])?;
         let shape = Shape::broadcast(self.shape(a), self.shape(b)).map_err(|error| error.context(binary.name()))?;
         Ok(self.add_float(Op::Binary(binary), vec![a, b], shape))
+    }
+}
+
+impl Lowering<'_> {
+    pub(in crate::graph) fn pointwise(&mut self, program: &Program, inputs: &[Value], shape: &[usize]) -> Value {
+        // The output lies in memory as the first dense input of its shape does.
+        let order = inputs
+            .iter()
+            .filter(|value| value.view.shape == shape)
+            .map(|value| (value, value.view.order()))
+            .find(|(value, order)| value.view.is_dense_in(order))
+            .map_or_else(|| (0..shape.len()).collect(), |(_, order)| order);
+        let out = View::dense(shape, &order);
+        let views: Vec<&View> = inputs.iter().map(|value| &value.view).collect();
+        let kernel = Kernel::Pointwise(pointwise(program.clone(), &views, &out, false));
+        self.emit(kernel, inputs, shape, &order)
     }
 }

@@ -1,7 +1,10 @@
 //! Pooling.
 
 use crate::error::{Error, Result};
+use crate::graph::lower::{Lowering, Value};
 use crate::graph::op::{Op, Pool2d, PoolKind};
+use crate::graph::step::{AdaptivePoolStep, Kernel, PoolStep};
+use crate::graph::view::CHANNELS_LAST;
 use crate::graph::{Graph, Var};
 
 /// The arguments of max pooling over `N` spatial dimensions, with PyTorch's names.
@@ -224,7 +227,7 @@ impl Graph {
             let y = self.adaptive_pool2d(batched, kind, output)?;
             return self.squeeze(y, 0);
         }
-        let name = Op::AdaptivePool2d { kind, output: [0; 2] }.name();
+        let name = Op::AdaptivePool2d { kind }.name();
         self.expect_image(name, x)?;
         let mut shape = self.shape(x).to_vec();
         if shape[2..].contains(&0) {
@@ -235,7 +238,7 @@ impl Graph {
             return self.mean(x, &[2, 3], true);
         }
         shape[2..].copy_from_slice(&output);
-        Ok(self.add_float(Op::AdaptivePool2d { kind, output }, vec![x], shape))
+        Ok(self.add_float(Op::AdaptivePool2d { kind }, vec![x], shape))
     }
 
     fn expect_image(&self, op: &str, x: Var) -> Result<()> {
@@ -244,6 +247,36 @@ impl Graph {
             return Err(Error::shape(format!("{op}: {} must be [n, c, h, w]", self.describe(x, "input"))));
         }
         Ok(())
+    }
+}
+
+impl Lowering<'_> {
+    pub(in crate::graph) fn pool2d(&mut self, pool: &Pool2d, x: &Value, shape: &[usize]) -> Value {
+        let x = self.dense_in(x, &CHANNELS_LAST);
+        let kernel = Kernel::Pool2d(PoolStep {
+            kind: pool.kind,
+            batch: shape[0],
+            channels: shape[1],
+            input: [x.view.shape[2], x.view.shape[3]],
+            output: [shape[2], shape[3]],
+            kernel: pool.kernel,
+            stride: pool.stride,
+            padding: pool.padding,
+            dilation: pool.dilation,
+        });
+        self.emit(kernel, &[x], shape, &CHANNELS_LAST)
+    }
+
+    pub(in crate::graph) fn adaptive_pool2d(&mut self, kind: PoolKind, x: &Value, shape: &[usize]) -> Value {
+        let x = self.dense_in(x, &CHANNELS_LAST);
+        let kernel = Kernel::AdaptivePool2d(AdaptivePoolStep {
+            kind,
+            batch: shape[0],
+            channels: shape[1],
+            input: [x.view.shape[2], x.view.shape[3]],
+            output: [shape[2], shape[3]],
+        });
+        self.emit(kernel, &[x], shape, &CHANNELS_LAST)
     }
 }
 

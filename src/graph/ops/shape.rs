@@ -2,7 +2,9 @@
 
 use crate::checkpoint::StoredTensor;
 use crate::error::{Error, Result};
-use crate::graph::op::{Op, PadMode, Parameter};
+use crate::graph::lower::{Lowering, Value, pointwise};
+use crate::graph::op::{Op, PadMode, Parameter, Program};
+use crate::graph::step::Kernel;
 use crate::graph::view::View;
 use crate::graph::{Graph, Var};
 use crate::shape::Shape;
@@ -250,5 +252,43 @@ impl Graph {
             }
         }
         self.add_node(op, vec![x], shape, is_int, "")
+    }
+}
+
+impl Lowering<'_> {
+    /// Copies each input into its part of the output.
+    pub(in crate::graph) fn cat(&mut self, dim: usize, inputs: &[Value], shape: &[usize]) -> Value {
+        let is_int = inputs[0].is_int;
+        let order = inputs
+            .iter()
+            .find(|value| value.view.numel() > 0)
+            .map_or_else(|| (0..shape.len()).collect(), |value| value.view.order());
+        let views: Vec<&View> = inputs.iter().map(|value| &value.view).collect();
+        let out = self.dense(shape, &order, is_int, inputs, &("cat", dim, &order, &views));
+        let mut start = 0;
+        for value in inputs {
+            let size = value.view.shape[dim];
+            let part = Value { view: out.view.slice(dim, start, 1, size), ..out.clone() };
+            let kernel = Kernel::Pointwise(pointwise(Program::copy(), &[&value.view], &part.view, is_int));
+            self.push(kernel, std::slice::from_ref(value), &part);
+            start += size;
+        }
+        out
+    }
+
+    pub(in crate::graph) fn pad(&mut self, pads: &[(usize, usize)], mode: PadMode, x: &Value) -> Value {
+        let mut order = x.view.order();
+        if !x.view.is_dense_in(&order) {
+            order = (0..x.view.shape.len()).collect();
+        }
+        let x = self.dense_in(x, &order);
+        let padded: Vec<usize> =
+            x.view.shape.iter().zip(pads).map(|(&n, &(before, after))| n + before + after).collect();
+        let kernel = Kernel::Pad {
+            shape: order.iter().map(|&d| x.view.shape[d]).collect(),
+            pads: order.iter().map(|&d| pads[d]).collect(),
+            mode,
+        };
+        self.emit(kernel, &[x], &padded, &order)
     }
 }

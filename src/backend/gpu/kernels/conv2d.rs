@@ -86,7 +86,6 @@ impl Part<'_> {
             _ => 0,
         };
         let call = extras.bind(call.read(x).bind(self.weight), self.weight).write(cx.output());
-        let call = if cx.caps.is_software { call } else { extras.set(call) };
         let call = call.params(&[
             pixels,
             self.channels,
@@ -115,8 +114,7 @@ impl Part<'_> {
             extras.residual_at(),
             cx.output().offset,
         ])?;
-        let call = if cx.caps.is_software { extras.append(call) } else { call };
-        Ok(call.dispatch([across, word(tiles * conv.groups)?, deep]))
+        Ok(extras.append(call).dispatch([across, word(tiles * conv.groups)?, deep]))
     }
 
     /// The tile of `conv2d.wgsl`: the largest that leaves enough workgroups, and no larger than the problem.

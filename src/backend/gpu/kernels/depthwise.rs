@@ -33,7 +33,7 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
     let (row, grid) = cx.fold(count, 64)?;
     let call = Call::new("depthwise", SOURCE).alias("T", if lanes == 4 { "vec4<f32>" } else { "f32" });
     let packed = Binding::Packed(0);
-    let call = extras.set(extras.bind(call.read(x).bind(packed), packed)).write(y).params(&[
+    let call = extras.bind(call.read(x).bind(packed), packed).write(y).params(&[
         count,
         strips,
         channels / lanes,
@@ -55,7 +55,7 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
         extras.bias_at() / lanes,
         extras.residual_at() / lanes,
         y.offset / lanes,
-        row,
     ])?;
+    let call = extras.append(call).params(&[row])?;
     Ok(Selection { packs: vec![pack], dispatches: vec![call.dispatch(grid)] })
 }

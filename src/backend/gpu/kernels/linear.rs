@@ -60,7 +60,7 @@ fn vec(cx: &Context<'_>, linear: &LinearStep, part: &Part<'_>) -> Result<Dispatc
         Binding::Read(_) => cx.input(1).offset / 4,
         _ => 0,
     };
-    let call = extras.set(extras.bind(call, part.weight)).write(cx.output()).params(&[
+    let call = extras.bind(call, part.weight).write(cx.output()).params(&[
         linear.k,
         part.channels,
         part.first,
@@ -72,5 +72,5 @@ fn vec(cx: &Context<'_>, linear: &LinearStep, part: &Part<'_>) -> Result<Dispatc
         extras.residual_at(),
         cx.output().offset,
     ])?;
-    Ok(call.dispatch(grid))
+    Ok(extras.append(call).dispatch(grid))
 }

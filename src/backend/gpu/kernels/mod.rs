@@ -77,6 +77,7 @@ fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection>
         Kernel::AdaptivePool2d(pool) => pool::select_adaptive(&cx, pool),
         &Kernel::Reduce { kind, outer, len, inner } => rows::reduce(&cx, kind, [outer, len, inner]),
         &Kernel::Softmax { outer, len, inner, log } => rows::softmax(&cx, log, [outer, len, inner]),
+        &Kernel::Cumsum { outer, len, inner } => rows::cumsum(&cx, [outer, len, inner]),
         &Kernel::LayerNorm { rows, len, eps, affine } => rows::layer_norm(&cx, [rows, len], eps, affine),
         Kernel::Attention(attention) => attention::select(&cx, attention),
         &Kernel::Embedding { count, rows, dim } => embedding::select(&cx, count, rows, dim),
@@ -265,30 +266,15 @@ impl Extras {
         self.residual.map_or(0, |residual| residual.offset)
     }
 
-    /// When the residual is added, by the shaders' numbers.
-    fn order(&self) -> u32 {
-        match self.fused.residual {
+    /// What the shader's epilogue does, as its last parameters.
+    fn append(&self, mut call: Call) -> Call {
+        let (kind, a, b) = self.fused.activation.map_or((0, 0.0, 0.0), unary::code);
+        let order = match self.fused.residual {
             Residual::None => 0,
             Residual::BeforeActivation => 1,
             Residual::AfterActivation => 2,
-        }
-    }
-
-    fn activation(&self) -> (u32, f32, f32) {
-        self.fused.activation.map_or((0, 0.0, 0.0), unary::code)
-    }
-
-    /// Sets what the shader's epilogue does.
-    fn set(&self, call: Call) -> Call {
-        let (kind, a, b) = self.activation();
-        let call = call.set("ACT", kind).set("ACT_A", a).set("ACT_B", b);
-        call.set("BIAS", u32::from(self.bias.is_some())).set("RESIDUAL", self.order())
-    }
-
-    /// The same, as the last parameters.
-    fn append(&self, mut call: Call) -> Call {
-        let (kind, a, b) = self.activation();
-        call.immediates.extend([kind, a.to_bits(), b.to_bits(), u32::from(self.bias.is_some()), self.order()]);
+        };
+        call.immediates.extend([kind, a.to_bits(), b.to_bits(), u32::from(self.bias.is_some()), order]);
         call
     }
 

@@ -7,6 +7,7 @@ use crate::graph::op::Reduce;
 
 const SOFTMAX: &str = include_str!("../../../../shaders/softmax.wgsl");
 const REDUCE: &str = include_str!("../../../../shaders/reduce.wgsl");
+const CUMSUM: &str = include_str!("../../../../shaders/cumsum.wgsl");
 const LAYER_NORM: &str = include_str!("../../../../shaders/layer_norm.wgsl");
 
 /// Shorter rows are left to one thread each.
@@ -23,6 +24,15 @@ pub(super) fn reduce(cx: &Context<'_>, kind: Reduce, sizes: [usize; 3]) -> Resul
         Reduce::Max => 2,
     };
     one(sizes[0] * sizes[2], || columns(cx, Call::new("reduce", REDUCE).set("KIND", kind), sizes))
+}
+
+pub(super) fn cumsum(cx: &Context<'_>, [outer, len, inner]: [usize; 3]) -> Result<Selection> {
+    one(outer * len * inner, || {
+        let (x, y) = (cx.input(0), cx.output());
+        let (row, grid) = cx.fold(outer * inner, 64)?;
+        let call = Call::new("cumsum", CUMSUM).read(x).write(y);
+        Ok(call.params(&[outer * inner, len, inner, x.offset, y.offset, row])?.dispatch(grid))
+    })
 }
 
 /// A workgroup for every row when the elements of a row are neighbours, else a thread for every column.

@@ -202,7 +202,7 @@ fn tint_accepts_every_program() {
 
 fn answer(gpu: &Arc<Gpu>, case: &Case) -> Result<(), String> {
     let run = || -> Result<_> {
-        let mut plan = Plan::new(case.schedule(), &mut Weights::new(gpu))?;
+        let mut plan = Plan::new(&case.schedule(), &mut Weights::new(gpu))?;
         plan.run(&case.tensors())
     };
     match run() {

@@ -11,7 +11,7 @@ use crate::graph::step::{Kernel, Memory};
 use crate::tensor::Tensor;
 
 fn plan(gpu: &Arc<Gpu>, case: &Case) -> Plan {
-    Plan::new(case.schedule(), &mut Weights::new(gpu)).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+    Plan::new(&case.schedule(), &mut Weights::new(gpu)).unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
 /// Whether every activation can be bound; weights are split where they are larger.
@@ -75,21 +75,23 @@ fn a_second_run_makes_nothing() {
 #[test]
 fn plans_share_weights() {
     on_every_gpu(GpuOptions::default(), |gpu| {
-        let has_weights = |case: &&Case| case.schedule().buffers.iter().any(|b| matches!(b.memory, Memory::Parameter(_)));
+        let has_weights =
+            |case: &&Case| case.schedule().buffers.iter().any(|b| matches!(b.memory, Memory::Parameter(_)));
         let all = cases::all();
         let case = all.iter().find(has_weights).expect("a case with a parameter");
         let before = gpu.account().memory().total();
         let mut weights = Weights::new(gpu);
         let (schedule, again) = (case.schedule(), case.schedule());
-        let parameters = |s: &crate::graph::step::Schedule| s.buffers.iter().map(|b| b.memory.clone()).collect::<Vec<_>>();
+        let parameters =
+            |s: &crate::graph::step::Schedule| s.buffers.iter().map(|b| b.memory.clone()).collect::<Vec<_>>();
         let mut again = again;
         // The same storages, as two plans of one model have.
         for (buffer, memory) in again.buffers.iter_mut().zip(parameters(&schedule)) {
             buffer.memory = memory;
         }
-        let mut first = Plan::new(schedule, &mut weights).unwrap();
+        let mut first = Plan::new(&schedule, &mut weights).unwrap();
         let held = gpu.account().memory().weights;
-        let mut second = Plan::new(again, &mut weights).unwrap();
+        let mut second = Plan::new(&again, &mut weights).unwrap();
         assert_eq!(gpu.account().memory().weights, held);
         assert_eq!(weights.bytes() as u64, held);
         let tensors = case.tensors();
@@ -103,7 +105,10 @@ fn plans_share_weights() {
 fn inputs_that_do_not_fit_are_refused() {
     on_every_gpu(GpuOptions::default(), |gpu| {
         let all = cases::all();
-        let case = all.iter().find(|case| matches!(case.kernel, Kernel::Embedding { count: 2.., .. })).expect("an embedding case");
+        let case = all
+            .iter()
+            .find(|case| matches!(case.kernel, Kernel::Embedding { count: 2.., .. }))
+            .expect("an embedding case");
         let Kernel::Embedding { rows, .. } = case.kernel else { unreachable!() };
         let mut plan = plan(gpu, case);
         let tensors = case.tensors();
@@ -147,6 +152,6 @@ fn a_lost_device_is_an_error_of_the_run() {
             let error = plan.run(&case.tensors()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Device, "{error}");
         }
-        assert!(Plan::new(case.schedule(), &mut Weights::new(&gpu)).is_err());
+        assert!(Plan::new(&case.schedule(), &mut Weights::new(&gpu)).is_err());
     }
 }

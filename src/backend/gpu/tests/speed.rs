@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use super::on_every_gpu;
 use super::upload::parameter;
+use crate::backend::cases;
+use crate::backend::gpu::Plan;
 use crate::backend::gpu::dispatch::Pack;
 use crate::backend::gpu::upload::Uploader;
 use crate::backend::gpu::weights::Weights;
@@ -37,8 +39,13 @@ fn copy_rate(gpu: &Gpu) -> f64 {
 #[ignore = "a measurement"]
 #[allow(clippy::print_stderr)]
 fn upload() {
-    on_every_gpu(GpuOptions::default(), |gpu| {
-        eprintln!("{} (checks {}): copy {:.2} GB/s", gpu.info(), gpu.options().checks, copy_rate(gpu));
+    let staging = std::env::var("STAGING_MB")
+        .map_or(GpuOptions::default().staging_bytes, |mb| mb.parse::<usize>().unwrap() << 20);
+    on_every_gpu(GpuOptions { staging_bytes: staging, ..GpuOptions::default() }, |gpu| {
+        if gpu.options().checks {
+            return;
+        }
+        eprintln!("{}: copy {:.2} GB/s, chunks of {} MiB", gpu.info(), copy_rate(gpu), staging >> 20);
         let (rows, columns) = (BYTES / 4 / 4096, 4096);
         let pack = |order: [usize; 2], multiple| Pack {
             weight: BufferId(0),
@@ -72,6 +79,42 @@ fn upload() {
                 best = best.min(start.elapsed().as_secs_f64());
             }
             eprintln!("  {what}: {:.2} GB/s of the file", storage.len() as f64 / best / 1e9);
+        }
+    });
+}
+
+/// What a run costs beside its kernels.
+#[test]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stderr)]
+fn record() {
+    on_every_gpu(GpuOptions::default(), |gpu| {
+        if gpu.options().checks {
+            return;
+        }
+        let all = cases::all();
+        let case = all.iter().find(|case| case.tensors().iter().any(|x| x.shape().numel() > 0)).expect("a case with an input");
+        let mut plan = Plan::new(&case.schedule(), &mut Weights::new(gpu)).unwrap();
+        let tensors = case.tensors();
+        let median = |mut times: Vec<f64>| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2] * 1e6
+        };
+        for dispatches in [1, 60, 600] {
+            plan.stub(dispatches);
+            let (mut submits, mut runs) = (Vec::new(), Vec::new());
+            for _ in 0..200 {
+                let start = Instant::now();
+                plan.run(&tensors).unwrap();
+                runs.push(start.elapsed().as_secs_f64());
+                submits.push(plan.time_submit().unwrap().as_secs_f64());
+            }
+            eprintln!(
+                "{}: {dispatches} dispatches: encode and submit {:.1} us, run {:.1} us",
+                gpu.info(),
+                median(submits),
+                median(runs)
+            );
         }
     });
 }
