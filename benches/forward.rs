@@ -1,6 +1,6 @@
 //! How long a forward pass takes on every device: the network of `examples/digits`, and resnet18 with made-up weights.
 //!
-//! `cargo bench --bench forward`; with `--test` everything runs once.
+//! `cargo bench --bench forward`; as a test everything runs once.
 #![allow(clippy::print_stdout)]
 
 #[path = "../tests/common/mod.rs"]

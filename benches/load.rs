@@ -1,7 +1,7 @@
 //! How long it takes to open a checkpoint and to fit a model with it; no tensor is read.
 //!
 //! `cargo bench --bench load` opens a file with the 320 tensors of resnet50; `SCONCE_BENCH_FILE=resnet50.pt` another one
-//! of the same architecture. With `--test` everything runs once.
+//! of the same architecture. As a test everything runs once.
 #![allow(clippy::print_stdout)]
 
 mod timing;

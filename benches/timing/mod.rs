@@ -3,13 +3,14 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// Runs `work` until a second and 10 runs have passed (once with `--test`), after one run that does not count, and
-/// prints the median and the minimum in milliseconds.
+/// Runs `work` until a second and 10 runs have passed, after one run that does not count, and prints the median and the
+/// minimum in milliseconds. Only `cargo bench` passes `--bench`; `cargo test`, and `--test`, run it once.
 pub(crate) fn report<T>(name: &str, mut work: impl FnMut() -> sconce::Result<T>) -> sconce::Result<()> {
     black_box(work()?);
-    let (runs, least) = match std::env::args().any(|arg| arg == "--test") {
-        true => (1, Duration::ZERO),
-        false => (10, Duration::from_secs(1)),
+    let has = |flag: &str| std::env::args().any(|arg| arg == flag);
+    let (runs, least) = match has("--bench") && !has("--test") {
+        true => (10, Duration::from_secs(1)),
+        false => (1, Duration::ZERO),
     };
     let mut times = Vec::new();
     let start = Instant::now();
