@@ -141,10 +141,10 @@ impl Winograd {
         let run = Run { step, winograd: self, kernels: isa.kernels(), epilogue, x, out, inputs, sums };
         for first in (0..self.total).step_by(self.chunk) {
             let tiles = first..(first + self.chunk).min(self.total);
-            let tasks = (tiles.len() * POINTS * step.c_in >> 14).clamp(1, 4 * pool.threads()).min(tiles.len());
+            let tasks = ((tiles.len() * POINTS * step.c_in) >> 14).clamp(1, 4 * pool.threads()).min(tiles.len());
             pool.run(tasks, |task| run.transform_inputs(&tiles, part(tiles.len(), task, tasks)));
             run.multiply(tiles.len(), weights, pool);
-            let tasks = (tiles.len() * POINTS * step.c_out >> 14).clamp(1, 4 * pool.threads()).min(tiles.len());
+            let tasks = ((tiles.len() * POINTS * step.c_out) >> 14).clamp(1, 4 * pool.threads()).min(tiles.len());
             pool.run(tasks, |task| run.transform_sums(&tiles, part(tiles.len(), task, tasks)));
         }
     }

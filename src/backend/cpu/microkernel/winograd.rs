@@ -1,6 +1,7 @@
 //! The transforms of Winograd's F(4x4, 3x3): four by four outputs of a 3x3 convolution from six by six inputs, as 36
 //! products instead of 144. The points are 0, 1, -1, 2, -2 and infinity (Lavin and Gray, "Fast algorithms for
 //! convolutional neural networks", 2015).
+#![allow(clippy::needless_range_loop, reason = "tiles read best by row and column")]
 
 use super::Simd;
 use super::tile::Finish;
