@@ -164,6 +164,7 @@ impl Gpu {
     }
 
     /// Runs the callbacks of what is done, without waiting.
+    #[cfg(test)]
     pub(crate) fn poll_now(&self) -> Result<()> {
         self.poll(wgpu::PollType::Poll)
     }

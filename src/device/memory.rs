@@ -28,6 +28,7 @@ pub(crate) struct Account {
 }
 
 /// How many objects were made and how often the queue was given work, since the device was opened.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) buffers: u64,

@@ -93,7 +93,8 @@ fn record() {
             return;
         }
         let all = cases::all();
-        let case = all.iter().find(|case| case.tensors().iter().any(|x| x.shape().numel() > 0)).expect("a case with an input");
+        let case =
+            all.iter().find(|case| case.tensors().iter().any(|x| x.shape().numel() > 0)).expect("a case with an input");
         let mut plan = Plan::new(&case.schedule(), &mut Weights::new(gpu)).unwrap();
         let tensors = case.tensors();
         let median = |mut times: Vec<f64>| {
