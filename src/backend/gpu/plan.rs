@@ -105,7 +105,7 @@ impl Plan {
     }
 
     /// The number of dispatches of a run.
-    pub(crate) fn steps(&self) -> usize {
+    pub(crate) fn dispatches(&self) -> usize {
         self.calls.len()
     }
 
