@@ -42,7 +42,7 @@ macro_rules! families {
 }
 
 families! {
-    activations batch_norm binary blocks conv1d conv2d embedding fusion layer_norm linear matmul pools reduce
+    activations batch_norm binary blocks conv1d conv2d cumsum embedding fusion layer_norm linear matmul pools reduce
     scaled_dot_product_attention softmax views
 }
 

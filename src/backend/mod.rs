@@ -72,7 +72,7 @@ impl Plan {
         match self {
             Self::Cpu(plan) => plan.steps(),
             #[cfg(feature = "gpu")]
-            Self::Gpu(plan) => plan.steps(),
+            Self::Gpu(plan) => plan.dispatches(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use super::gpu::Gpu;
 use super::memory::{Buffer, Purpose};
@@ -16,6 +17,9 @@ pub(crate) struct Mapped {
 const HOST: u8 = 0;
 const DEVICE: u8 = 1;
 const FAILED: u8 = 2;
+
+/// How long a callback may take once its submission is done.
+const CALLBACK_TIME: Duration = Duration::from_secs(10);
 
 /// Which way data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +100,11 @@ impl Mapped {
 
     /// Waits until the host has the buffer, which was asked for after `submission`.
     pub(crate) fn wait(&self, gpu: &Gpu, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
-        if self.state.load(Ordering::Acquire) == DEVICE {
+        let start = Instant::now();
+        while self.state.load(Ordering::Acquire) == DEVICE && start.elapsed() < CALLBACK_TIME {
             gpu.wait(submission.cloned())?;
+            // Another thread that polls the same device may have taken the callback and not have run it yet.
+            std::thread::yield_now();
         }
         match self.state.load(Ordering::Acquire) {
             HOST => Ok(()),
