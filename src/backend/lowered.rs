@@ -4,12 +4,15 @@
 use std::collections::HashMap;
 
 use super::naive;
-use crate::checkpoint::StoredTensor;
+use crate::checkpoint::{Storage, StoredTensor};
 use crate::dtype::DType;
 use crate::graph::step::{Buffer, Kernel, Memory, Schedule, Step};
 use crate::graph::{
     Approximate, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, Var, lower, only_needed, optimize,
 };
+use crate::models;
+use crate::nn::Module as _;
+use crate::state_dict::{StateDict, Strict};
 use crate::tensor::bytes_to_f32;
 
 /// Small numbers that look random and differ from each other.
@@ -282,6 +285,35 @@ fn errors_name_the_weight() {
         net.graph.linear(x, weight, None).unwrap_err().to_string(),
         "linear: input [2, 4] has 4 features, weight `body.0.weight` [4, 3] expects 3"
     );
+}
+
+/// The schedule of an architecture for one image, with weights that take no memory.
+pub(crate) fn schedule_of(name: &str, size: usize) -> Schedule {
+    let mut net = models::by_name(name, &StateDict::new()).unwrap();
+    let mut state = StateDict::new();
+    let parameters = net.named_parameters().into_iter().map(|(name, slot)| (name, slot.shape().clone()));
+    let buffers = net.named_buffers().into_iter().map(|(name, slot)| (name, slot.shape().clone()));
+    for (name, shape) in parameters.chain(buffers) {
+        let dtype = if name.ends_with("num_batches_tracked") { DType::I64 } else { DType::F32 };
+        let one = Storage::owned([0, 0, 0, 61, 0, 0, 0, 0], "cpu");
+        let stride = vec![0; shape.len()];
+        state.insert(name, StoredTensor::new(one, dtype, shape, stride, 0).unwrap());
+    }
+    net.load_state_dict(&state, Strict::Yes).unwrap();
+    let mut graph = Graph::new();
+    let x = graph.input([1, 3, size, size].into(), DType::F32);
+    let y = net.forward(&mut graph, x).unwrap();
+    graph.set_outputs(vec![y]);
+    lower(&optimize(&graph).unwrap(), true).unwrap()
+}
+
+#[test]
+fn architectures_take_few_steps() {
+    for (name, most) in [("resnet18", 25), ("resnet50", 58), ("mobilenet_v2", 56), ("vgg16", 25), ("vit_b_16", 10 * 12)]
+    {
+        let steps = schedule_of(name, 224).steps.len();
+        assert!(steps <= most, "{name}: {steps} steps, at most {most} are expected");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ pub(crate) mod cpu;
 pub(crate) mod gpu;
 pub(crate) mod key;
 #[cfg(test)]
-mod lowered;
+pub(crate) mod lowered;
 #[cfg(test)]
 pub(crate) mod naive;
 pub(crate) mod ports;

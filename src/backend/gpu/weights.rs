@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use super::dispatch::Pack;
 use super::upload::{Dim, MOST_DIMS, Region, Source, Target, Uploader, span};
+use crate::backend::key::WeightKey;
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::device::gpu::Gpu;
 use crate::device::memory::{Buffer, Purpose};
@@ -34,15 +35,8 @@ struct Entry {
 /// What a buffer holds: a value, in a form.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
-    value: Value,
+    value: WeightKey,
     form: Form,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Value {
-    Stored { storage: usize, offset: usize, shape: Vec<usize>, stride: Vec<usize>, dtype: DType, bits: (bool, bool) },
-    Constant { dtype: DType, shape: Vec<usize>, bytes: Vec<u8> },
-    Derived(u64),
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -50,32 +44,7 @@ enum Form {
     /// Contiguous `f32` or `i32`.
     Plain { is_int: bool },
     /// As the pack says; its `weight` and `scale` are those of the key.
-    Packed { pack: Pack, scale: Option<Box<Value>> },
-}
-
-impl Value {
-    fn new(memory: &Memory) -> Self {
-        match memory {
-            Memory::Parameter(parameter) => {
-                let tensor = &parameter.tensor;
-                Value::Stored {
-                    storage: Arc::as_ptr(tensor.storage()) as usize,
-                    offset: tensor.offset(),
-                    shape: tensor.shape().to_vec(),
-                    stride: tensor.stride().to_vec(),
-                    dtype: tensor.dtype(),
-                    bits: tensor.bits(),
-                }
-            }
-            Memory::Constant(tensor) => Value::Constant {
-                dtype: tensor.dtype(),
-                shape: tensor.shape().to_vec(),
-                bytes: tensor.bytes().to_vec(),
-            },
-            Memory::Derived(key) => Value::Derived(*key),
-            Memory::Arena { .. } => unreachable!("an activation is not a weight"),
-        }
-    }
+    Packed { pack: Pack, scale: Option<Box<WeightKey>> },
 }
 
 /// The name of a buffer in errors.
@@ -115,7 +84,7 @@ impl Weights {
     /// A weight as contiguous `f32` or `i32`.
     pub(super) fn plain(&mut self, up: &mut Uploader, buffer: &step::Buffer) -> Result<Arc<Buffer>> {
         let is_int = buffer.is_int;
-        let key = Key { value: Value::new(&buffer.memory), form: Form::Plain { is_int } };
+        let key = Key { value: WeightKey::new(&buffer.memory), form: Form::Plain { is_int } };
         if let Some(entry) = self.entries.get(&key) {
             return Ok(Arc::clone(&entry.buffer));
         }
@@ -140,9 +109,9 @@ impl Weights {
     /// A weight as a kernel wants it packed.
     pub(super) fn packed(&mut self, up: &mut Uploader, buffers: &[step::Buffer], pack: &Pack) -> Result<Arc<Buffer>> {
         let weight = &buffers[pack.weight.0];
-        let scale = pack.scale.map(|scale| Box::new(Value::new(&buffers[scale.0].memory)));
+        let scale = pack.scale.map(|scale| Box::new(WeightKey::new(&buffers[scale.0].memory)));
         let neutral = Pack { weight: BufferId(0), scale: None, ..pack.clone() };
-        let key = Key { value: Value::new(&weight.memory), form: Form::Packed { pack: neutral, scale } };
+        let key = Key { value: WeightKey::new(&weight.memory), form: Form::Packed { pack: neutral, scale } };
         if let Some(entry) = self.entries.get(&key) {
             return Ok(Arc::clone(&entry.buffer));
         }
@@ -181,14 +150,14 @@ impl Weights {
     /// Whether the result of a prologue step is there.
     pub(super) fn has_derived(&self, buffer: &step::Buffer) -> bool {
         let form = Form::Plain { is_int: buffer.is_int };
-        self.entries.contains_key(&Key { value: Value::new(&buffer.memory), form })
+        self.entries.contains_key(&Key { value: WeightKey::new(&buffer.memory), form })
     }
 
     /// A buffer for the result of a prologue step, which the caller computes at once.
     pub(super) fn derive(&mut self, buffer: &step::Buffer) -> Result<Arc<Buffer>> {
         let made = self.allocate(name_of(&buffer.memory), buffer.len)?;
         let form = Form::Plain { is_int: buffer.is_int };
-        self.insert(Key { value: Value::new(&buffer.memory), form }, &buffer.memory, &made);
+        self.insert(Key { value: WeightKey::new(&buffer.memory), form }, &buffer.memory, &made);
         Ok(made)
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::on_every_gpu;
 use crate::backend::cases::{self, Case};
 use crate::backend::gpu::{Plan, Weights};
+use crate::backend::lowered::schedule_of;
 use crate::device::gpu::{Gpu, GpuOptions};
+use crate::dtype::DType;
 use crate::error::ErrorKind;
 use crate::graph::step::{Kernel, Memory};
 use crate::tensor::Tensor;
@@ -68,6 +70,23 @@ fn a_second_run_makes_nothing() {
             );
             assert_eq!(gpu.account().memory(), memory, "{}", case.name);
         }
+    });
+}
+
+#[test]
+fn a_second_run_of_resnet50_makes_nothing() {
+    let schedule = schedule_of("resnet50", 64);
+    on_every_gpu(GpuOptions::default(), |gpu| {
+        let mut plan = Plan::new(&schedule, &mut Weights::new(gpu)).unwrap();
+        assert!(plan.dispatches() <= 60, "{} dispatches", plan.dispatches());
+        let x = Tensor::zeros(DType::F32, [1, 3, 64, 64]);
+        plan.run(std::slice::from_ref(&x)).unwrap();
+        let (counts, memory) = (gpu.account().counts(), gpu.account().memory());
+        plan.run(&[x]).unwrap();
+        let after = gpu.account().counts();
+        assert_eq!((after.buffers, after.pipelines), (counts.buffers, counts.pipelines));
+        assert_eq!((after.bind_groups, after.submits), (counts.bind_groups, counts.submits + 1));
+        assert_eq!(gpu.account().memory(), memory);
     });
 }
 
