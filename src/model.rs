@@ -8,7 +8,7 @@ use crate::backend::{Plan, Weights};
 use crate::checkpoint::Storage;
 use crate::device::Device;
 use crate::dtype::DType;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::graph::step::Memory;
 use crate::graph::{Graph, Var, lower, optimize};
 use crate::nn::Module;
@@ -71,7 +71,7 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::StateDict`](crate::ErrorKind::StateDict) when parameters of the module have no values yet.
     pub fn new(module: impl Module + 'static, device: &Device) -> Result<Self> {
-        check_loaded(&module)?;
+        module.check_loaded()?;
         Ok(Self::from_fn(device, move |graph: &mut Graph, inputs: &[Var]| match inputs {
             [x] => Ok(vec![module.forward(graph, *x)?]),
             _ => Err(Error::shape(format!("the module takes 1 input, {} were given", inputs.len()))),
@@ -154,21 +154,6 @@ impl Model {
         };
         Plan::new(&schedule, weights)
     }
-}
-
-/// An error that names every parameter and buffer without a value.
-fn check_loaded(module: &dyn Module) -> Result<()> {
-    let parameters = module.named_parameters().into_iter().map(|(name, slot)| (name, slot.tensor().is_some()));
-    let buffers = module.named_buffers().into_iter().map(|(name, slot)| (name, slot.tensor().is_some()));
-    let missing: Vec<String> =
-        parameters.chain(buffers).filter(|(_, loaded)| !loaded).map(|(name, _)| format!("`{name}`")).collect();
-    if missing.is_empty() || missing.iter().all(|name| name.ends_with("num_batches_tracked`")) {
-        return Ok(());
-    }
-    let shown = missing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    let more = if missing.len() > 5 { format!(" and {} more", missing.len() - 5) } else { String::new() };
-    Err(Error::new(ErrorKind::StateDict, format!("{shown}{more} have no values"))
-        .help("call `load_state_dict` before `Model::new`"))
 }
 
 impl fmt::Debug for Model {
