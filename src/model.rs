@@ -161,3 +161,25 @@ impl fmt::Debug for Model {
         f.debug_struct("Model").field("device", &self.device).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::StoredTensor;
+
+    /// One tensor of integers, read as indices by one layer and as a weight by another.
+    #[test]
+    fn integer_weights_become_floats_where_a_layer_wants_them() {
+        let bytes: Vec<u8> = [1i32, 0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let tensor = StoredTensor::from_bytes(DType::I32, [1, 2], bytes).unwrap();
+        let model = Model::from_fn(&Device::cpu(), move |graph: &mut Graph, x: &[Var]| {
+            let weight = graph.float_parameter("weight", &tensor)?;
+            let indices = graph.parameter("weight", &tensor)?;
+            Ok(vec![graph.linear(x[0], weight, None)?, graph.embedding(indices, x[0])?, graph.relu(weight)?])
+        });
+        let y = model.run(&[Tensor::new([2, 2], [1f32, 2., 3., 4.]).unwrap()]).unwrap();
+        assert_eq!(y[0].as_slice::<f32>().unwrap(), [1., 3.]);
+        assert_eq!(y[1].as_slice::<f32>().unwrap(), [3., 4., 1., 2.]);
+        assert_eq!(y[2].as_slice::<f32>().unwrap(), [1., 0.]);
+    }
+}

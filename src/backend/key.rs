@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::dtype::DType;
-use crate::graph::step::Memory;
+use crate::graph::step::{Buffer, Memory};
 
 /// What a constant buffer holds. Equal keys mean equal values while the storages that they name exist, which
 /// [`Model`](crate::Model) sees to.
@@ -17,6 +17,8 @@ pub(crate) enum WeightKey {
         stride: Vec<usize>,
         dtype: DType,
         bits: (bool, bool),
+        /// Whether it is read as integers rather than as floats.
+        is_int: bool,
     },
     Constant {
         dtype: DType,
@@ -27,7 +29,7 @@ pub(crate) enum WeightKey {
 }
 
 impl WeightKey {
-    pub(crate) fn new(memory: &Memory) -> Self {
+    pub(crate) fn new(Buffer { memory, is_int, .. }: &Buffer) -> Self {
         match memory {
             Memory::Parameter(parameter) => {
                 let tensor = &parameter.tensor;
@@ -38,6 +40,7 @@ impl WeightKey {
                     stride: tensor.stride().to_vec(),
                     dtype: tensor.dtype(),
                     bits: tensor.bits(),
+                    is_int: *is_int,
                 }
             }
             Memory::Constant(tensor) => {

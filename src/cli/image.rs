@@ -3,11 +3,11 @@
 //!
 //! Reference: <https://docs.pytorch.org/vision/stable/transforms.html>.
 
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::imageops::{self, FilterType};
-use image::{ImageReader, RgbImage};
+use image::{ImageFormat, ImageReader, RgbImage};
 use sconce::Tensor;
 
 use super::{Failure, Result};
@@ -112,9 +112,21 @@ impl Args {
 /// Decodes a PNG or JPEG file, told apart by content.
 fn open(path: &Path) -> Result<RgbImage> {
     let fail = |error: String| Failure::new(format!("`{}`: {error}", path.display()));
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let picture = reader.map_err(|error| fail(error.to_string()))?.decode().map_err(|error| fail(error.to_string()))?;
+    let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+    let reader =
+        ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(|error| fail(error.to_string()))?;
+    if reader.format() == Some(ImageFormat::Jpeg) && is_cut_short(&bytes) {
+        return Err(fail("the picture is truncated".into()));
+    }
+    let picture = reader.decode().map_err(|error| fail(error.to_string()))?;
     Ok(picture.to_rgb8())
+}
+
+/// Whether a JPEG file ends before its picture does: the decoder fills up what is missing with grey.
+fn is_cut_short(jpeg: &[u8]) -> bool {
+    let last = |marker: [u8; 2]| jpeg.windows(2).rposition(|pair| pair == marker);
+    // The end of the picture comes after the start of its last scan; within a scan neither marker occurs.
+    last([0xff, 0xd9]) < last([0xff, 0xda]) || last([0xff, 0xd9]).is_none()
 }
 
 /// Scales so that the shorter side is `side` pixels. `Triangle` widens its support when it shrinks, which is what
@@ -216,6 +228,13 @@ mod tests {
         assert!(levels_off(&x, "enlarged.npy") < 1.05, "{}", levels_off(&x, "enlarged.npy"));
         let x = args(None, Some(21)).read_batch(&[&wide, &tall]).unwrap();
         assert!(levels_off(&x, "cropped.npy") < 1e-3, "{}", levels_off(&x, "cropped.npy"));
+    }
+
+    #[test]
+    fn a_truncated_jpeg_is_noticed() {
+        let whole = [0xff, 0xd8, 0xff, 0xda, 1, 2, 3, 0xff, 0xd9];
+        assert!(!is_cut_short(&whole));
+        assert!((1..whole.len()).all(|len| is_cut_short(&whole[..len])));
     }
 
     #[test]

@@ -118,7 +118,8 @@ fn summarize(out: &mut dyn Write, output: &Tensor) -> Result<()> {
         let elements: Vec<String> = elements.into_iter().map(show).collect();
         return Ok(writeln!(out, ": [{}]", elements.join(", "))?);
     }
-    let (min, max) = elements.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
+    // NaN until there is a number.
+    let (min, max) = elements.iter().fold((f64::NAN, f64::NAN), |(a, b), &x| (a.min(x), b.max(x)));
     let mean = elements.iter().sum::<f64>() / elements.len() as f64;
     let nan = elements.iter().filter(|x| x.is_nan()).count();
     write!(out, ": min {min:.6}, max {max:.6}, mean {mean:.6}")?;

@@ -89,18 +89,28 @@ impl Graph {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when its dtype does not run.
     pub fn parameter(&mut self, name: &str, tensor: &StoredTensor) -> Result<Var> {
+        self.parameter_as(name, tensor, !tensor.dtype().is_float())
+    }
+
+    /// Adds a tensor of a state dict as floats, whatever its dtype: what a layer's weight is.
+    pub(crate) fn float_parameter(&mut self, name: &str, tensor: &StoredTensor) -> Result<Var> {
+        self.parameter_as(name, tensor, false)
+    }
+
+    fn parameter_as(&mut self, name: &str, tensor: &StoredTensor, is_int: bool) -> Result<Var> {
         if !tensor.dtype().is_runnable() {
             return Err(Error::unsupported(format!("`{name}` is {}, which does not run", tensor.dtype()))
                 .help("convert it to `float32` first"));
         }
         let key = (Arc::<str>::from(name), Arc::as_ptr(tensor.storage()).addr());
         for &var in self.parameters.get(&key).into_iter().flatten() {
-            if matches!(&self.node(var).op, Op::Parameter(p) if p.tensor.is_same_view(tensor)) {
+            let node = self.node(var);
+            if matches!(&node.op, Op::Parameter(p) if p.tensor.is_same_view(tensor)) && node.is_int == is_int {
                 return Ok(var);
             }
         }
         let op = Op::Parameter(Parameter { name: key.0.clone(), tensor: tensor.clone() });
-        let var = self.add_node(op, vec![], tensor.shape().clone(), !tensor.dtype().is_float(), name);
+        let var = self.add_node(op, vec![], tensor.shape().clone(), is_int, name);
         self.parameters.entry(key).or_default().push(var);
         Ok(var)
     }

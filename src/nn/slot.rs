@@ -45,7 +45,7 @@ impl Slot {
     /// [`ErrorKind::StateDict`] when no value was loaded.
     pub fn var(&self, graph: &mut Graph) -> Result<Var> {
         match (&self.tensor, self.name()) {
-            (Some(tensor), name) => graph.parameter(name.unwrap_or_default(), tensor),
+            (Some(tensor), name) => graph.float_parameter(name.unwrap_or_default(), tensor),
             (None, Some(name)) => Err(Error::new(
                 ErrorKind::StateDict,
                 format!("`{name}` {} has no value: the state dict lacked it", self.shape),

@@ -172,7 +172,9 @@ fn prefixes_are_named_with_their_fix() {
     for prefix in ["module.", "_orig_mod.", "module._orig_mod."] {
         assert_eq!(
             help(NET, &|s| s.add_prefix(prefix)),
-            format!("the file's names start with `{prefix}`; try `state_dict.strip_prefix(\"{prefix}\")`")
+            format!(
+                "the file's names start with `{prefix}`; try `state_dict.strip_prefix(\"{prefix}\")` (`--strip-prefix {prefix}`)"
+            )
         );
     }
     assert_eq!(

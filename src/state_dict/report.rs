@@ -67,7 +67,9 @@ impl LoadReport {
     fn prefix_of_file(&self, state: &StateDict) -> Option<String> {
         let prefix = most_common(&self.unexpected, &self.missing)?;
         let action = if state.names().all(|name| name.starts_with(&prefix)) {
-            format!("the file's names start with `{prefix}`; try `state_dict.strip_prefix(\"{prefix}\")`")
+            format!(
+                "the file's names start with `{prefix}`; try `state_dict.strip_prefix(\"{prefix}\")` (`--strip-prefix {prefix}`)"
+            )
         } else {
             format!("the file has these names under `{prefix}`; try `state_dict.select(\"{prefix}\")`")
         };

@@ -89,7 +89,7 @@ impl<'a> Builder<'a> {
         let Buffer { memory, is_int, .. } = &self.schedule.buffers[buffer.0];
         let key = match memory {
             Memory::Arena { .. } => return Err(Error::invalid("a computed value is used as a weight")),
-            memory => WeightKey::new(memory),
+            _ => WeightKey::new(&self.schedule.buffers[buffer.0]),
         };
         if let Some(values) = self.weights.values(&key) {
             return Ok(values);
@@ -178,7 +178,7 @@ impl<'a> Builder<'a> {
         };
         let stored = parameter.map(|parameter| WeightSource::Stored(&parameter.tensor));
         let form = form(stored.unwrap_or(WeightSource::Computed(&[])));
-        let whole = |arg: Arg| (arg.offset == 0).then(|| WeightKey::new(&schedule.buffers[arg.buffer.0].memory));
+        let whole = |arg: Arg| (arg.offset == 0).then(|| WeightKey::new(&schedule.buffers[arg.buffer.0]));
         let key = match (whole(weight), scale.map(|index| whole(step.inputs[index]))) {
             (Some(weight), None) => Some(PackKey { weight, scale: None, form }),
             (Some(weight), Some(Some(scale))) => Some(PackKey { weight, scale: Some(scale), form }),

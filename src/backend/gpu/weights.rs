@@ -84,7 +84,7 @@ impl Weights {
     /// A weight as contiguous `f32` or `i32`.
     pub(super) fn plain(&mut self, up: &mut Uploader, buffer: &step::Buffer) -> Result<Arc<Buffer>> {
         let is_int = buffer.is_int;
-        let key = Key { value: WeightKey::new(&buffer.memory), form: Form::Plain { is_int } };
+        let key = Key { value: WeightKey::new(buffer), form: Form::Plain { is_int } };
         if let Some(entry) = self.entries.get(&key) {
             return Ok(Arc::clone(&entry.buffer));
         }
@@ -109,9 +109,9 @@ impl Weights {
     /// A weight as a kernel wants it packed.
     pub(super) fn packed(&mut self, up: &mut Uploader, buffers: &[step::Buffer], pack: &Pack) -> Result<Arc<Buffer>> {
         let weight = &buffers[pack.weight.0];
-        let scale = pack.scale.map(|scale| Box::new(WeightKey::new(&buffers[scale.0].memory)));
+        let scale = pack.scale.map(|scale| Box::new(WeightKey::new(&buffers[scale.0])));
         let neutral = Pack { weight: BufferId(0), scale: None, ..pack.clone() };
-        let key = Key { value: WeightKey::new(&weight.memory), form: Form::Packed { pack: neutral, scale } };
+        let key = Key { value: WeightKey::new(weight), form: Form::Packed { pack: neutral, scale } };
         if let Some(entry) = self.entries.get(&key) {
             return Ok(Arc::clone(&entry.buffer));
         }
@@ -150,14 +150,14 @@ impl Weights {
     /// Whether the result of a prologue step is there.
     pub(super) fn has_derived(&self, buffer: &step::Buffer) -> bool {
         let form = Form::Plain { is_int: buffer.is_int };
-        self.entries.contains_key(&Key { value: WeightKey::new(&buffer.memory), form })
+        self.entries.contains_key(&Key { value: WeightKey::new(buffer), form })
     }
 
     /// A buffer for the result of a prologue step, which the caller computes at once.
     pub(super) fn derive(&mut self, buffer: &step::Buffer) -> Result<Arc<Buffer>> {
         let made = self.allocate(name_of(&buffer.memory), buffer.len)?;
         let form = Form::Plain { is_int: buffer.is_int };
-        self.insert(Key { value: WeightKey::new(&buffer.memory), form }, &buffer.memory, &made);
+        self.insert(Key { value: WeightKey::new(buffer), form }, &buffer.memory, &made);
         Ok(made)
     }
 

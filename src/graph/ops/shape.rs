@@ -248,7 +248,7 @@ impl Graph {
                     .ok()
             });
             if let Some(viewed) = viewed {
-                return self.parameter(&name, &viewed).expect("its dtype runs");
+                return self.parameter_as(&name, &viewed, is_int).expect("its dtype runs");
             }
         }
         self.add_node(op, vec![x], shape, is_int, "")
