@@ -6,24 +6,24 @@
 mod hash;
 mod pickle;
 mod sniff;
+mod source;
 mod storage;
 mod stored;
 mod value;
 mod zip;
 
 use std::fmt;
-use std::fs::File;
+use std::io::Read;
 use std::ops::Index;
 use std::path::Path;
 use std::sync::Arc;
-
-use memmap2::Mmap;
 
 pub use sniff::Container;
 pub use storage::Storage;
 pub use stored::StoredTensor;
 pub use value::{BigInt, Dict, DictKind, Key, Object, Value};
 
+use self::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a file of PyTorch holds: an ordered tree of [`Value`]s. It is read by index, as the object that `torch.load`
@@ -55,12 +55,39 @@ impl Checkpoint {
     /// As [`load`](crate::load).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let name = path.display().to_string();
-        read(path, &name).map_err(|error| match error.kind() {
-            ErrorKind::Invalid => error.context(format_args!("`{name}`: invalid checkpoint")),
-            ErrorKind::Unsupported => error.context(format_args!("`{name}`: unsupported checkpoint")),
-            _ => error.context(format_args!("`{name}`")),
-        })
+        Self::read(path.display().to_string(), || Source::open(path))
+    }
+
+    /// Reads a checkpoint from bytes in memory, such as `include_bytes!` or a download give. `name` stands for the file
+    /// in messages.
+    ///
+    /// # Errors
+    /// As [`load`](crate::load).
+    pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Box<[u8]>>) -> Result<Self> {
+        Self::read(name.into(), || Ok(Arc::new(Source::Memory(bytes.into()))))
+    }
+
+    /// Reads a checkpoint from everything that `reader` gives. `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// As [`load`](crate::load).
+    pub fn from_reader(name: impl Into<String>, reader: impl Read) -> Result<Self> {
+        Self::read(name.into(), || Source::read(reader))
+    }
+
+    fn read(name: String, source: impl FnOnce() -> Result<Arc<Source>>) -> Result<Self> {
+        let read = || {
+            let source = source()?;
+            let container = sniff::sniff(&source)?;
+            let root = match container {
+                Container::Zip => zip::open(&source)?,
+            };
+            Ok((container, source.len() as u64, root))
+        };
+        match read() {
+            Ok((container, file_bytes, root)) => Ok(Self { name, container, file_bytes, root }),
+            Err(error) => Err(in_file(error, &name)),
+        }
     }
 
     /// The file's path, as it was given.
@@ -121,34 +148,11 @@ impl fmt::Debug for Checkpoint {
     }
 }
 
-fn read(path: &Path, name: &str) -> Result<Checkpoint> {
-    let io = |error: std::io::Error| Error::io(text(&error));
-    let file = File::open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    if metadata.is_dir() {
-        return Err(Error::invalid("a directory, not a file").help("name a file in it"));
+/// An error about a file, with its name and the kind of trouble.
+fn in_file(error: Error, name: &str) -> Error {
+    match error.kind() {
+        ErrorKind::Invalid => error.context(format_args!("`{name}`: invalid checkpoint")),
+        ErrorKind::Unsupported => error.context(format_args!("`{name}`: unsupported checkpoint")),
+        _ => error.context(format_args!("`{name}`")),
     }
-    if !metadata.is_file() {
-        return Err(Error::invalid("not a regular file"));
-    }
-    if metadata.len() == 0 {
-        // An empty file cannot be mapped.
-        sniff::sniff(&[])?;
-    }
-    // SAFETY: the map is read-only and private to this process. That nobody else changes the file while it is mapped is
-    // the condition that `Storage` states; bytes are only ever read as plain numbers, which any change leaves valid.
-    let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(io)?);
-    let container = sniff::sniff(&map)?;
-    let root = match container {
-        Container::Zip => zip::open(&map)?,
-    };
-    Ok(Checkpoint { name: name.to_owned(), container, file_bytes: metadata.len(), root })
-}
-
-/// The operating system's words in this crate's style: `no such file or directory`.
-fn text(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }

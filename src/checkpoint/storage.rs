@@ -4,8 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use memmap2::Mmap;
-
+use super::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 
 /// One byte range of a mapped file, or an owned copy where mapping is impossible, with the location tag that it was
@@ -19,7 +18,7 @@ pub struct Storage {
 }
 
 enum Bytes {
-    Mapped { map: Arc<Mmap>, range: Range<usize> },
+    Range { source: Arc<Source>, range: Range<usize> },
     Owned(Box<[u8]>),
     Deferred(Box<Deferred>),
 }
@@ -35,10 +34,10 @@ struct Deferred {
 type Made = Result<Box<[u8]>, (ErrorKind, String)>;
 
 impl Storage {
-    /// A storage that is `range` of `map`. The caller has checked that the range lies inside the map.
-    pub(crate) fn mapped(map: Arc<Mmap>, range: Range<usize>, location: impl Into<Arc<str>>) -> Arc<Self> {
-        assert!(range.start <= range.end && range.end <= map.len(), "a storage must lie inside its file");
-        Arc::new(Self { bytes: Bytes::Mapped { map, range }, location: location.into() })
+    /// A storage that is `range` of `source`. The caller has checked that the range lies inside it.
+    pub(super) fn range(source: Arc<Source>, range: Range<usize>, location: impl Into<Arc<str>>) -> Arc<Self> {
+        assert!(range.start <= range.end && range.end <= source.len(), "a storage must lie inside its file");
+        Arc::new(Self { bytes: Bytes::Range { source, range }, location: location.into() })
     }
 
     /// A storage that owns its bytes, little-endian.
@@ -63,7 +62,7 @@ impl Storage {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when compressed bytes turn out to be damaged.
     pub fn bytes(&self) -> Result<&[u8]> {
         match &self.bytes {
-            Bytes::Mapped { map, range } => Ok(&map[range.clone()]),
+            Bytes::Range { source, range } => Ok(&source[range.clone()]),
             Bytes::Owned(bytes) => Ok(bytes),
             Bytes::Deferred(deferred) => deferred.bytes(),
         }
@@ -72,7 +71,7 @@ impl Storage {
     /// The number of bytes, known without reading them.
     pub fn len(&self) -> usize {
         match &self.bytes {
-            Bytes::Mapped { range, .. } => range.len(),
+            Bytes::Range { range, .. } => range.len(),
             Bytes::Owned(bytes) => bytes.len(),
             Bytes::Deferred(deferred) => deferred.len,
         }
@@ -85,7 +84,7 @@ impl Storage {
 
     /// Whether the bytes are pages of a mapped file rather than a copy.
     pub fn is_mapped(&self) -> bool {
-        matches!(self.bytes, Bytes::Mapped { .. })
+        matches!(&self.bytes, Bytes::Range { source, .. } if source.is_mapped())
     }
 
     /// The device that the storage was saved from: `cpu`, `cuda:0`, `mps`.
@@ -96,15 +95,10 @@ impl Storage {
     /// Tells the operating system that the mapped pages of `range` (of this storage) will not be needed soon, so that
     /// they stop counting as this process's memory. They are read again when they are touched again.
     pub(crate) fn release_pages(&self, range: Range<usize>) {
-        #[cfg(unix)]
-        if let Bytes::Mapped { map, range: own } = &self.bytes {
+        if let Bytes::Range { source, range: own } = &self.bytes {
             let start = own.start + range.start.min(own.len());
-            let len = own.start + range.end.min(own.len()) - start;
-            // SAFETY: the map is a read-only mapping of a file, so dropped pages are read from the file again.
-            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
+            source.release_pages(start, own.start + range.end.min(own.len()) - start);
         }
-        #[cfg(not(unix))]
-        let _ = range;
     }
 }
 

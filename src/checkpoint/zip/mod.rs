@@ -6,17 +6,16 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use memmap2::Mmap;
-
 use self::directory::{Directory, Entry, Method};
 use super::Storage;
 use super::pickle::{StorageId, unpickle};
+use super::source::Source;
 use super::value::Value;
 use crate::error::{Error, Result};
 
 /// Reads a checkpoint from a mapped zip archive. No tensor's bytes are read.
-pub(super) fn open(map: &Arc<Mmap>) -> Result<Value> {
-    let archive = Archive::open(map)?;
+pub(super) fn open(source: &Arc<Source>) -> Result<Value> {
+    let archive = Archive::open(source)?;
     let pickle_entry = archive.pickle()?;
     archive.check_version()?;
     let swap = archive.is_big_endian()?;
@@ -29,7 +28,7 @@ pub(super) fn open(map: &Arc<Mmap>) -> Result<Value> {
     let mut opened: Vec<Option<Arc<Storage>>> = vec![None; records.len()];
     let mut swapped: HashMap<(usize, usize), Arc<Storage>> = HashMap::new();
     let mut open = |index: usize, unit: usize| {
-        let make = || records[index].storage(map, if swap { unit } else { 1 });
+        let make = || records[index].storage(source, if swap { unit } else { 1 });
         let storage = match swap && unit > 1 {
             true => swapped.entry((index, unit)).or_insert_with(make),
             false => opened[index].get_or_insert_with(make),
@@ -46,7 +45,7 @@ const MIN_PICKLE_LIMIT: usize = 4 << 20;
 
 /// A zip archive whose entries lie in one directory.
 struct Archive<'a> {
-    map: &'a Arc<Mmap>,
+    source: &'a Arc<Source>,
     directory: Directory<'a>,
     /// With the slash at the end.
     prefix: &'a [u8],
@@ -76,11 +75,11 @@ struct Packed {
 }
 
 impl<'a> Archive<'a> {
-    fn open(map: &'a Arc<Mmap>) -> Result<Self> {
-        let directory = Directory::read(map)?;
+    fn open(source: &'a Arc<Source>) -> Result<Self> {
+        let directory = Directory::read(source)?;
         let first = directory.entries()[0].name;
         let slash = first.iter().position(|&byte| byte == b'/').map_or(0, |at| at + 1);
-        Ok(Self { map, directory, prefix: &first[..slash] })
+        Ok(Self { source, directory, prefix: &first[..slash] })
     }
 
     fn entry(&self, name: &str) -> Option<&Entry<'a>> {
@@ -157,7 +156,7 @@ impl<'a> Archive<'a> {
                 entry.size
             )));
         }
-        self.packed(entry)?.read(self.map)
+        self.packed(entry)?.read(self.source)
     }
 
     fn packed(&self, entry: &Entry<'_>) -> Result<Packed> {
@@ -226,22 +225,22 @@ impl<'a> Finder<'_, 'a> {
 impl Record {
     /// The storage, its bytes in little-endian order: `unit` is the width of the numbers in a big-endian file, 1 in a
     /// little-endian one.
-    fn storage(&self, map: &Arc<Mmap>, unit: usize) -> Arc<Storage> {
+    fn storage(&self, source: &Arc<Source>, unit: usize) -> Arc<Storage> {
         let location = Arc::clone(&self.location);
         match &self.place {
             Place::Nowhere => Storage::owned([], location),
-            Place::Stored(range) if unit == 1 => Storage::mapped(Arc::clone(map), range.clone(), location),
+            Place::Stored(range) if unit == 1 => Storage::range(Arc::clone(source), range.clone(), location),
             Place::Stored(range) => {
-                let (map, range) = (Arc::clone(map), range.clone());
+                let (source, range) = (Arc::clone(source), range.clone());
                 Storage::deferred(range.len(), location, move || {
                     let mut bytes = reserve(range.len())?;
-                    bytes.extend_from_slice(&map[range.clone()]);
+                    bytes.extend_from_slice(&source[range.clone()]);
                     Ok(swap(bytes, unit))
                 })
             }
             Place::Deflated(packed) => {
-                let (map, packed) = (Arc::clone(map), packed.clone());
-                Storage::deferred(packed.size, location, move || Ok(swap(packed.read(&map)?.into_vec(), unit)))
+                let (source, packed) = (Arc::clone(source), packed.clone());
+                Storage::deferred(packed.size, location, move || Ok(swap(packed.read(&source)?.into_vec(), unit)))
             }
         }
     }
@@ -249,7 +248,7 @@ impl Record {
 
 impl Packed {
     /// The contents, inflated if need be, with their checksum checked if there is one.
-    fn read(&self, map: &[u8]) -> Result<Box<[u8]>> {
+    fn read(&self, bytes: &[u8]) -> Result<Box<[u8]>> {
         let damaged = |why: &dyn std::fmt::Display| {
             Error::invalid(format!("`{}`, at byte {}, is damaged: {why}", self.name, self.range.start))
         };
@@ -258,7 +257,7 @@ impl Packed {
             .override_uncompressed_size(self.size as u64)
             .override_crc(self.crc)
             .ignore_crc32(self.crc == 0);
-        let mut source = &map[self.range.clone()];
+        let mut source = &bytes[self.range.clone()];
         let mut file = zip::read::read_zipfile_from_stream_with_options(&mut source, options)
             .map_err(|error| damaged(&error))?
             .ok_or_else(|| damaged(&"it is not an entry"))?;

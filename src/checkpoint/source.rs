@@ -1,0 +1,83 @@
+//! Where a checkpoint's bytes are: a mapped file, or memory.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use super::sniff;
+use crate::error::{Error, Result};
+
+/// The bytes of a whole checkpoint. Storages keep it alive and are ranges of it.
+pub(super) enum Source {
+    Mapped(Mmap),
+    Memory(Box<[u8]>),
+}
+
+impl Source {
+    /// Maps a file.
+    pub(super) fn open(path: &Path) -> Result<Arc<Self>> {
+        let io = |error: std::io::Error| Error::io(text(&error));
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if metadata.is_dir() {
+            return Err(Error::invalid("a directory, not a file").help("name a file in it"));
+        }
+        if !metadata.is_file() {
+            return Err(Error::invalid("not a regular file"));
+        }
+        if metadata.len() == 0 {
+            // An empty file cannot be mapped.
+            sniff::sniff(&[])?;
+        }
+        // SAFETY: the map is read-only and private to this process. That nobody else changes the file while it is mapped
+        // is the condition that `Storage` states; bytes are only ever read as plain numbers, which any change leaves
+        // valid.
+        Ok(Arc::new(Self::Mapped(unsafe { Mmap::map(&file) }.map_err(io)?)))
+    }
+
+    /// Takes everything that `reader` gives.
+    pub(super) fn read(mut reader: impl Read) -> Result<Arc<Self>> {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(|error| Error::io(text(&error)))?;
+        Ok(Arc::new(Self::Memory(bytes.into())))
+    }
+
+    /// Whether the bytes are pages of a file rather than a copy in memory.
+    pub(super) fn is_mapped(&self) -> bool {
+        matches!(self, Self::Mapped(_))
+    }
+
+    /// Tells the operating system that mapped pages will not be needed soon.
+    pub(super) fn release_pages(&self, start: usize, len: usize) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            // SAFETY: the map is a read-only mapping of a file, so dropped pages are read from the file again.
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
+        }
+        #[cfg(not(unix))]
+        let _ = (start, len);
+    }
+}
+
+impl Deref for Source {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Memory(bytes) => bytes,
+        }
+    }
+}
+
+/// The operating system's words in this crate's style: `no such file or directory`.
+pub(super) fn text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
