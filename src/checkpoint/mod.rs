@@ -3,6 +3,7 @@
 //! [`load`](crate::load) maps a file and reads its structure: names, dtypes, shapes and where the bytes are. Tensor data
 //! is read when it is used, straight from the mapped file.
 
+pub(crate) mod export;
 mod hash;
 mod pickle;
 mod sniff;
@@ -23,6 +24,7 @@ pub use storage::Storage;
 pub use stored::StoredTensor;
 pub use value::{BigInt, Dict, DictKind, Key, Object, Value};
 
+use self::export::Exported;
 use self::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -46,6 +48,7 @@ pub struct Checkpoint {
     container: Container,
     file_bytes: u64,
     root: Value,
+    exported: Option<Arc<Exported>>,
 }
 
 impl Checkpoint {
@@ -76,16 +79,23 @@ impl Checkpoint {
     }
 
     fn read(name: String, source: impl FnOnce() -> Result<Arc<Source>>) -> Result<Self> {
-        let read = || {
+        let read = || -> Result<Self> {
             let source = source()?;
             let container = sniff::sniff(&source)?;
-            let root = match container {
-                Container::Zip => zip::open(&source)?,
+            let (root, exported) = match container {
+                Container::Zip | Container::ExportedProgram => {
+                    let archive = zip::Archive::open(&source)?;
+                    match export::open(&archive)? {
+                        Some(exported) => (exported.root(), Some(Arc::new(exported))),
+                        None => (zip::open(&archive)?, None),
+                    }
+                }
             };
-            Ok((container, source.len() as u64, root))
+            let container = if exported.is_some() { Container::ExportedProgram } else { container };
+            Ok(Self { name: String::new(), container, file_bytes: source.len() as u64, root, exported })
         };
         match read() {
-            Ok((container, file_bytes, root)) => Ok(Self { name, container, file_bytes, root }),
+            Ok(checkpoint) => Ok(Self { name, ..checkpoint }),
             Err(error) => Err(in_file(error, &name)),
         }
     }
@@ -103,6 +113,11 @@ impl Checkpoint {
     /// The size of the file.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
+    }
+
+    /// The programs of a `.pt2` file.
+    pub(crate) fn exported(&self) -> Option<&Arc<Exported>> {
+        self.exported.as_ref()
     }
 
     /// The object that was saved: as a rule a dict.

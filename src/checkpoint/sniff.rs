@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 pub enum Container {
     /// A zip archive, as torch 1.6 and later write.
     Zip,
+    /// A program of `torch.export` (`.pt2`): a graph with its weights.
+    ExportedProgram,
 }
 
 /// A test of a file's first bytes, what it means and what to do.

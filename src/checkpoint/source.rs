@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +15,11 @@ use crate::error::{Error, Result};
 pub(super) enum Source {
     Mapped(Mmap),
     Memory(Box<[u8]>),
+    /// A file inside another one.
+    Part {
+        whole: Arc<Source>,
+        range: Range<usize>,
+    },
 }
 
 impl Source {
@@ -46,13 +51,26 @@ impl Source {
         Ok(Arc::new(Self::Memory(bytes.into())))
     }
 
+    /// The bytes `range` of a file as a file of their own.
+    pub(super) fn part(whole: &Arc<Self>, range: Range<usize>) -> Arc<Self> {
+        assert!(range.start <= range.end && range.end <= whole.len(), "a part must lie inside its file");
+        Arc::new(Self::Part { whole: Arc::clone(whole), range })
+    }
+
     /// Whether the bytes are pages of a file rather than a copy in memory.
     pub(super) fn is_mapped(&self) -> bool {
-        matches!(self, Self::Mapped(_))
+        match self {
+            Self::Mapped(_) => true,
+            Self::Memory(_) => false,
+            Self::Part { whole, .. } => whole.is_mapped(),
+        }
     }
 
     /// Tells the operating system that mapped pages will not be needed soon.
     pub(super) fn release_pages(&self, start: usize, len: usize) {
+        if let Self::Part { whole, range } = self {
+            return whole.release_pages(range.start + start, len);
+        }
         #[cfg(unix)]
         if let Self::Mapped(map) = self {
             // SAFETY: the map is a read-only mapping of a file, so dropped pages are read from the file again.
@@ -70,6 +88,7 @@ impl Deref for Source {
         match self {
             Self::Mapped(map) => map,
             Self::Memory(bytes) => bytes,
+            Self::Part { whole, range } => &whole[range.clone()],
         }
     }
 }

@@ -63,6 +63,7 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
 fn container(checkpoint: &Checkpoint) -> &'static str {
     match checkpoint.container() {
         Container::Zip => "zip",
+        Container::ExportedProgram => "exported program",
         _ => "other",
     }
 }
