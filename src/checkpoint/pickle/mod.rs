@@ -5,9 +5,11 @@ mod input;
 mod machine;
 mod node;
 mod opcode;
+mod persistent;
 mod reduce;
 mod text;
 mod tree;
 
-pub(super) use machine::unpickle;
-pub(super) use node::StorageId;
+pub(super) use machine::{Unpickled, unpickle, unpickle_at};
+pub(super) use node::{StorageId, storage_class};
+pub(super) use persistent::{Embedded, KeyedTensor, ObjectIndex, Objects, Outside};

@@ -172,7 +172,12 @@ impl Builder<'_, '_, '_> {
             sizes.ok_or_else(|| Error::invalid(format!("a tensor's {what} are not natural numbers")))
         };
         let (shape, stride) = (sizes(node.shape, "sizes")?, sizes(node.stride, "strides")?);
-        let tensor = StoredTensor::new(storage, node.dtype, shape, stride, node.offset)?;
+        let mut tensor = StoredTensor::new(storage, node.dtype, shape, stride, node.offset)?;
+        if let Some((root, start)) = self.pickle.storages[node.storage as usize].view {
+            // A part of a storage is not one of its own, so that what shares bytes shares the storage.
+            let storage = (self.storage)(root as usize, unit(node.dtype))?;
+            tensor = tensor.in_storage(storage, start)?;
+        }
         Ok(tensor.with_requires_grad(node.requires_grad).with_bits(node.conj, node.neg))
     }
 
