@@ -113,13 +113,17 @@ impl<'a> Machine<'a> {
         {
             return keyed(objects, &self.storages, key);
         }
+        self.check_outside()?;
+        if let Some(class) = class_name(id) {
+            let (module, name) = class.rsplit_once('.').unwrap_or(("builtins", class));
+            return Ok(Made::Node(Node::Global(self.globals.intern(module, name))));
+        }
         let bad = || {
             let shown: String = id.escape_debug().take(120).collect();
             Error::invalid(format!("the persistent id `{shown}` is not a storage's"))
         };
         let (class, reference) = reference(id).ok_or_else(bad)?;
         let Some(Known::StorageClass(dtype)) = node::torch_name(class) else { return Err(bad()) };
-        self.check_outside()?;
         self.storages.intern(&Reference { dtype, ..reference }).map(|index| Made::Node(Node::Storage(index, dtype)))
     }
 
@@ -279,6 +283,12 @@ fn id_bytes(key: &str, numel: i64, dtype: Option<DType>) -> Result<u64> {
         .ok()
         .and_then(|numel| numel.checked_mul(size))
         .ok_or_else(|| Error::invalid(format!("storage `{key}` has {numel} elements of {size} bytes")))
+}
+
+/// The class in `('module', <class 'torch.nn.modules.linear.Linear'>, 'linear.py', 'class Linear...')`.
+fn class_name(text: &str) -> Option<&str> {
+    let inner = text.strip_prefix("('module', <class '")?.strip_suffix(')')?;
+    inner.split_once("'>, ").map(|(class, _)| class)
 }
 
 /// Reads `('storage', <class 'torch.FloatStorage'>, '0', 'cpu', 4, None)`: protocol 0 writes persistent ids as Python
