@@ -132,7 +132,7 @@ fn nested(archive: &Archive<'_>, name: &str, objects: &mut HashMap<String, &'sta
     if source.is_empty() {
         return Ok(Some(Tensors::new()));
     }
-    let root = Archive::open(&source).and_then(|archive| zip::open(&archive)).map_err(context)?;
+    let (_, root) = zip::open(&source).map_err(context)?;
     let mut tensors = Tensors::new();
     for (key, value) in root.as_dict().map_err(context)? {
         let key = key.as_str().map_err(context)?.to_string();

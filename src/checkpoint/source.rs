@@ -15,11 +15,8 @@ use crate::error::{Error, Result};
 pub(super) enum Source {
     Mapped(Mmap),
     Memory(Box<[u8]>),
-    /// A file inside another one.
-    Part {
-        whole: Arc<Source>,
-        range: Range<usize>,
-    },
+    /// A part of another source that is a file by itself.
+    Window(Arc<Source>, Range<usize>),
 }
 
 impl Source {
@@ -51,10 +48,10 @@ impl Source {
         Ok(Arc::new(Self::Memory(bytes.into())))
     }
 
-    /// The bytes `range` of a file as a file of their own.
-    pub(super) fn part(whole: &Arc<Self>, range: Range<usize>) -> Arc<Self> {
-        assert!(range.start <= range.end && range.end <= whole.len(), "a part must lie inside its file");
-        Arc::new(Self::Part { whole: Arc::clone(whole), range })
+    /// The bytes of `range` as a source of their own.
+    pub(super) fn window(source: &Arc<Self>, range: Range<usize>) -> Arc<Self> {
+        assert!(range.start <= range.end && range.end <= source.len(), "a window must lie inside its file");
+        Arc::new(Self::Window(Arc::clone(source), range))
     }
 
     /// Whether the bytes are pages of a file rather than a copy in memory.
@@ -62,14 +59,14 @@ impl Source {
         match self {
             Self::Mapped(_) => true,
             Self::Memory(_) => false,
-            Self::Part { whole, .. } => whole.is_mapped(),
+            Self::Window(source, _) => source.is_mapped(),
         }
     }
 
     /// Tells the operating system that mapped pages will not be needed soon.
     pub(super) fn release_pages(&self, start: usize, len: usize) {
-        if let Self::Part { whole, range } = self {
-            return whole.release_pages(range.start + start, len);
+        if let Self::Window(source, range) = self {
+            return source.release_pages(range.start + start, len);
         }
         #[cfg(unix)]
         if let Self::Mapped(map) = self {
@@ -88,7 +85,7 @@ impl Deref for Source {
         match self {
             Self::Mapped(map) => map,
             Self::Memory(bytes) => bytes,
-            Self::Part { whole, range } => &whole[range.clone()],
+            Self::Window(source, range) => &source[range.clone()],
         }
     }
 }
