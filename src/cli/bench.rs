@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use sconce::{Model, StateDict, Tensor};
+use sconce::Tensor;
 use serde_json::{Value, json};
 
 use super::statistics::Statistics;
