@@ -4,6 +4,7 @@
 //! is read when it is used, straight from the mapped file.
 
 mod hash;
+mod location;
 mod pickle;
 mod sniff;
 mod source;
@@ -18,6 +19,7 @@ use std::ops::Index;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use location::MapLocation;
 pub use sniff::Container;
 pub use storage::Storage;
 pub use stored::StoredTensor;
@@ -108,6 +110,25 @@ impl Checkpoint {
     /// The object that was saved: as a rule a dict.
     pub fn root(&self) -> &Value {
         &self.root
+    }
+
+    /// The checkpoint with its storages on other devices: `map_location` of `torch.load`. The tags change and nothing
+    /// else: no byte is read, and what shared a storage still does. [`StateDict::device`](crate::StateDict::device)
+    /// opens the device that they name.
+    ///
+    /// ```no_run
+    /// use sconce::checkpoint::MapLocation;
+    /// let checkpoint = sconce::load("trained_on_a_gpu.pth")?;
+    /// let on_cpu = checkpoint.map_location("cpu");
+    /// let moved = checkpoint.map_location([("cuda:1", "cuda:0")]);
+    /// let large_on_gpu = checkpoint.map_location(MapLocation::from_fn(|storage, _| {
+    ///     (storage.len() > 1 << 20).then(|| "cuda:0".to_string())
+    /// }));
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    #[must_use]
+    pub fn map_location<'a>(&self, map: impl Into<MapLocation<'a>>) -> Self {
+        Self { root: map.into().apply(&self.root), ..self.clone() }
     }
 
     /// The value of a key of the object that was saved; `None` when there is none.

@@ -75,6 +75,13 @@ impl StoredTensor {
         self
     }
 
+    /// The same view of another storage, of the same length.
+    pub(crate) fn with_storage(mut self, storage: Arc<Storage>) -> Self {
+        debug_assert_eq!(storage.len(), self.storage.len());
+        self.storage = storage;
+        self
+    }
+
     /// The storage that this is a view of.
     pub fn storage(&self) -> &Arc<Storage> {
         &self.storage
