@@ -247,6 +247,27 @@ fn case_09_extra_values() {
     assert!(file.state_dict().unwrap_err().to_string().contains("`embedding` (1 tensors)"));
 }
 
+#[test]
+fn inputs_that_do_not_fit_are_refused_at_the_first_layer() {
+    let mut net = Net::new(3);
+    net.load_state_dict(&load("01_state_dict").state_dict().unwrap(), Strict::Yes).unwrap();
+    let model = Model::new(net, &sconce::Device::cpu()).unwrap();
+    let error = |shape: &[usize]| {
+        let x = Tensor::zeros(sconce::DType::F32, shape);
+        model.run(&[x]).unwrap_err().to_string()
+    };
+    assert_eq!(
+        error(&[6, 6]),
+        "conv2d: weight `conv1.weight` [4, 1, 3, 3] expects an input [batch, channels, height, width] or one without \
+         the batch, found input [6, 6]"
+    );
+    assert_eq!(
+        error(&[2, 3, 6, 6]),
+        "conv2d: input [2, 3, 6, 6] has 3 channels, weight `conv1.weight` [4, 1, 3, 3] expects 1"
+    );
+    assert!(error(&[2, 1, 5, 9]).starts_with("linear: input [2, 32] has 32 features"));
+}
+
 /// The dict of names and tensors that a state dict goes back to Python as.
 #[test]
 fn state_dicts_are_values_again() {
