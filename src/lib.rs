@@ -22,7 +22,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};
 pub use model::{Model, PlanInfo};
 pub use shape::Shape;
-pub use state_dict::{LoadReport, Mismatch, StateDict, Strict};
+pub use state_dict::{LoadReport, Mismatch, OptimizerState, ParamGroup, ParamState, StateDict, Strict};
 pub use tensor::{Element, Tensor};
 
 /// Opens a file that PyTorch wrote. The file is mapped: no tensor's bytes are read until they are used, and nothing in the
