@@ -24,10 +24,6 @@ mod rows;
 mod shared;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod timing;
-#[cfg(test)]
-mod timing_rest;
 mod vector;
 mod weights;
 mod winograd;
