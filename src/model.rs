@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::backend::{Plan, Weights};
+use crate::backend::{Plan, StepProfile, Weights};
 use crate::checkpoint::Storage;
 use crate::device::Device;
 use crate::dtype::DType;
@@ -112,6 +112,24 @@ impl Model {
         let weight_bytes =
             self.state.lock().unwrap_or_else(PoisonError::into_inner).weights.as_ref().map_or(0, Weights::bytes);
         Ok(PlanInfo { steps, arena_bytes, weight_bytes })
+    }
+
+    /// Runs the model so often, at least once, and gives its steps with their times. The first run of a shape is slower
+    /// than the others: run the model before.
+    ///
+    /// ```
+    /// # use sconce::{Device, Graph, Model, Tensor, Var};
+    /// let model = Model::from_fn(&Device::cpu(), |g: &mut Graph, x: &[Var]| Ok(vec![g.softmax(x[0], -1)?]));
+    /// let profile = model.profile(&[Tensor::new([1, 2], [0f32, 0.])?], 10)?;
+    /// assert_eq!((profile.len(), profile[0].kernel), (1, "softmax"));
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Model::run`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a GPU.
+    pub fn profile(&self, inputs: &[Tensor], runs: usize) -> Result<Vec<StepProfile>> {
+        let kinds: Vec<(Shape, DType)> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
+        self.with_plan(&kinds, |plan| plan.profile(inputs, runs))
     }
 
     fn with_plan<T>(&self, inputs: &[(Shape, DType)], use_plan: impl FnOnce(&mut Plan) -> Result<T>) -> Result<T> {
