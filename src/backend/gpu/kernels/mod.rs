@@ -15,6 +15,8 @@ mod pool;
 mod rows;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod translation_tests;
 mod unary;
 
 use std::borrow::Cow;

@@ -23,7 +23,7 @@ const SMALL: Caps = Caps { is_software: false, max_binding: 128 << 20, max_group
 const KINDS: [Caps; 3] =
     [SMALL, Caps { is_software: true, ..SMALL }, Caps { max_binding: 16 << 10, max_groups: 7, ..SMALL }];
 
-fn files() -> Vec<(String, String)> {
+pub(super) fn files() -> Vec<(String, String)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
@@ -37,7 +37,7 @@ fn files() -> Vec<(String, String)> {
     files
 }
 
-fn validated(source: &str) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
+pub(super) fn validated(source: &str) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
     let info = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
         .validate(&module)
@@ -46,7 +46,7 @@ fn validated(source: &str) -> Result<(naga::Module, naga::valid::ModuleInfo), St
 }
 
 /// The dispatches of every case for every kind of adapter; a case that a kind refuses is left out.
-fn dispatches() -> Vec<(String, Dispatch)> {
+pub(super) fn dispatches() -> Vec<(String, Dispatch)> {
     let mut all = Vec::new();
     for case in cases::all() {
         let schedule = case.schedule();
