@@ -1,5 +1,6 @@
 // A convolution over NHWC images, or a linear layer (an image of one row), as one matrix product on tiles that go
-// through workgroup memory: output pixels times output channels, summed over the quads of every tap's channels.
+// through workgroup memory: output pixels times output channels, summed over the quads of every tap's channels. Where
+// the tiles are too few to fill a GPU, several workgroups share the sum of one: each stores its part for `split_sum`.
 //
 // The weight is [channel][tap][c_in / groups padded to 4]. A workgroup makes TM pixels times TN channels of one group
 // with TM * TN / 16 threads of 4 x 4; both edges are guarded.
@@ -40,6 +41,8 @@ struct Params {
     bias_at: u32,
     residual_at: u32,
     y_at: u32,
+    // The quads of the sum that a workgroup takes when the sum is split; a multiple of 4.
+    split_quads: u32,
     // What is fused: the activation and its arguments, whether there is a bias, and when the residual is added (0 never,
     // 1 before the activation, 2 after it). These are no constants, so that layers share pipelines.
     act: u32,
@@ -173,6 +176,8 @@ fn finish(pixel: u32, channel: u32, sum: f32) {
 override TM: u32 = 64u;
 override TN: u32 = 64u;
 override THREADS: u32 = 256u;
+// 1 when z counts parts of the sum and y is [part][pixel][channel], without what is fused.
+override SPLIT: u32 = 0u;
 
 // Quads by [quad of the step][row], the pitch chosen so that neighbours write to different banks.
 const PITCH = 66u;
@@ -239,9 +244,11 @@ fn fetch_w(row: u32, channel: u32, at: u32, quads: u32) -> vec4<f32> {
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) t: u32) {
     let group = group_id.y / p.tiles;
     let first_channel = (group_id.y - group * p.tiles) * TN;
-    let first_pixel = (group_id.z * p.fold + group_id.x) * TM;
+    let first_pixel = (select(group_id.z, 0u, SPLIT == 1u) * p.fold + group_id.x) * TM;
     let group_at = p.x_at + group * p.group_in;
     let quads = p.kernel_h * p.kernel_w * p.quads;
+    let start = select(0u, group_id.z * p.split_quads, SPLIT == 1u);
+    let end = select(quads, min(quads, start + p.split_quads), SPLIT == 1u);
 
     // Each thread loads one quad of one row, or of two rows where the tile has more rows than a quarter of the threads.
     let load_quad = t & 3u;
@@ -251,7 +258,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     let pixel1 = pixel_at(select(p.pixels, first_pixel + load_row + rows, load_row + rows < TM));
     let channel0 = first_channel + load_row;
     let w_row0 = group * p.channels + channel0;
-    var place = advance(Place(0u, 0u, 0u), load_quad);
+    var place = advance(Place(0u, 0u, 0u), start + load_quad);
 
     let tx = t % (TN / 4u);
     let ty = t / (TN / 4u);
@@ -265,12 +272,12 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     if (rows < TM) {
         x1 = fetch_x(pixel1, place, group_at);
     }
-    var w0 = fetch_w(w_row0, channel0, load_quad, quads);
+    var w0 = fetch_w(w_row0, channel0, start + load_quad, quads);
     var w1 = vec4<f32>();
     if (rows < TN) {
-        w1 = fetch_w(w_row0 + rows, channel0 + rows, load_quad, quads);
+        w1 = fetch_w(w_row0 + rows, channel0 + rows, start + load_quad, quads);
     }
-    for (var step = 0u; step < quads; step += 4u) {
+    for (var step = start; step < end; step += 4u) {
         if (load_row < TM) {
             tile_x[load_quad * PITCH + load_row] = x0;
         }
@@ -352,7 +359,11 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
             for (var j = 0u; j < 4u; j++) {
                 let channel = first_channel + tx + j * (TN / 4u);
                 if (channel < p.channels) {
-                    finish(pixel, p.first + group * p.channels + channel, acc[j]);
+                    if (SPLIT == 1u) {
+                        y[(group_id.z * p.pixels + pixel) * p.channels + channel] = acc[j];
+                    } else {
+                        finish(pixel, p.first + group * p.channels + channel, acc[j]);
+                    }
                 }
             }
         }

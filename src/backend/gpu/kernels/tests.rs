@@ -17,11 +17,24 @@ use crate::error::Result;
 use crate::graph::step::Kernel;
 
 /// The limits that every device has.
-const SMALL: Caps = Caps { is_software: false, max_binding: 128 << 20, max_groups: 65535, max_buffers: 8 };
+const SMALL: Caps = Caps {
+    is_software: false,
+    max_binding: 128 << 20,
+    max_groups: 65535,
+    max_buffers: 8,
+    enough_groups: 128,
+    least_steps: 16,
+};
 
-/// Adapters of every kind, one of them with limits that force splits and folds.
-const KINDS: [Caps; 3] =
-    [SMALL, Caps { is_software: true, ..SMALL }, Caps { max_binding: 16 << 10, max_groups: 7, ..SMALL }];
+/// Adapters of every kind: one with limits that force weights and grids to be cut, one that small layers fill, one that
+/// nothing fills, so that every sum is split.
+const KINDS: [Caps; 5] = [
+    SMALL,
+    Caps { is_software: true, ..SMALL },
+    Caps { max_binding: 16 << 10, max_groups: 7, ..SMALL },
+    Caps { enough_groups: 0, ..SMALL },
+    Caps { enough_groups: 1 << 20, least_steps: 1, ..SMALL },
+];
 
 pub(super) fn files() -> Vec<(String, String)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
@@ -155,7 +168,7 @@ fn selections_fit_their_shaders() {
         assert!(workgroup <= 16 << 10, "{name}: {workgroup} bytes of workgroup memory");
         assert_eq!(bindings.len(), dispatch.bindings.len(), "{name}: {}", dispatch.shader.name);
         for (i, binding) in dispatch.bindings.iter().enumerate() {
-            let writes = matches!(binding, Binding::Write(_) | Binding::Status);
+            let writes = matches!(binding, Binding::Write(_) | Binding::WriteScratch | Binding::Status);
             assert_eq!(bindings.get(&i), Some(&writes), "{name}: binding {i} of {}", dispatch.shader.name);
         }
     }
@@ -228,9 +241,13 @@ fn every_case_is_right() {
     run_all(|_| {}, |_| true);
 }
 
-/// The kernels for GPUs give the right answers on software adapters too.
+/// The kernels for GPUs give the right answers on software adapters too, with the largest tiles and with the smallest
+/// ones and split sums.
 #[test]
 fn gpu_kernels_are_right() {
-    let matters = |case: &Case| matches!(case.kernel, Kernel::Conv2d(_) | Kernel::Linear(_));
-    run_all(|caps| caps.is_software = false, matters);
+    let matters = |case: &Case| matches!(case.kernel, Kernel::Conv2d(_) | Kernel::Linear(_) | Kernel::Matmul(_));
+    for (enough_groups, least_steps) in [(128, 16), (0, 1), (1 << 20, 1)] {
+        let change = |caps: &mut Caps| *caps = Caps { is_software: false, enough_groups, least_steps, ..*caps };
+        run_all(change, matters);
+    }
 }
