@@ -13,7 +13,11 @@ const DIRECT_TILE: [usize; 2] = [64, 16];
 
 const SPLIT_SUM: &str = include_str!("../../../../shaders/split_sum.wgsl");
 
-/// The quads of the sum that a tile takes at a step.
+/// The tile whose threads make 8 x 8 and not 4 x 4 elements, and its threads.
+const LARGE: [usize; 2] = [128, 128];
+const LARGE_THREADS: usize = 256;
+
+/// The quads of the sum that a part has a multiple of: those that a tile takes at a step, at most.
 const STEP_QUADS: usize = 4;
 
 /// The parts that a sum is split into at most.
@@ -89,7 +93,8 @@ impl Part<'_> {
             Call::new("conv2d_direct", DIRECT)
         } else {
             let call = Call::new("conv2d", TILED).set("TM", word(tile[0])?).set("TN", word(tile[1])?);
-            call.set("THREADS", word(tile[0] * tile[1] / 16)?).set("SPLIT", u32::from(cut.parts > 1))
+            let (threads, quads) = if tile == LARGE { (LARGE_THREADS, 2u32) } else { (tile[0] * tile[1] / 16, 4) };
+            call.set("THREADS", word(threads)?).set("QUADS", quads).set("SPLIT", u32::from(cut.parts > 1))
         };
         let call = call.alias("X", if wide { "vec4<f32>" } else { "f32" }).set("WIDE", u32::from(wide));
         let (fold, [across, deep, _]) = cx.fold_groups(pixels.div_ceil(tile[0]))?;
@@ -178,9 +183,23 @@ impl Part<'_> {
     /// The tile of `conv2d.wgsl`: the largest that leaves enough workgroups, and no larger than the problem.
     fn tile(&self, pixels: usize, enough: usize) -> [usize; 2] {
         let groups = |tile: [usize; 2]| pixels.div_ceil(tile[0]) * self.channels.div_ceil(tile[1]) * self.conv.groups;
-        let largest = [if pixels > 32 { 64 } else { 32 }, if self.channels > 32 { 64 } else { 32 }];
-        let smaller = [[64, 64], [64, 32], [32, 64], [32, 32]];
+        // Half a tile of nothing is the most that is worth the larger tile's fewer reads.
+        let most = |size: usize| {
+            if size > 96 {
+                128
+            } else if size > 32 {
+                64
+            } else {
+                32
+            }
+        };
+        let largest = [most(pixels), most(self.channels)];
+        let smaller = [LARGE, [64, 64], [64, 32], [32, 64], [32, 32]];
         let fits = |tile: &[usize; 2]| tile[0] <= largest[0] && tile[1] <= largest[1];
-        smaller.into_iter().filter(fits).find(|&tile| groups(tile) >= enough).unwrap_or([32, 32])
+        smaller
+            .into_iter()
+            .filter(fits)
+            .find(|&tile| groups(tile) >= if tile == LARGE { 2 * enough } else { enough })
+            .unwrap_or([32, 32])
     }
 }

@@ -241,6 +241,21 @@ fn every_case_is_right() {
     run_all(|_| {}, |_| true);
 }
 
+/// The cases take every tile of `conv2d`, with and without split sums, by single elements and by quads.
+#[test]
+fn every_tile_has_a_case() {
+    let mut seen = BTreeSet::new();
+    for (_, dispatch) in dispatches().iter().filter(|(_, dispatch)| dispatch.shader.name == "conv2d") {
+        let number = |name: &str| dispatch.constants.iter().find(|(n, _)| *n == name).expect("it is set").1 as u32;
+        seen.insert((number("TM"), number("TN"), number("SPLIT"), number("WIDE")));
+    }
+    let tiles = [(128, 128), (64, 64), (64, 32), (32, 64), (32, 32)];
+    for (tile, wide) in tiles.iter().flat_map(|tile| [(tile, 0), (tile, 1)]) {
+        assert!(seen.contains(&(tile.0, tile.1, 0, wide)), "{tile:?} {wide}: {seen:?}");
+    }
+    assert!(seen.contains(&(32, 32, 1, 0)) && seen.contains(&(32, 32, 1, 1)), "{seen:?}");
+}
+
 /// The kernels for GPUs give the right answers on software adapters too, with the largest tiles and with the smallest
 /// ones and split sums.
 #[test]
