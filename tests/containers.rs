@@ -153,6 +153,12 @@ fn several_saves_in_one_file() {
     assert_eq!(checkpoint.saves()[2][1].as_str().unwrap(), "text");
     let zip = check("legacy_then_zip.pth", Container::Legacy);
     assert!(zip.saves()[2][0].as_tensor().unwrap().storage().is_mapped());
+    let zips = check("zip_saves.pt", Container::Zip);
+    assert_eq!(zips.saves().len(), 3);
+    is_mapped(&zips, "a");
+    let mixed = [bytes("zip_saves.pt"), bytes("legacy_empty.pth")].concat();
+    let at = bytes("zip_saves.pt").len();
+    refused(&mixed, &format!("unsupported checkpoint: a save in the legacy form after a zip archive, at byte {at}"));
     assert_eq!(check("plain_saves.pkl", Container::Pickle).saves().len(), 3);
 }
 
