@@ -74,14 +74,16 @@ impl<'a> Machine<'a> {
         for tensor in std::mem::take(&mut objects.tensors) {
             let [shape, stride] = [tensor.shape, tensor.stride].map(|sizes| self.add(Node::Size(sizes)));
             self.arena.tensors.push(TensorNode {
-                storage: tensor.storage,
+                storage: Some(tensor.storage),
                 dtype: tensor.dtype,
                 offset: tensor.offset,
                 shape: shape?,
                 stride: stride?,
                 requires_grad: false,
+                is_parameter: false,
                 conj: false,
                 neg: false,
+                extra: None,
             });
         }
         Ok(())
