@@ -146,6 +146,13 @@ fn files_of_python_2() {
 }
 
 #[test]
+fn parameters_of_torch_0_1() {
+    let checkpoint = check("legacy_parameters.pth", Container::Legacy);
+    let [weight, frozen] = ["weight", "frozen"].map(|name| checkpoint[name].as_tensor().unwrap().requires_grad());
+    assert!(weight && !frozen);
+}
+
+#[test]
 fn several_saves_in_one_file() {
     let checkpoint = check("legacy_saves.pth", Container::Legacy);
     assert_eq!(checkpoint.saves().len(), 3);
@@ -260,6 +267,18 @@ fn tar_archives() {
     let tensor = |name: &str| checkpoint[name].as_tensor().unwrap();
     assert!(tensor("weight").is_same_view(tensor("tied")));
     assert!(Arc::ptr_eq(tensor("weight").storage(), tensor("strided").storage()));
+}
+
+#[test]
+fn tar_archives_of_python_2_with_views_and_parameters() {
+    let checkpoint = check("tar_python2.tar", Container::Tar);
+    let tensor = |name: &str| checkpoint[name].as_tensor().unwrap();
+    assert!(Arc::ptr_eq(tensor("root").storage(), tensor("part").storage()));
+    // A view of a view.
+    assert!(Arc::ptr_eq(tensor("root").storage(), tensor("end").storage()));
+    assert_eq!(tensor("end").offset(), 6);
+    assert!(tensor("parameter").requires_grad());
+    assert_eq!(checkpoint["config"]["lr"].as_f64().unwrap(), 0.5);
 }
 
 #[test]
