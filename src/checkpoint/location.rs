@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Dict, Object, Storage, StoredTensor, Value};
+use super::stored::{Class, Extra, Kind};
+use super::{Dict, Layout, Object, Quantizer, Storage, StoredTensor, Value};
 
 /// The device of each storage of a checkpoint: what `torch.load` takes as `map_location`. It goes to
 /// [`Checkpoint::map_location`](super::Checkpoint::map_location).
@@ -17,9 +18,9 @@ use super::{Dict, Object, Storage, StoredTensor, Value};
 ///
 /// It is asked once for each storage, so tensors that share one go to one device. Tags are written as PyTorch writes
 /// them: `cpu`, `cuda:0`.
-pub struct MapLocation<'a>(Kind<'a>);
+pub struct MapLocation<'a>(Rule<'a>);
 
-enum Kind<'a> {
+enum Rule<'a> {
     All(Arc<str>),
     Table(HashMap<String, Arc<str>>),
     Function(Box<dyn Fn(&Storage, &str) -> Option<String> + 'a>),
@@ -28,14 +29,22 @@ enum Kind<'a> {
 impl<'a> MapLocation<'a> {
     /// Asks `function` for the tag of each storage, given the one it was saved with; `None` keeps that.
     pub fn from_fn(function: impl Fn(&Storage, &str) -> Option<String> + 'a) -> Self {
-        Self(Kind::Function(Box::new(function)))
+        Self(Rule::Function(Box::new(function)))
     }
 
-    fn tag(&self, storage: &Storage) -> Option<Arc<str>> {
+    fn of_storage(&self, storage: &Storage) -> Option<Arc<str>> {
         match &self.0 {
-            Kind::All(tag) => Some(Arc::clone(tag)),
-            Kind::Table(table) => table.get(storage.location()).cloned(),
-            Kind::Function(function) => function(storage, storage.location()).map(Into::into),
+            Rule::Function(function) => function(storage, storage.location()).map(Into::into),
+            _ => self.of_tag(storage.location()),
+        }
+    }
+
+    /// Where a tensor goes whose device is not its storage's: a function is not asked.
+    fn of_tag(&self, tag: &str) -> Option<Arc<str>> {
+        match &self.0 {
+            Rule::All(tag) => Some(Arc::clone(tag)),
+            Rule::Table(table) => table.get(tag).cloned(),
+            Rule::Function(_) => None,
         }
     }
 
@@ -47,19 +56,19 @@ impl<'a> MapLocation<'a> {
 
 impl From<&str> for MapLocation<'_> {
     fn from(device: &str) -> Self {
-        Self(Kind::All(device.into()))
+        Self(Rule::All(device.into()))
     }
 }
 
 impl From<String> for MapLocation<'_> {
     fn from(device: String) -> Self {
-        Self(Kind::All(device.into()))
+        Self(Rule::All(device.into()))
     }
 }
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for MapLocation<'_> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(table: I) -> Self {
-        Self(Kind::Table(table.into_iter().map(|(from, to)| (from.into(), to.into().into())).collect()))
+        Self(Rule::Table(table.into_iter().map(|(from, to)| (from.into(), to.into().into())).collect()))
     }
 }
 
@@ -165,15 +174,46 @@ impl Mapper<'_, '_> {
         if let Some(known) = self.tensors.get(&Arc::as_ptr(tensor)) {
             return Arc::clone(known);
         }
-        let storage = self.storage(tensor.storage());
-        let mapped = Arc::new((**tensor).clone().with_storage(storage));
+        let mut mapped = (**tensor).clone();
+        // A meta tensor has no data to put anywhere.
+        if tensor.layout() != Layout::Meta {
+            mapped = mapped.with_storage(self.storage(tensor.storage()));
+        }
+        if let Some(extra) = tensor.extra() {
+            mapped = mapped.with_extra(Some(self.extra(extra)));
+        }
+        let mapped = Arc::new(mapped);
         self.tensors.insert(Arc::as_ptr(tensor), Arc::clone(&mapped));
         mapped
     }
 
+    fn extra(&mut self, extra: &Extra) -> Extra {
+        let kind = match &extra.kind {
+            Kind::Strided => Kind::Strided,
+            Kind::Quantized(quantizer) => Kind::Quantized(match quantizer {
+                Quantizer::PerTensor { .. } => quantizer.clone(),
+                Quantizer::PerChannel { scales, zero_points, axis, float_parameters } => Quantizer::PerChannel {
+                    scales: self.tensor(scales),
+                    zero_points: self.tensor(zero_points),
+                    axis: *axis,
+                    float_parameters: *float_parameters,
+                },
+            }),
+            Kind::Listed { layout, call } => Kind::Listed { layout: *layout, call: Arc::new(self.object(call)) },
+        };
+        let class = extra.class.as_ref();
+        Extra {
+            kind,
+            class: class.map(|of| Class { class: self.value(&of.class), state: self.value(&of.state) }),
+            parameter_state: self.optional(extra.parameter_state.as_ref()),
+            hooks: self.optional(extra.hooks.as_ref()),
+            device: extra.device.as_ref().map(|tag| self.map.of_tag(tag).unwrap_or_else(|| Arc::clone(tag))),
+        }
+    }
+
     fn storage(&mut self, storage: &Arc<Storage>) -> Arc<Storage> {
         let map = self.map;
-        let make = || match map.tag(storage) {
+        let make = || match map.of_storage(storage) {
             Some(tag) if *tag != *storage.location() => storage.with_location(tag),
             _ => Arc::clone(storage),
         };

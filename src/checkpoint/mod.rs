@@ -22,7 +22,8 @@ use std::sync::Arc;
 pub use location::MapLocation;
 pub use sniff::Container;
 pub use storage::Storage;
-pub use stored::StoredTensor;
+pub(crate) use stored::unpacked;
+pub use stored::{Layout, Quantizer, StoredTensor};
 pub use value::{BigInt, Dict, DictKind, Key, Object, Value};
 
 use self::source::Source;

@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::StateDict;
-use super::fold::WAY_OUT;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind};
 use crate::shape::Shape;
@@ -50,12 +49,14 @@ pub enum Mismatch {
         /// The dtype that the state dict has.
         dtype: DType,
     },
-    /// The state dict has something that no model computes with: a parametrization that is not known.
-    Unusable {
+    /// It is of a kind that no model computes with: sparse, quantized, without data, of an unknown parametrization.
+    Kind {
         /// The tensor's name.
         name: String,
-        /// What it is.
-        found: String,
+        /// What it is, in words: `a sparse_coo tensor`.
+        kind: String,
+        /// What can be done about it.
+        help: &'static str,
     },
 }
 
@@ -74,8 +75,6 @@ impl LoadReport {
     pub(crate) fn explain(&mut self, state: &StateDict) {
         if state.is_empty() {
             self.help = Some("the state dict is empty".into());
-        } else if self.mismatched.iter().any(|mismatch| matches!(mismatch, Mismatch::Unusable { .. })) {
-            self.help = Some(WAY_OUT.into());
         } else if !self.missing.is_empty() {
             self.help = self.prefix_of_file(state).or_else(|| self.prefix_of_model());
         }
@@ -125,12 +124,12 @@ fn most_common(long: &[String], short: &[String]) -> Option<String> {
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut shapes, mut dtypes, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut shapes, mut dtypes, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
         for mismatch in &self.mismatched {
             match mismatch {
                 Mismatch::Shape { name, model, file } => shapes.push(format!("{name}: model {model}, file {file}")),
                 Mismatch::DType { name, dtype } => dtypes.push(format!("{name}: {dtype}")),
-                Mismatch::Unusable { name, found } => unusable.push(format!("{name}: {found}")),
+                Mismatch::Kind { name, kind, help } => kinds.push(format!("{name}: {kind}; {help}")),
             }
         }
         let fits = if self.is_complete() { "fits" } else { "does not fit" };
@@ -143,7 +142,7 @@ impl fmt::Display for LoadReport {
             (self.unexpected.len(), "unexpected"),
             (shapes.len(), "with the wrong shape"),
             (dtypes.len(), "with a dtype that does not run"),
-            (unusable.len(), "that cannot be used"),
+            (kinds.len(), "of a kind that models cannot use"),
         ] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
@@ -153,7 +152,7 @@ impl fmt::Display for LoadReport {
         write_lines(f, "unexpected", &self.unexpected)?;
         write_lines(f, "shape", &shapes)?;
         write_lines(f, "dtype", &dtypes)?;
-        write_lines(f, "unusable", &unusable)?;
+        write_lines(f, "kind", &kinds)?;
         match &self.help {
             Some(help) => write!(f, "\n  help: {help}"),
             None => Ok(()),
