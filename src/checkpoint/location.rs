@@ -48,9 +48,10 @@ impl<'a> MapLocation<'a> {
         }
     }
 
-    /// The same value with the storages' new tags.
-    pub(super) fn apply(&self, root: &Value) -> Value {
-        Mapper { map: self, storages: HashMap::new(), tensors: HashMap::new(), containers: HashMap::new() }.value(root)
+    /// The same values with the storages' new tags.
+    pub(super) fn apply(&self, values: &[Value]) -> Vec<Value> {
+        Mapper { map: self, storages: HashMap::new(), tensors: HashMap::new(), containers: HashMap::new() }
+            .values(values)
     }
 }
 
@@ -237,7 +238,7 @@ mod tests {
     }
 
     fn tags<'a>(map: impl Into<MapLocation<'a>>) -> [String; 3] {
-        let root = map.into().apply(&tree());
+        let root = map.into().apply(&[tree()]).remove(0);
         let [a, b, c] = [&root["a"][0], &root["a"][1], &root["c"]].map(|value| value.as_tensor().unwrap());
         assert!(Arc::ptr_eq(a.storage(), c.storage()), "ties survive");
         assert_eq!(c.contiguous_bytes().unwrap()[..], [2, 3]);
