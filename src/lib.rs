@@ -1,6 +1,5 @@
 //! Opens the files PyTorch writes and runs the models in them, on any GPU through wgpu or on the CPU.
 
-#[allow(dead_code)]
 mod backend;
 pub mod checkpoint;
 mod device;
@@ -15,6 +14,7 @@ mod shape;
 mod state_dict;
 mod tensor;
 
+pub use backend::{Peak, StepProfile};
 pub use checkpoint::Checkpoint;
 pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;

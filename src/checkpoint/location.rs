@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::stored::{Class, Extra, Kind};
+use super::stored::{Extra, Kind};
 use super::{Dict, Layout, Object, Quantizer, Storage, StoredTensor, Value};
 
 /// The device of each storage of a checkpoint: what `torch.load` takes as `map_location`. It goes to
@@ -188,28 +188,28 @@ impl Mapper<'_, '_> {
         mapped
     }
 
+    /// What a tensor has beside its view: the parts of a sparse one, the scales of a quantized one, attributes.
     fn extra(&mut self, extra: &Extra) -> Extra {
-        let kind = match &extra.kind {
-            Kind::Strided => Kind::Strided,
-            Kind::Quantized(quantizer) => Kind::Quantized(match quantizer {
-                Quantizer::PerTensor { .. } => quantizer.clone(),
-                Quantizer::PerChannel { scales, zero_points, axis, float_parameters } => Quantizer::PerChannel {
-                    scales: self.tensor(scales),
-                    zero_points: self.tensor(zero_points),
-                    axis: *axis,
-                    float_parameters: *float_parameters,
-                },
-            }),
-            Kind::Listed { layout, call } => Kind::Listed { layout: *layout, call: Arc::new(self.object(call)) },
-        };
-        let class = extra.class.as_ref();
-        Extra {
-            kind,
-            class: class.map(|of| Class { class: self.value(&of.class), state: self.value(&of.state) }),
-            parameter_state: self.optional(extra.parameter_state.as_ref()),
-            hooks: self.optional(extra.hooks.as_ref()),
-            device: extra.device.as_ref().map(|tag| self.map.of_tag(tag).unwrap_or_else(|| Arc::clone(tag))),
+        let mut mapped = extra.clone();
+        match &mut mapped.kind {
+            Kind::Strided | Kind::Quantized(Quantizer::PerTensor { .. }) => {}
+            Kind::Quantized(Quantizer::PerChannel { scales, zero_points, .. }) => {
+                *scales = self.tensor(scales);
+                *zero_points = self.tensor(zero_points);
+            }
+            Kind::Listed { call, .. } => *call = Arc::new(self.object(call)),
         }
+        if let Some(class) = &mut mapped.class {
+            class.state = self.value(&class.state);
+        }
+        mapped.parameter_state = self.optional(extra.parameter_state.as_ref());
+        mapped.hooks = self.optional(extra.hooks.as_ref());
+        if let Some(device) = &mut mapped.device
+            && let Some(tag) = self.map.of_tag(device)
+        {
+            *device = tag;
+        }
+        mapped
     }
 
     fn storage(&mut self, storage: &Arc<Storage>) -> Arc<Storage> {

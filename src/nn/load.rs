@@ -66,14 +66,14 @@ fn check(targets: &[Target<'_>], fold: &Fold) -> LoadReport {
         let name = name.clone();
         match state.get(&name) {
             None if refused.contains_key(&*name) => {
-                let kind = refused[&*name].to_string();
-                report.mismatched.push(Mismatch::Kind { name, kind, help: Fold::WAY_OUT });
+                let found = format!("{}; {}", refused[&*name], Fold::WAY_OUT);
+                report.mismatched.push(Mismatch::Unusable { name, found });
             }
             None if slot.may_be_missing(state.version(module)) => {}
             None => report.missing.push(name),
             Some(tensor) if tensor.layout() != Layout::Strided || tensor.quantizer().is_some() => {
                 let (kind, help) = tensor.refusal().unwrap_or_default();
-                report.mismatched.push(Mismatch::Kind { name, kind, help });
+                report.mismatched.push(Mismatch::Unusable { name, found: format!("{kind}; {help}") });
             }
             Some(tensor) if tensor.shape() != slot.shape() => {
                 let (model, file) = (slot.shape().clone(), tensor.shape().clone());

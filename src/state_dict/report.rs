@@ -49,14 +49,13 @@ pub enum Mismatch {
         /// The dtype that the state dict has.
         dtype: DType,
     },
-    /// It is of a kind that no model computes with: sparse, quantized, without data, of an unknown parametrization.
-    Kind {
+    /// The state dict has something that no model computes with: a sparse, quantized or meta tensor, or a
+    /// parametrization that is not known.
+    Unusable {
         /// The tensor's name.
         name: String,
-        /// What it is, in words: `a sparse_coo tensor`.
-        kind: String,
-        /// What can be done about it.
-        help: &'static str,
+        /// What it is, and what can be done about it.
+        found: String,
     },
 }
 
@@ -124,12 +123,12 @@ fn most_common(long: &[String], short: &[String]) -> Option<String> {
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut shapes, mut dtypes, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut shapes, mut dtypes, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
         for mismatch in &self.mismatched {
             match mismatch {
                 Mismatch::Shape { name, model, file } => shapes.push(format!("{name}: model {model}, file {file}")),
                 Mismatch::DType { name, dtype } => dtypes.push(format!("{name}: {dtype}")),
-                Mismatch::Kind { name, kind, help } => kinds.push(format!("{name}: {kind}; {help}")),
+                Mismatch::Unusable { name, found } => unusable.push(format!("{name}: {found}")),
             }
         }
         let fits = if self.is_complete() { "fits" } else { "does not fit" };
@@ -142,7 +141,7 @@ impl fmt::Display for LoadReport {
             (self.unexpected.len(), "unexpected"),
             (shapes.len(), "with the wrong shape"),
             (dtypes.len(), "with a dtype that does not run"),
-            (kinds.len(), "of a kind that models cannot use"),
+            (unusable.len(), "that cannot be used"),
         ] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
@@ -152,7 +151,7 @@ impl fmt::Display for LoadReport {
         write_lines(f, "unexpected", &self.unexpected)?;
         write_lines(f, "shape", &shapes)?;
         write_lines(f, "dtype", &dtypes)?;
-        write_lines(f, "kind", &kinds)?;
+        write_lines(f, "unusable", &unusable)?;
         match &self.help {
             Some(help) => write!(f, "\n  help: {help}"),
             None => Ok(()),

@@ -117,8 +117,8 @@ fn case_18_parametrized() {
     let error = Normed::new().load_state_dict(&orthogonal, Strict::Yes).unwrap_err().to_string();
     assert_eq!(
         error,
-        "state dict does not fit the model: 5 of 6 loaded, 1 of a kind that models cannot use\n  \
-         kind        square.weight: an orthogonal parametrization, which is not supported; in Python, call \
+        "state dict does not fit the model: 5 of 6 loaded, 1 that cannot be used\n  \
+         unusable    square.weight: an orthogonal parametrization, which is not supported; in Python, call \
          `torch.nn.utils.parametrize.remove_parametrizations(layer, \"weight\")` before saving"
     );
     assert!(orthogonal.fold().is_err());

@@ -112,12 +112,11 @@ fn case_20_every_tensor() {
     let error = net.load_state_dict(&state, Strict::Yes).unwrap_err().to_string();
     assert_eq!(
         error,
-        "state dict does not fit the model: 0 of 4 loaded, 1 with a dtype that does not run, 3 of a kind that models \
-         cannot use\n  \
+        "state dict does not fit the model: 0 of 4 loaded, 1 with a dtype that does not run, 3 that cannot be used\n  \
          dtype       1.bias: complex64\n  \
-         kind        0.weight: a sparse_coo tensor; save its `to_dense()` in PyTorch\n  \
-         kind        0.bias: a meta tensor, which has no data; save the model with its weights\n  \
-         kind        1.weight: a quantized qint8 tensor; convert it to `float32` first: that dequantizes it"
+         unusable    0.weight: a sparse_coo tensor; save its `to_dense()` in PyTorch\n  \
+         unusable    0.bias: a meta tensor, which has no data; save the model with its weights\n  \
+         unusable    1.weight: a quantized qint8 tensor; convert it to `float32` first: that dequantizes it"
     );
     let on_gpu = load("20_unusable").map_location("cuda:0");
     let places = |name: &str| on_gpu[name].as_tensor().unwrap().location().to_string();
