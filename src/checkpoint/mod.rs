@@ -146,10 +146,7 @@ impl Checkpoint {
     /// ```
     #[must_use]
     pub fn map_location<'a>(&self, map: impl Into<MapLocation<'a>>) -> Self {
-        let Value::Tuple(saves) = map.into().apply(&Value::Tuple(Arc::clone(&self.saves))) else {
-            unreachable!("a tuple stays one");
-        };
-        Self { saves, ..self.clone() }
+        Self { saves: map.into().apply(&self.saves).into(), ..self.clone() }
     }
 
     /// The value of a key of the object that was saved; `None` when there is none.
