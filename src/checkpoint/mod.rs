@@ -5,6 +5,8 @@
 
 mod hash;
 mod pickle;
+mod safetensors;
+mod save;
 mod sniff;
 mod source;
 mod storage;
@@ -14,10 +16,12 @@ mod zip;
 
 use std::fmt;
 use std::io::Read;
-use std::ops::Index;
+use std::ops::{Index, IndexMut};
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use save::{NPY_MAGIC, NUMPY_DTYPES, npy_header};
+pub use save::{save, save_with_progress};
 pub use sniff::Container;
 pub use storage::Storage;
 pub use stored::StoredTensor;
@@ -81,6 +85,7 @@ impl Checkpoint {
             let container = sniff::sniff(&source)?;
             let root = match container {
                 Container::Zip => zip::open(&source)?,
+                Container::Safetensors => safetensors::open(&source)?,
             };
             Ok((container, source.len() as u64, root))
         };
@@ -108,6 +113,11 @@ impl Checkpoint {
     /// The object that was saved: as a rule a dict.
     pub fn root(&self) -> &Value {
         &self.root
+    }
+
+    /// The object that was saved, to change.
+    pub fn root_mut(&mut self) -> &mut Value {
+        &mut self.root
     }
 
     /// The value of a key of the object that was saved; `None` when there is none.
@@ -139,6 +149,35 @@ impl Index<usize> for Checkpoint {
     #[track_caller]
     fn index(&self, key: usize) -> &Value {
         &self.root[key]
+    }
+}
+
+impl IndexMut<&str> for Checkpoint {
+    /// The value of a string key, to change: see [`Value`].
+    ///
+    /// # Panics
+    /// As the same of [`Value`].
+    #[track_caller]
+    fn index_mut(&mut self, key: &str) -> &mut Value {
+        &mut self.root[key]
+    }
+}
+
+impl IndexMut<usize> for Checkpoint {
+    /// The item at a position, or the value of an integer key, to change: see [`Value`].
+    ///
+    /// # Panics
+    /// As the same of [`Value`].
+    #[track_caller]
+    fn index_mut(&mut self, key: usize) -> &mut Value {
+        &mut self.root[key]
+    }
+}
+
+impl From<&Checkpoint> for Value {
+    /// The object that was saved.
+    fn from(checkpoint: &Checkpoint) -> Self {
+        checkpoint.root.clone()
     }
 }
 

@@ -9,16 +9,17 @@ use crate::error::{Error, Result};
 pub enum Container {
     /// A zip archive, as torch 1.6 and later write.
     Zip,
+    /// A safetensors file, as Hugging Face's libraries write.
+    Safetensors,
 }
 
 /// A test of a file's first bytes, what it means and what to do.
 type Sign = (fn(&[u8]) -> bool, &'static str, &'static str);
 
 /// Files that PyTorch, or those around it, write and this version does not read.
-const UNSUPPORTED: [Sign; 6] = [
+const UNSUPPORTED: [Sign; 5] = [
     (is_legacy, "a file of torch 1.5 or older (the stream of pickles before zip archives)", RESAVE),
     (is_tar, "a tar archive, as torch 0.1.9 and older wrote", RESAVE),
-    (is_safetensors, "a safetensors file", "load it with `safetensors.torch.load_file` and save it with `torch.save`"),
     (is_plain_pickle, "a plain pickle, not one of `torch.save`", RESAVE),
     (|bytes| bytes.starts_with(b"PYTORCH1"), "a preview format of torch 1.0 (`PYTORCH1`)", RESAVE),
     (is_shard_index, "the index of a checkpoint in several files", "load the files that it names"),
@@ -76,6 +77,9 @@ pub(super) fn sniff(bytes: &[u8]) -> Result<Container> {
     }
     if bytes.starts_with(b"PK\x03\x04") {
         return Ok(Container::Zip);
+    }
+    if is_safetensors(bytes) {
+        return Ok(Container::Safetensors);
     }
     if let Some((_, what, help)) = UNSUPPORTED.iter().find(|(test, ..)| test(bytes)) {
         return Err(Error::unsupported(*what).help(*help));

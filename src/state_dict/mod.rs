@@ -6,10 +6,11 @@ mod report;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Index;
+use std::path::Path;
 
 use indexmap::IndexMap;
 
-use crate::checkpoint::StoredTensor;
+use crate::checkpoint::{Dict, DictKind, StoredTensor, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
 
@@ -81,6 +82,15 @@ impl StateDict {
     pub fn get_tensor(&self, name: &str) -> Result<Tensor> {
         Tensor::from_stored(self.get(name).ok_or_else(|| self.not_found(name))?)
             .map_err(|e| e.context(format!("`{name}`")))
+    }
+
+    /// Saves the tensors under their names, as `torch.save(model.state_dict(), path)` does, or as safetensors or `.npz`,
+    /// by the path's ending: see [`save`](crate::save).
+    ///
+    /// # Errors
+    /// As [`save`](crate::save).
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        crate::checkpoint::save(self, path)
     }
 
     /// Adds a tensor at the end, or replaces the one of that name and returns it.
@@ -204,6 +214,14 @@ impl StateDict {
             help += &format!(" ... and {more} more");
         }
         error.help(help)
+    }
+}
+
+impl From<&StateDict> for Value {
+    /// An `OrderedDict`, as `model.state_dict()` gives.
+    fn from(state: &StateDict) -> Self {
+        let entries = state.iter().map(|(name, tensor)| (Value::from(name), Value::from(tensor.clone())));
+        Dict::new(DictKind::OrderedDict, entries).into()
     }
 }
 

@@ -227,7 +227,7 @@ impl<'a> Machine<'a> {
             op::REDUCE | op::NEWOBJ => {
                 let [callee, args] = self.pop_array()?;
                 let made = self.call(callee, self.arguments(args)?)?;
-                self.push_made(made)
+                self.push_made(made.bare_if(opcode == op::NEWOBJ))
             }
             op::NEWOBJ_EX => {
                 let [class, args, kwargs] = self.pop_array()?;
@@ -241,14 +241,14 @@ impl<'a> Machine<'a> {
                 self.push_global(module, name)?;
                 let class = self.pop()?;
                 let made = self.call(class, &args)?;
-                self.push_made(made)
+                self.push_made(made.bare_if(args.is_empty()))
             }
             op::OBJ => {
                 let parts = self.pop_to_mark()?;
                 let (&class, args) =
                     parts.split_first().ok_or_else(|| Error::invalid("an object is made without a class"))?;
                 let made = self.call(class, args)?;
-                self.push_made(made)
+                self.push_made(made.bare_if(args.is_empty()))
             }
             op::BUILD => {
                 let state = self.pop()?;

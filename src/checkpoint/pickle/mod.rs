@@ -4,7 +4,7 @@
 mod input;
 mod machine;
 mod node;
-mod opcode;
+pub(super) mod opcode;
 mod reduce;
 mod text;
 mod tree;

@@ -77,6 +77,8 @@ pub(super) struct TensorNode {
 
 pub(super) struct ObjectNode {
     pub(super) class: Id,
+    /// Whether the class made it without its constructor. See [`Object`](crate::checkpoint::Object).
+    pub(super) bare: bool,
     pub(super) args: Vec<Id>,
     pub(super) kwargs: Option<Id>,
     pub(super) items: Vec<Id>,
@@ -86,7 +88,7 @@ pub(super) struct ObjectNode {
 
 impl ObjectNode {
     pub(super) fn new(class: Id, args: Vec<Id>, kwargs: Option<Id>) -> Self {
-        Self { class, args, kwargs, items: Vec::new(), entries: Vec::new(), state: None }
+        Self { class, bare: false, args, kwargs, items: Vec::new(), entries: Vec::new(), state: None }
     }
 }
 

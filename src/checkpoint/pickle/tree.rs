@@ -149,6 +149,7 @@ impl Builder<'_, '_, '_> {
             Node::Device(name) => Value::Device(name[..].into()),
             Node::Object(node) => Value::Object(Arc::new(Object {
                 callee: self.done(node.class),
+                bare: node.bare,
                 args: self.all(&node.args),
                 kwargs: node.kwargs.map(|id| self.done(id)),
                 items: self.all(&node.items),

@@ -11,6 +11,8 @@ use super::Value;
 #[derive(Clone)]
 pub struct Object {
     pub(crate) callee: Value,
+    /// Whether the callee is a class whose `__new__` made the object, and not a call of the callee itself.
+    pub(crate) bare: bool,
     pub(crate) args: Vec<Value>,
     pub(crate) kwargs: Option<Value>,
     pub(crate) items: Vec<Value>,
