@@ -24,7 +24,8 @@ pub(crate) use save::{NPY_MAGIC, NUMPY_DTYPES, npy_header};
 pub use save::{save, save_with_progress};
 pub use sniff::Container;
 pub use storage::Storage;
-pub use stored::StoredTensor;
+pub(crate) use stored::unpacked;
+pub use stored::{Layout, Quantizer, StoredTensor};
 pub use value::{BigInt, Dict, DictKind, Key, Object, Value};
 
 use self::source::Source;

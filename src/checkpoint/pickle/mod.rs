@@ -5,9 +5,10 @@ mod input;
 mod machine;
 mod node;
 pub(super) mod opcode;
+mod rebuild;
 mod reduce;
 mod text;
 mod tree;
 
 pub(super) use machine::unpickle;
-pub(super) use node::StorageId;
+pub(super) use node::{StorageId, storage_class};

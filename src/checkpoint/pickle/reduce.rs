@@ -28,11 +28,11 @@ impl Made<'_> {
 }
 
 impl<'a> Machine<'a> {
-    fn node(&self, id: Id) -> &Node<'a> {
+    pub(super) fn node(&self, id: Id) -> &Node<'a> {
         self.arena.node(id)
     }
 
-    fn known(&self, id: Id) -> Known {
+    pub(super) fn known(&self, id: Id) -> Known {
         match self.node(id) {
             Node::Global(index) => self.globals.get(*index).known,
             _ => Known::Nothing,
@@ -42,10 +42,23 @@ impl<'a> Machine<'a> {
     /// What `callee(*args)` gives: a value for what is known, an opaque object for everything else.
     pub(super) fn call(&self, callee: Id, args: &[Id]) -> Result<Made<'a>> {
         let made = match self.known(callee) {
-            Known::RebuildTensor => Some(self.tensor("_rebuild_tensor", args, 4)?),
-            Known::RebuildTensorV2 => Some(self.tensor("_rebuild_tensor_v2", args, 6)?),
-            Known::RebuildTensorV3 => Some(self.tensor("_rebuild_tensor_v3", args, 7)?),
-            Known::RebuildParameter => self.parameter(args),
+            Known::RebuildTensor => self.tensor("_rebuild_tensor", args, 4)?,
+            Known::RebuildTensorV2 => self.tensor("_rebuild_tensor_v2", args, 6)?,
+            Known::RebuildTensorV3 => self.tensor("_rebuild_tensor_v3", args, 7)?,
+            Known::RebuildParameter => self.rebuild_parameter(args),
+            Known::RebuildQTensor => self.quantized(args),
+            Known::RebuildSparse => self.sparse(callee, args),
+            Known::RebuildNested => self.nested(callee, args),
+            Known::RebuildMeta => self.meta(callee, args),
+            Known::RebuildCopy => self.copy(callee, args),
+            Known::RebuildWrapper => self.wrapper(callee, args),
+            Known::RebuildFromType => self.from_type(callee, args)?,
+            Known::Parameter => self.parameter(args),
+            Known::NewObject => match args.split_first() {
+                // A class that is named once more, as a function, would go on without end.
+                Some((&class, args)) if self.known(class) != Known::NewObject => return self.call(class, args),
+                _ => None,
+            },
             Known::Dict(kind) => self.dict(kind, args),
             Known::Reconstructor => self.reconstruct(args),
             known => self.simple(known, args).map(Made::Node),
@@ -151,71 +164,10 @@ impl<'a> Machine<'a> {
         Some(Node::Device(name.into()))
     }
 
-    fn float(&self, id: Id) -> Option<f64> {
+    pub(super) fn float(&self, id: Id) -> Option<f64> {
         match *self.node(id) {
             Node::Float(float) => Some(float),
             Node::Int(int) => Some(int as f64),
-            _ => None,
-        }
-    }
-
-    /// `_rebuild_tensor(storage, offset, size, stride)`; v2 adds `requires_grad, hooks`, v3 also `dtype`; both may end
-    /// with a dict that holds the conjugate and negative bits.
-    fn tensor(&self, name: &str, args: &[Id], count: usize) -> Result<Made<'a>> {
-        let bad = |what: &str| Error::invalid(format!("`{name}` {what}"));
-        if args.len() < count || args.len() > count + usize::from(count > 4) {
-            return Err(bad(&format!("expects {count} arguments, {} were given", args.len())));
-        }
-        let Node::Storage(storage, storage_dtype) = *self.node(args[0]) else {
-            return Err(bad(&format!("expects a storage, {} was given", self.node(args[0]).describe())));
-        };
-        let offset = match *self.node(args[1]) {
-            Node::Int(offset) => usize::try_from(offset).ok(),
-            _ => None,
-        };
-        let offset = offset.ok_or_else(|| bad("expects an offset that is not negative"))?;
-        let requires_grad = match args.get(4).map(|&id| self.node(id)) {
-            Some(Node::Bool(requires_grad)) => *requires_grad,
-            None => false,
-            Some(_) => return Err(bad("expects a bool for `requires_grad`")),
-        };
-        let dtype = match args.get(6).filter(|_| count == 7).map(|&id| self.known(id)) {
-            Some(Known::DType(dtype)) => dtype,
-            Some(_) => return Err(Error::unsupported(format!("`{name}` names a dtype that this crate does not know"))),
-            None => storage_dtype.unwrap_or(DType::U8),
-        };
-        let (conj, neg) = match args.get(count) {
-            Some(&metadata) => self.bits(metadata).ok_or_else(|| bad("has metadata that is not a dict of bools"))?,
-            None => (false, false),
-        };
-        let (shape, stride) = (args[2], args[3]);
-        Ok(Made::Tensor(TensorNode { storage, dtype, offset, shape, stride, requires_grad, conj, neg }))
-    }
-
-    /// The conjugate and negative bits in a tensor's metadata.
-    fn bits(&self, metadata: Id) -> Option<(bool, bool)> {
-        let Node::Dict(dict) = *self.node(metadata) else {
-            return matches!(self.node(metadata), Node::None).then_some((false, false));
-        };
-        let mut bits = (false, false);
-        for &(key, value) in &self.arena.dicts[dict as usize].entries {
-            let Node::Bool(value) = *self.node(value) else { return None };
-            match self.arena.text(key)? {
-                "conj" => bits.0 = value,
-                "neg" => bits.1 = value,
-                _ => return None,
-            }
-        }
-        Some(bits)
-    }
-
-    /// `_rebuild_parameter(data, requires_grad, hooks)`, also with the state of the parameter's own attributes.
-    fn parameter(&self, args: &[Id]) -> Option<Made<'a>> {
-        let [data, requires_grad, ..] = *args else { return None };
-        match (self.node(data), self.node(requires_grad)) {
-            (&Node::Tensor(tensor), &Node::Bool(requires_grad)) => {
-                Some(Made::Tensor(TensorNode { requires_grad, ..self.arena.tensors[tensor as usize] }))
-            }
             _ => None,
         }
     }
@@ -306,6 +258,9 @@ impl<'a> Machine<'a> {
 
     /// Gives an object its state; a dict's is its attributes, such as a state dict's `_metadata`.
     pub(super) fn set_state(&mut self, object: Id, state: Id) -> Result<()> {
+        if self.set_tensor_state(object, state) {
+            return Ok(());
+        }
         let place = match &mut self.arena.nodes[object as usize] {
             Node::Object(object) => &mut object.state,
             Node::Dict(dict) => &mut self.arena.dicts[*dict as usize].attributes,

@@ -5,6 +5,7 @@ mod big_int;
 mod dict;
 mod display;
 mod edit;
+mod numpy;
 mod object;
 
 use std::sync::Arc;
