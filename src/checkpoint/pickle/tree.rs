@@ -228,6 +228,7 @@ impl Builder<'_, '_, '_> {
     fn call(&self, callee: Id, args: &[Id]) -> Object {
         Object {
             callee: self.done(callee),
+            bare: false,
             args: self.all(args),
             kwargs: None,
             items: Vec::new(),

@@ -144,7 +144,7 @@ impl Format {
 
 /// Writes a pickle and its storages in PyTorch's format.
 fn write_torch(
-    pickled: &pickle::Pickled<'_>,
+    pickled: &pickle::Pickled,
     out: &mut (impl Write + Seek),
     progress: &mut Progress<'_>,
 ) -> Result<()> {

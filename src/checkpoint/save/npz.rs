@@ -74,8 +74,8 @@ impl<'v> Plan<'v> {
         let mut refused = Vec::new();
         for (name, tensor) in tensors {
             match npy_header(tensor.dtype(), tensor.shape()) {
-                Ok(header) => planned.push((name, header, tensor)),
-                Err(_) => refused.push(format!("`{}` ({} {})", name.escape_debug(), tensor.dtype(), tensor.shape())),
+                Ok(header) if tensor.has_data() => planned.push((name, header, tensor)),
+                _ => refused.push(format!("`{}` ({})", name.escape_debug(), tensor.describe())),
             }
         }
         refused_tensors("a NumPy array", &refused, "NumPy has no such dtype: convert these first, to float32 say")?;

@@ -1,30 +1,33 @@
 //! Writing values as a pickle of protocol 2, with the instructions that `torch.load` accepts under `weights_only`.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use crate::checkpoint::Storage;
+use crate::checkpoint::{Storage, StoredTensor};
 use crate::checkpoint::hash::QuickMap;
 use crate::checkpoint::pickle::opcode as op;
 use crate::checkpoint::value::{BigInt, Dict, DictKind, Object, Value};
 use crate::error::{Error, Result};
 
 /// A pickle, and the storages that it names by their positions here.
-pub(super) struct Pickled<'v> {
+pub(super) struct Pickled {
     pub(super) bytes: Vec<u8>,
-    pub(super) storages: Vec<&'v Arc<Storage>>,
+    pub(super) storages: Vec<Arc<Storage>>,
 }
 
 /// Pickles a value.
-pub(super) fn pickle(root: &Value) -> Result<Pickled<'_>> {
+pub(super) fn pickle(root: &Value) -> Result<Pickled> {
     let mut untyped = HashSet::new();
     loop {
-        let mut pickler = Pickler::new(&untyped);
+        let calls = Calls::default();
+        let mut pickler = Pickler::new(&untyped, &calls);
         pickler.run(root)?;
         let Pickler { out, storages, mixed, .. } = pickler;
         if mixed.is_empty() {
-            return Ok(Pickled { bytes: out, storages: storages.into_iter().map(|named| named.storage).collect() });
+            let storages = storages.into_iter().map(|named| Arc::clone(named.storage)).collect();
+            return Ok(Pickled { bytes: out, storages });
         }
         // Once more, with these as bytes: each is there only once.
         untyped.extend(mixed);
@@ -47,6 +50,22 @@ pub(super) struct Pickler<'v, 'u> {
     pub(super) untyped: &'u HashSet<u64>,
     /// Those that turned out to be so now.
     pub(super) mixed: HashSet<u64>,
+    /// Where the next call that makes a tensor is kept.
+    pub(super) calls: &'v Calls,
+}
+
+/// The calls that make tensors which are more than a view, kept while the value is written, as a chain.
+#[derive(Default)]
+pub(super) struct Calls(OnceCell<Box<(Object, Calls)>>);
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        // One by one: dropping the first would drop the others inside each other.
+        let mut next = self.0.take();
+        while let Some(mut call) = next {
+            next = call.1.0.take();
+        }
+    }
 }
 
 pub(super) struct NamedStorage<'v> {
@@ -74,7 +93,7 @@ enum Task<'v> {
 const BATCH: usize = 1000;
 
 impl<'v, 'u> Pickler<'v, 'u> {
-    fn new(untyped: &'u HashSet<u64>) -> Self {
+    fn new(untyped: &'u HashSet<u64>, calls: &'v Calls) -> Self {
         Self {
             out: vec![op::PROTO, 2],
             tasks: Vec::new(),
@@ -86,6 +105,7 @@ impl<'v, 'u> Pickler<'v, 'u> {
             storage_index: QuickMap::default(),
             untyped,
             mixed: HashSet::new(),
+            calls,
         }
     }
 
@@ -173,6 +193,7 @@ impl<'v, 'u> Pickler<'v, 'u> {
             Value::Set(items) => self.set("set", items, address(items))?,
             Value::FrozenSet(items) => self.set("frozenset", items, address(items))?,
             Value::Dict(dict) => self.dict(dict, address(dict))?,
+            Value::Tensor(tensor) if tensor.extra().is_some() => self.call(tensor),
             Value::Tensor(tensor) => self.once(address(tensor), |this| this.tensor(tensor))?,
             Value::Storage(storage, dtype) => self.bare_storage(storage, *dtype)?,
             Value::DType(dtype) => self.global("torch", dtype.name())?,
@@ -290,6 +311,14 @@ impl<'v, 'u> Pickler<'v, 'u> {
             self.tasks.push(Task::Op(if object.bare { op::NEWOBJ } else { op::REDUCE }));
             self.tasks.extend([Task::Tuple(&object.args), Task::Value(&object.callee)]);
         }
+    }
+
+    /// A tensor that is more than a view of a storage.
+    fn call(&mut self, tensor: &Arc<StoredTensor>) {
+        let calls = self.calls;
+        let (call, next) = &**calls.0.get_or_init(|| Box::new((tensor.reduce(), Calls::default())));
+        self.calls = next;
+        self.object(call, address(tensor));
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<()> {

@@ -74,14 +74,14 @@ fn check(tensors: &[(&str, &StoredTensor)]) -> Result<()> {
     }
     let refused = tensors.iter().filter(|(_, tensor)| dtype_and_shape(tensor).is_none());
     let refused: Vec<String> = refused
-        .map(|(name, tensor)| format!("`{}` ({} {})", name.escape_debug(), tensor.dtype(), tensor.shape()))
+        .map(|(name, tensor)| format!("`{}` ({})", name.escape_debug(), tensor.describe()))
         .collect();
-    refused_tensors("a safetensors file", &refused, "the format has no such dtype; a `.pt` file holds every dtype")
+    refused_tensors("a safetensors file", &refused, "it has no such dtypes or layouts; a `.pt` file holds them all")
 }
 
 /// A tensor's dtype and shape in the format's terms, if it has them.
 fn dtype_and_shape(tensor: &StoredTensor) -> Option<(&'static str, Vec<usize>)> {
-    let (dtype, _) = DTYPES.iter().find(|(_, dtype)| *dtype == tensor.dtype())?;
+    let (dtype, _) = DTYPES.iter().find(|(_, dtype)| *dtype == tensor.dtype() && tensor.has_data())?;
     let mut shape = tensor.shape().to_vec();
     if *dtype == F4 {
         let last = shape.last_mut()?;

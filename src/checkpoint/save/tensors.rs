@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::pickle::{NamedStorage, Pickler, address};
-use crate::checkpoint::pickle::opcode as op;
+use crate::checkpoint::pickle::{opcode as op, storage_class};
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -11,7 +11,15 @@ use crate::error::{Error, Result};
 impl<'v> Pickler<'v, '_> {
     /// A tensor or parameter, as a call that makes it.
     pub(super) fn tensor(&mut self, tensor: &'v StoredTensor) -> Result<()> {
-        self.view(tensor, tensor.requires_grad())
+        if !tensor.is_parameter() {
+            return self.view(tensor, tensor.requires_grad());
+        }
+        self.global("torch._utils", "_rebuild_parameter")?;
+        self.view(tensor, false)?;
+        self.bool(tensor.requires_grad());
+        self.ordered_dict()?;
+        self.ops(&[op::TUPLE3, op::REDUCE]);
+        Ok(())
     }
 
     fn view(&mut self, tensor: &'v StoredTensor, requires_grad: bool) -> Result<()> {
@@ -45,7 +53,7 @@ impl<'v> Pickler<'v, '_> {
     /// that dtype, and all that use the storage agree.
     fn typed(&mut self, storage: &Arc<Storage>, dtype: DType) -> bool {
         let address = address(storage);
-        let fits = class_of(dtype).is_some() && storage.len().is_multiple_of(dtype.size());
+        let fits = storage_class(dtype).is_some() && storage.len().is_multiple_of(dtype.size());
         if !fits || self.untyped.contains(&address) {
             return false;
         }
@@ -85,7 +93,7 @@ impl<'v> Pickler<'v, '_> {
                 1
             }
             Some(dtype) => {
-                let class = class_of(dtype).filter(|_| storage.len().is_multiple_of(dtype.size()));
+                let class = storage_class(dtype).filter(|_| storage.len().is_multiple_of(dtype.size()));
                 let bytes = storage.len();
                 let refused = || Error::unsupported(format!("PyTorch has no {dtype} storage of {bytes} bytes"));
                 self.global("torch", class.ok_or_else(refused)?)?;
@@ -116,28 +124,4 @@ impl<'v> Pickler<'v, '_> {
         self.mixed.insert(address);
         Ok(())
     }
-}
-
-/// PyTorch's storage class for a dtype; those that came later have none.
-fn class_of(dtype: DType) -> Option<&'static str> {
-    Some(match dtype {
-        DType::F64 => "DoubleStorage",
-        DType::F32 => "FloatStorage",
-        DType::F16 => "HalfStorage",
-        DType::BF16 => "BFloat16Storage",
-        DType::I64 => "LongStorage",
-        DType::I32 => "IntStorage",
-        DType::I16 => "ShortStorage",
-        DType::I8 => "CharStorage",
-        DType::U8 => "ByteStorage",
-        DType::Bool => "BoolStorage",
-        DType::Complex128 => "ComplexDoubleStorage",
-        DType::Complex64 => "ComplexFloatStorage",
-        DType::QI8 => "QInt8Storage",
-        DType::QU8 => "QUInt8Storage",
-        DType::QI32 => "QInt32Storage",
-        DType::QU4X2 => "QUInt4x2Storage",
-        DType::QU2X4 => "QUInt2x4Storage",
-        _ => return None,
-    })
 }
