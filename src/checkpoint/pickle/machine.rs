@@ -397,7 +397,11 @@ fn long<'a>(bytes: &[u8]) -> Node<'a> {
 }
 
 fn string(bytes: &[u8]) -> Result<Node<'_>> {
-    text::utf8(bytes).map(Node::Str)
+    match text::utf8(bytes) {
+        Ok(text) => Ok(Node::Str(text)),
+        Err(_) if text::has_surrogates(bytes) => Ok(Node::Surrogates(bytes)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Keys and values in turn.

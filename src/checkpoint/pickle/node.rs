@@ -24,6 +24,8 @@ pub(super) enum Node<'a> {
     Str(&'a str),
     /// A string that is spelled otherwise in the file.
     Text(Box<str>),
+    /// A string with surrogates, which are no characters by themselves: UTF-8 but for these.
+    Surrogates(&'a [u8]),
     Bytes(&'a [u8]),
     Blob(Box<[u8]>),
     ByteArray(Box<[u8]>),
@@ -225,7 +227,7 @@ impl Node<'_> {
             Node::Int(_) | Node::BigInt(_) => "an integer",
             Node::Float(_) => "a float",
             Node::Complex(_) => "a complex number",
-            Node::Str(_) | Node::Text(_) => "a string",
+            Node::Str(_) | Node::Text(_) | Node::Surrogates(_) => "a string",
             Node::Bytes(_) | Node::Blob(_) => "bytes",
             Node::ByteArray(_) => "a bytearray",
             Node::List(_) => "a list",
@@ -301,7 +303,9 @@ pub(super) struct Globals {
 
 impl Globals {
     pub(super) fn intern(&mut self, module: &str, name: &str) -> u32 {
-        let full = format!("{}.{name}", text::python3_module(module));
+        // A class inside a class: where the module ends would be lost.
+        let dot = if name.contains('.') { ':' } else { '.' };
+        let full = format!("{}{dot}{name}", text::python3_module(module));
         if let Some(&index) = self.index.get(full.as_str()) {
             return index;
         }

@@ -143,11 +143,7 @@ impl Format {
 }
 
 /// Writes a pickle and its storages in PyTorch's format.
-fn write_torch(
-    pickled: &pickle::Pickled,
-    out: &mut (impl Write + Seek),
-    progress: &mut Progress<'_>,
-) -> Result<()> {
+fn write_torch(pickled: &pickle::Pickled, out: &mut (impl Write + Seek), progress: &mut Progress<'_>) -> Result<()> {
     progress.total = pickled.storages.iter().map(|storage| storage.len() as u64).sum();
     let mut archive = ZipWriter::new(out);
     archive.small("archive/data.pkl", &pickled.bytes)?;
@@ -205,3 +201,6 @@ fn refused_tensors(format: &str, refused: &[String], help: &str) -> Result<()> {
     }
     Err(Error::unsupported(format!("{format} cannot hold {list}")).help(help))
 }
+
+#[cfg(test)]
+mod tests;

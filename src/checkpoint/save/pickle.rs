@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use crate::checkpoint::{Storage, StoredTensor};
 use crate::checkpoint::hash::QuickMap;
 use crate::checkpoint::pickle::opcode as op;
 use crate::checkpoint::value::{BigInt, Dict, DictKind, Object, Value};
+use crate::checkpoint::{Storage, StoredTensor};
 use crate::error::{Error, Result};
 
 /// A pickle, and the storages that it names by their positions here.
@@ -193,7 +193,7 @@ impl<'v, 'u> Pickler<'v, 'u> {
             Value::Set(items) => self.set("set", items, address(items))?,
             Value::FrozenSet(items) => self.set("frozenset", items, address(items))?,
             Value::Dict(dict) => self.dict(dict, address(dict))?,
-            Value::Tensor(tensor) if tensor.extra().is_some() => self.call(tensor),
+            Value::Tensor(tensor) if tensor.extra().is_some() => self.call(tensor)?,
             Value::Tensor(tensor) => self.once(address(tensor), |this| this.tensor(tensor))?,
             Value::Storage(storage, dtype) => self.bare_storage(storage, *dtype)?,
             Value::DType(dtype) => self.global("torch", dtype.name())?,
@@ -205,7 +205,7 @@ impl<'v, 'u> Pickler<'v, 'u> {
                 Ok(())
             })?,
             Value::Global(name) => self.named(name)?,
-            Value::Object(object) => self.object(object, address(object)),
+            Value::Object(object) => self.object(object, address(object))?,
             Value::Cycle => {
                 return Err(Error::unsupported("a container that holds itself cannot be saved"));
             }
@@ -294,9 +294,14 @@ impl<'v, 'u> Pickler<'v, 'u> {
         Ok(())
     }
 
-    fn object(&mut self, object: &'v Object, address: u64) {
+    fn object(&mut self, object: &'v Object, address: u64) -> Result<()> {
         if self.recall(address) {
-            return;
+            return Ok(());
+        }
+        if let Some(text) = object.as_surrogates() {
+            self.text(text)?;
+            self.put(address);
+            return Ok(());
         }
         if let Some(state) = &object.state {
             self.tasks.extend([Task::Op(op::BUILD), Task::Value(state)]);
@@ -311,14 +316,15 @@ impl<'v, 'u> Pickler<'v, 'u> {
             self.tasks.push(Task::Op(if object.bare { op::NEWOBJ } else { op::REDUCE }));
             self.tasks.extend([Task::Tuple(&object.args), Task::Value(&object.callee)]);
         }
+        Ok(())
     }
 
     /// A tensor that is more than a view of a storage.
-    fn call(&mut self, tensor: &Arc<StoredTensor>) {
+    fn call(&mut self, tensor: &Arc<StoredTensor>) -> Result<()> {
         let calls = self.calls;
         let (call, next) = &**calls.0.get_or_init(|| Box::new((tensor.reduce(), Calls::default())));
         self.calls = next;
-        self.object(call, address(tensor));
+        self.object(call, address(tensor))
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
@@ -436,6 +442,20 @@ impl<'v> Pickler<'v, '_> {
 
     /// A class or function by its qualified name; see [`Value::Global`].
     fn named(&mut self, name: &'v str) -> Result<()> {
+        if let Some((module, name)) = name.split_once(':') {
+            // Protocol 2 names classes inside classes by calls.
+            let (outer, inner) = name.split_once('.').unwrap_or((name, ""));
+            let inner: Vec<&'v str> = inner.split('.').filter(|name| !name.is_empty()).collect();
+            for _ in &inner {
+                self.global("builtins", "getattr")?;
+            }
+            self.global(module, outer)?;
+            for name in inner {
+                self.string(name)?;
+                self.ops(&[op::TUPLE2, op::REDUCE]);
+            }
+            return Ok(());
+        }
         match name.rsplit_once('.') {
             Some((module, name)) => self.global(module, name),
             None => Err(Error::unsupported(format!("the class `{name}` has no module, so it cannot be saved"))),

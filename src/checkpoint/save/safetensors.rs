@@ -73,9 +73,8 @@ fn check(tensors: &[(&str, &StoredTensor)]) -> Result<()> {
         return Err(Error::unsupported(format!("no tensor can be called `{METADATA}` in a safetensors file")));
     }
     let refused = tensors.iter().filter(|(_, tensor)| dtype_and_shape(tensor).is_none());
-    let refused: Vec<String> = refused
-        .map(|(name, tensor)| format!("`{}` ({})", name.escape_debug(), tensor.describe()))
-        .collect();
+    let refused: Vec<String> =
+        refused.map(|(name, tensor)| format!("`{}` ({})", name.escape_debug(), tensor.describe())).collect();
     refused_tensors("a safetensors file", &refused, "it has no such dtypes or layouts; a `.pt` file holds them all")
 }
 
