@@ -6,8 +6,11 @@
 pub(crate) mod export;
 mod hash;
 mod legacy;
+mod location;
 mod pickle;
 mod plain;
+mod safetensors;
+mod save;
 mod shards;
 mod sniff;
 mod source;
@@ -20,10 +23,13 @@ mod zip;
 
 use std::fmt;
 use std::io::Read;
-use std::ops::Index;
+use std::ops::{Index, IndexMut};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use location::MapLocation;
+pub(crate) use save::{NPY_MAGIC, NUMPY_DTYPES, npy_header};
+pub use save::{save, save_with_progress};
 pub use sniff::Container;
 pub use storage::Storage;
 pub(crate) use stored::unpacked;
@@ -130,10 +136,35 @@ impl Checkpoint {
 
     /// All objects that were saved to the file, in order: as a rule one.
     ///
-    /// `torch.save` and `pickle.dump` can be called again with a file that is still open. What `torch.load` gives when
-    /// it is called again with such a file comes after the [root](Self::root) here.
+    /// `torch.save` and `pickle.dump` can be called again with a file that is still open. The objects of the later calls
+    /// come after the [root](Self::root) here. That goes for legacy streams, which zip archives may follow, for zip
+    /// archives, which PyTorch itself does not read back from such a file, and for plain pickles.
     pub fn saves(&self) -> &[Value] {
         &self.saves
+    }
+
+    /// The checkpoint with its storages on other devices: `map_location` of `torch.load`. The tags change and nothing
+    /// else: no byte is read, and what shared a storage still does. [`StateDict::device`](crate::StateDict::device)
+    /// opens the device that they name.
+    ///
+    /// ```no_run
+    /// use sconce::checkpoint::MapLocation;
+    /// let checkpoint = sconce::load("trained_on_a_gpu.pth")?;
+    /// let on_cpu = checkpoint.map_location("cpu");
+    /// let moved = checkpoint.map_location([("cuda:1", "cuda:0")]);
+    /// let large_on_gpu = checkpoint.map_location(MapLocation::from_fn(|storage, _| {
+    ///     (storage.len() > 1 << 20).then(|| "cuda:0".to_string())
+    /// }));
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    #[must_use]
+    pub fn map_location<'a>(&self, map: impl Into<MapLocation<'a>>) -> Self {
+        Self { saves: map.into().apply(&self.saves).into(), ..self.clone() }
+    }
+
+    /// The object that was saved, to change.
+    pub fn root_mut(&mut self) -> &mut Value {
+        &mut Arc::make_mut(&mut self.saves)[0]
     }
 
     /// The value of a key of the object that was saved; `None` when there is none.
@@ -168,6 +199,35 @@ impl Index<usize> for Checkpoint {
     }
 }
 
+impl IndexMut<&str> for Checkpoint {
+    /// The value of a string key, to change: see [`Value`].
+    ///
+    /// # Panics
+    /// As the same of [`Value`].
+    #[track_caller]
+    fn index_mut(&mut self, key: &str) -> &mut Value {
+        &mut self.root_mut()[key]
+    }
+}
+
+impl IndexMut<usize> for Checkpoint {
+    /// The item at a position, or the value of an integer key, to change: see [`Value`].
+    ///
+    /// # Panics
+    /// As the same of [`Value`].
+    #[track_caller]
+    fn index_mut(&mut self, key: usize) -> &mut Value {
+        &mut self.root_mut()[key]
+    }
+}
+
+impl From<&Checkpoint> for Value {
+    /// The object that was saved.
+    fn from(checkpoint: &Checkpoint) -> Self {
+        checkpoint.root().clone()
+    }
+}
+
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Checkpoint(`{}`, {:?})", self.name, self.root())
@@ -181,16 +241,12 @@ fn open(source: &Arc<Source>, directory: Option<&Path>) -> Result<Opened> {
         Container::Legacy => (Container::Legacy, legacy::open(source)?),
         Container::Tar => (Container::Tar, vec![tar::open(source)?]),
         Container::Pickle => (Container::Pickle, plain::open(source)?),
+        Container::Safetensors => (Container::Safetensors, vec![safetensors::open(source)?]),
         Container::Shards => return shards::open(source, directory),
         // Which kind of archive it is, its entries tell.
         Container::Zip | Container::TorchScript | Container::ExportedProgram => {
-            let archive = zip::Archive::open(source)?;
-            if let Some(exported) = export::open(&archive)? {
-                let (container, saves) = (Container::ExportedProgram, vec![exported.root()]);
-                return Ok(Opened { container, saves, bytes, exported: Some(Arc::new(exported)) });
-            }
-            let (container, value) = zip::read(&archive)?;
-            (container, vec![value])
+            let (container, saves, exported) = zip::open(source)?;
+            return Ok(Opened { container, saves, bytes, exported: exported.map(Arc::new) });
         }
     };
     Ok(Opened { container, saves, bytes, exported: None })

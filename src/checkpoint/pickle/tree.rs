@@ -127,6 +127,7 @@ impl Builder<'_, '_, '_> {
             Node::Complex(parts) => Value::Complex(parts.0, parts.1),
             Node::Str(text) => Value::Str((*text).into()),
             Node::Text(text) => Value::Str(text[..].into()),
+            Node::Surrogates(text) => Object::surrogates(text).into(),
             Node::Bytes(bytes) => Value::Bytes((*bytes).into()),
             Node::Blob(bytes) => Value::Bytes(bytes[..].into()),
             Node::ByteArray(bytes) => Value::ByteArray(bytes[..].into()),
@@ -148,14 +149,15 @@ impl Builder<'_, '_, '_> {
             Node::Tensor(index) => self.tensor(&arena.tensors[*index as usize])?,
             Node::Size(sizes) => Value::Size(Arc::new(sizes[..].into())),
             Node::Device(name) => Value::Device(name[..].into()),
-            Node::Object(node) => Value::Object(Arc::new(Object {
+            Node::Object(node) => Value::from(Object {
                 callee: self.done(node.class),
+                bare: node.bare,
                 args: self.all(&node.args),
                 kwargs: node.kwargs.map(|id| self.done(id)),
                 items: self.all(&node.items),
                 entries: self.pairs(&node.entries).collect(),
                 state: node.state.map(|id| self.done(id)),
-            })),
+            }),
         })
     }
 
@@ -178,11 +180,12 @@ impl Builder<'_, '_, '_> {
         let (shape, stride) = (sizes(node.shape, "sizes")?, sizes(node.stride, "strides")?);
         let tensor = match node.storage {
             Some(storage) => {
-                let own = (self.storage)(storage as usize, unit(node.dtype))?;
-                let mut tensor = StoredTensor::new(own, node.dtype, shape, stride, node.offset)?;
+                let opened = (self.storage)(storage as usize, unit(node.dtype))?;
+                let mut tensor = StoredTensor::new(opened, node.dtype, shape, stride, node.offset)?;
                 if let Some((root, start)) = self.pickle.storages[storage as usize].view {
                     // A part of a storage is not one of its own, so that what shares bytes shares the storage.
-                    tensor = tensor.in_storage((self.storage)(root as usize, unit(node.dtype))?, start)?;
+                    let storage = (self.storage)(root as usize, unit(node.dtype))?;
+                    tensor = tensor.in_storage(storage, start)?;
                 }
                 tensor.with_extra(node.extra.as_deref().map(|extra| self.extra(extra)).transpose()?)
             }
@@ -231,6 +234,7 @@ impl Builder<'_, '_, '_> {
     fn call(&self, callee: Id, args: &[Id]) -> Object {
         Object {
             callee: self.done(callee),
+            bare: false,
             args: self.all(args),
             kwargs: None,
             items: Vec::new(),

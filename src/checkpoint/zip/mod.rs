@@ -7,19 +7,54 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::directory::{Directory, Entry, Method};
+use super::export::{self, Exported};
 use super::pickle::{StorageId, unpickle};
 use super::source::Source;
 use super::value::Value;
-use super::{Container, Storage, torchscript};
+use super::{Container, Storage, sniff, torchscript};
 use crate::error::{Error, Result};
 
-/// Reads a checkpoint from a mapped zip archive. No tensor's bytes are read.
-pub(super) fn open(source: &Arc<Source>) -> Result<(Container, Value)> {
-    read(&Archive::open(source)?)
+/// Reads the checkpoints in a file of zip archives: one, or several where `torch.save` was called again with the same open
+/// file. No tensor's bytes are read. The program comes with its state dict if it is one of `torch.export`.
+pub(super) fn open(source: &Arc<Source>) -> Result<(Container, Vec<Value>, Option<Exported>)> {
+    let mut archives = Vec::new();
+    let mut end = source.len();
+    while end > 0 {
+        let archive = directory::last_archive(&source[..end])?;
+        if sniff::is_legacy(&source[archive.end..end]) {
+            return Err(Error::unsupported(format!(
+                "a save in the legacy form after a zip archive, at byte {}",
+                archive.end
+            ))
+            .help("keep it in a file of its own"));
+        }
+        end = archive.start;
+        archives.push(archive);
+    }
+    if let [_] = &archives[..] {
+        let archive = Archive::open(source)?;
+        if let Some(exported) = export::open(&archive)? {
+            return Ok((Container::ExportedProgram, vec![exported.root()], Some(exported)));
+        }
+        let (container, value) = open_one(&archive)?;
+        return Ok((container, vec![value], None));
+    }
+    let mut container = Container::Zip;
+    let mut values = Vec::with_capacity(archives.len());
+    for range in archives {
+        let start = range.start;
+        let (kind, value) = Archive::open(&Source::window(source, range))
+            .and_then(|archive| open_one(&archive))
+            .map_err(|error| error.context(format_args!("the zip archive that starts at byte {start}")))?;
+        container = kind;
+        values.push(value);
+    }
+    // They were found from the last to the first.
+    values.reverse();
+    Ok((container, values, None))
 }
 
-/// Reads the checkpoint of an archive.
-pub(super) fn read(archive: &Archive<'_>) -> Result<(Container, Value)> {
+fn open_one(archive: &Archive<'_>) -> Result<(Container, Value)> {
     let (container, pickle) = archive.kind()?;
     archive.check_version()?;
     let value = archive.unpickle(pickle, "data/")?;

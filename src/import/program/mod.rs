@@ -235,7 +235,7 @@ fn input_ports(schema: &schema::Program) -> Result<Vec<Port>> {
         .iter()
         .filter_map(|input| match input {
             Input::User { arg } => Some(Some(arg)),
-            Input::Fixed { .. } => Some(None),
+            Input::Fixed => Some(None),
             _ => None,
         })
         .map(|arg| arg.unwrap_or(&None))

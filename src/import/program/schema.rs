@@ -114,9 +114,7 @@ pub(super) enum Input {
         is_constant: bool,
     },
     /// A value that was fixed at export.
-    Fixed {
-        name: String,
-    },
+    Fixed,
     /// A custom object or a token.
     Other {
         name: String,
@@ -129,7 +127,6 @@ pub(super) enum Output {
     User(Arg),
     /// The new value of a buffer, parameter or input.
     Mutation {
-        arg: String,
         kind: &'static str,
         target: String,
     },
@@ -322,7 +319,7 @@ impl Input {
             "parameter" => weight("parameter_name", false)?,
             "buffer" => weight("buffer_name", spec["persistent"] == false)?,
             "tensor_constant" => weight("tensor_constant_name", true)?,
-            "constant_input" => Input::Fixed { name: text(spec, "name")? },
+            "constant_input" => Input::Fixed,
             other => Input::Other { name: format!("{other} `{}`", spec["arg"]["name"].as_str().unwrap_or_default()) },
         })
     }
@@ -334,7 +331,7 @@ impl Output {
             return Err(invalid("output_specs"));
         };
         let mutation = |kind: &'static str, field: &str| -> Result<Output> {
-            Ok(Output::Mutation { arg: name(&spec["arg"])?, kind, target: text(spec, field)? })
+            Ok(Output::Mutation { kind, target: text(spec, field)? })
         };
         Ok(match kind.as_str() {
             "user_output" => Output::User(Arg::read(&spec["arg"])?),
