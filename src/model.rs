@@ -104,15 +104,27 @@ impl Model {
     /// dict, which does not say what to compute, or with every operation of the program that is not supported.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        Self::from_checkpoint(&checkpoint, None, device)
+        Self::from_checkpoint(&checkpoint, device)
             .map_err(|error| error.context(format_args!("`{}`", checkpoint.name())))
     }
 
-    /// The model that an opened file holds; `program` names one of several in a `.pt2` file.
+    /// The model that an opened file holds.
     ///
     /// # Errors
     /// As [`Model::load`].
-    pub fn from_checkpoint(checkpoint: &Checkpoint, program: Option<&str>, device: &Device) -> Result<Self> {
+    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        Self::from_exported(checkpoint, None, device)
+    }
+
+    /// The program called `name` of a `.pt2` file that has several.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no such program.
+    pub fn from_program(checkpoint: &Checkpoint, name: &str, device: &Device) -> Result<Self> {
+        Self::from_exported(checkpoint, Some(name), device)
+    }
+
+    fn from_exported(checkpoint: &Checkpoint, program: Option<&str>, device: &Device) -> Result<Self> {
         let Some(exported) = checkpoint.exported() else {
             return Err(Error::unsupported("the file has weights, and not how the model computes with them")
                 .help("export the model with `torch.export`, or build its layers with `sconce::nn`"));
