@@ -127,7 +127,7 @@ fn bytes(kernel: &Kernel) -> u64 {
     let lens = Lens::of(kernel);
     let table = match kernel {
         // Only the rows that are looked up are read.
-        Kernel::Embedding { count, rows, dim } => rows.saturating_sub(*count) * dim,
+        Kernel::Embedding { outer, count, rows, dim } => outer * rows.saturating_sub(*count) * dim,
         _ => 0,
     };
     4 * (lens.inputs.iter().sum::<usize>() + lens.output - table) as u64
@@ -172,7 +172,7 @@ fn shape(kernel: &Kernel) -> String {
             let causal = if *causal { " causal" } else { "" };
             format!("{}{heads} heads {q_len}x{kv_len}x{head_dim}{causal}", batch(*entries))
         }
-        Kernel::Embedding { count, rows, dim } => format!("{count} of {rows}x{dim}"),
+        Kernel::Embedding { outer, count, rows, dim } => format!("{count} of {outer}x{rows}x{dim}"),
         Kernel::Pad { shape, .. } => by(shape),
     }
 }
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_median_is_in_the_middle() {
-        let kernel = Kernel::Embedding { count: 3, rows: 100, dim: 4 };
+        let kernel = Kernel::Embedding { outer: 1, count: 3, rows: 100, dim: 4 };
         let mut profile = StepProfile::new(&kernel, "", None);
         assert_eq!(profile.bytes, 4 * (3 + 3 * 4 + 3 * 4));
         for (times, want) in [(vec![3.0, 1.0, 2.0], (2.0, 1.0)), (vec![4.0, 2.0], (3.0, 2.0)), (vec![5.0], (5.0, 5.0))]

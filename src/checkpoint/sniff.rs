@@ -23,10 +23,12 @@ pub enum Container {
     Safetensors,
     /// The index (`*.index.json`) of a checkpoint in several files, as Hugging Face's libraries write.
     Shards,
+    /// A program of `torch.export` (`.pt2`): a graph with its weights.
+    ExportedProgram,
 }
 
 impl Container {
-    /// A short name: `zip`, `legacy`, `tar`, `torchscript`, `pickle`, `safetensors`, `shards`.
+    /// A short name: `zip`, `legacy`, `tar`, `torchscript`, `pickle`, `safetensors`, `shards`, `pt2`.
     pub const fn name(self) -> &'static str {
         match self {
             Container::Zip => "zip",
@@ -36,6 +38,7 @@ impl Container {
             Container::Pickle => "pickle",
             Container::Safetensors => "safetensors",
             Container::Shards => "shards",
+            Container::ExportedProgram => "pt2",
         }
     }
 }
@@ -50,9 +53,8 @@ impl fmt::Display for Container {
 type Sign = (fn(&[u8]) -> bool, &'static str, &'static str);
 
 /// Files that PyTorch, or those around it, write and this version does not read.
-const UNSUPPORTED: [Sign; 1] = [
-    (|bytes| bytes.starts_with(b"PYTORCH1"), "a preview format of torch 1.0 (`PYTORCH1`)", RESAVE),
-];
+const UNSUPPORTED: [Sign; 1] =
+    [(|bytes| bytes.starts_with(b"PYTORCH1"), "a preview format of torch 1.0 (`PYTORCH1`)", RESAVE)];
 
 /// A test of a file's first bytes, and the kind of file that it tells.
 type Read = (fn(&[u8]) -> bool, Container);

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use sconce::nn::Module;
-use sconce::{Shape, StateDict, Strict, models};
+use sconce::checkpoint::Container;
+use sconce::{Checkpoint, Device, Model, Shape, StateDict, Strict, models};
 
 use super::{Failure, Result};
 
@@ -20,6 +20,14 @@ pub(crate) struct Args {
     pub(crate) strip_prefix: Option<String>,
 }
 
+/// What a file has of a model.
+pub(crate) enum Opened {
+    /// Its weights, which an architecture is for.
+    State(StateDict),
+    /// A program of `torch.export`.
+    Program(Checkpoint),
+}
+
 /// A file and what is needed to make the model in it.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
@@ -29,9 +37,16 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Opens the file and finds its state dict. Reads no weights.
-    pub(crate) fn open(&self) -> Result<StateDict> {
+    /// Opens the file and finds its model or its state dict. Reads no weights.
+    pub(crate) fn open(&self) -> Result<Opened> {
         let checkpoint = sconce::load(self.path)?;
+        if self.arch.is_none() && checkpoint.container() == Container::ExportedProgram {
+            return Ok(Opened::Program(checkpoint));
+        }
+        self.state(&checkpoint).map(Opened::State)
+    }
+
+    fn state(&self, checkpoint: &Checkpoint) -> Result<StateDict> {
         let state = match &self.args.key {
             Some(key) => checkpoint.state_dict_at(key)?,
             None => checkpoint.state_dict()?,
@@ -45,18 +60,42 @@ impl Source<'_> {
         Ok(state.strip_prefix(prefix))
     }
 
-    /// The architecture with the weights of `state`.
-    pub(crate) fn build(&self, state: &StateDict) -> Result<Box<dyn Module>> {
+    /// The model with its weights: the file's own, or the architecture that was named.
+    pub(crate) fn build(&self, opened: &Opened, device: &Device) -> Result<Model> {
+        let state = match opened {
+            Opened::State(state) => state,
+            Opened::Program(checkpoint) => {
+                // `--key` names one of several programs.
+                let model = Model::from_checkpoint(checkpoint, self.args.key.as_deref(), device);
+                return model.map_err(|error| Failure::about(format!("`{}`", self.path.display()), error));
+            }
+        };
         let Some(name) = self.arch else { return Err(self.no_architecture(state)) };
         let mut net = models::by_name(name, state).map_err(|error| self.about(error))?;
         net.load_state_dict(state, Strict::Yes).map_err(|error| self.about(error))?;
-        Ok(net)
+        Ok(Model::new(net, device)?)
     }
 
     /// The shape of one input of the model, without the batch.
-    pub(crate) fn input_shape(&self, state: &StateDict) -> Result<Shape> {
+    pub(crate) fn input_shape(&self, opened: &Opened) -> Result<Shape> {
+        let state = match opened {
+            Opened::State(state) => state,
+            Opened::Program(checkpoint) => return self.program_input(checkpoint),
+        };
         let Some(name) = self.arch else { return Err(self.no_architecture(state)) };
         models::input_shape(name, state).map_err(|error| self.about(error))
+    }
+
+    /// The shape of a program's only input without the batch.
+    fn program_input(&self, checkpoint: &Checkpoint) -> Result<Shape> {
+        let about = |error| Failure::about(format!("`{}`", self.path.display()), error);
+        let model = Model::from_checkpoint(checkpoint, self.args.key.as_deref(), &Device::cpu()).map_err(about)?;
+        let sizes = match model.inputs() {
+            [input] => input.shape.get(1..).and_then(|sizes| sizes.iter().copied().collect::<Option<Vec<usize>>>()),
+            _ => None,
+        };
+        let message = format!("`{}` does not say one shape of one input", self.path.display());
+        sizes.map(Shape::from).ok_or_else(|| Failure::new(message).help("give it with `--input-shape`"))
     }
 
     fn about(&self, error: sconce::Error) -> Failure {

@@ -1,0 +1,3 @@
+//! Whole-model files: a file that says what to compute becomes a graph, with no model code.
+
+pub(crate) mod program;
