@@ -195,6 +195,19 @@ impl TransformerEncoderLayer {
         }
     }
 
+    /// A layer of these parts, with GELU or ReLU.
+    pub(crate) fn from_parts(
+        self_attn: MultiheadAttention,
+        [linear1, linear2]: [Linear; 2],
+        [norm1, norm2]: [LayerNorm; 2],
+        [dropout, dropout1, dropout2]: [Dropout; 3],
+        gelu: bool,
+        norm_first: bool,
+    ) -> Self {
+        let activation = if gelu { Activation::Gelu } else { Activation::Relu };
+        Self { self_attn, linear1, dropout, linear2, norm1, norm2, dropout1, dropout2, activation, norm_first }
+    }
+
     /// The width of the feed-forward net: 2048 by default.
     #[must_use]
     pub fn dim_feedforward(mut self, dim: usize) -> Self {
@@ -276,6 +289,11 @@ impl TransformerEncoder {
     /// `nn.TransformerEncoder(layer, num_layers)`, where `layer` makes one of the equal layers.
     pub fn new(layer: impl Fn() -> TransformerEncoderLayer, num_layers: usize) -> Self {
         Self { layers: (0..num_layers).fold(ModuleList::new(), |list, _| list.append(layer())), norm: None }
+    }
+
+    /// An encoder of these layers.
+    pub(crate) fn from_parts(layers: Vec<TransformerEncoderLayer>, norm: Option<LayerNorm>) -> Self {
+        Self { layers: layers.into_iter().fold(ModuleList::new(), ModuleList::append), norm }
     }
 
     /// The norm of the output: none by default.
