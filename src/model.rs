@@ -12,7 +12,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::step::Memory;
 use crate::graph::{Graph, Var, lower, optimize};
-use crate::import;
+use crate::import::{self, StoredModule};
 use crate::nn::Module;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -89,7 +89,7 @@ impl Model {
     ///
     /// # Errors
     /// Those of [`load`](crate::load), [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the file has weights only,
-    /// and those of [`StoredModule::to_module`](crate::StoredModule::to_module).
+    /// and those of [`StoredModule::to_module`].
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         Self::from_checkpoint(&crate::load(path)?, device)
     }
@@ -100,6 +100,21 @@ impl Model {
     /// As [`Model::load`].
     pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         Ok(Self::from_fn(device, import::load(checkpoint)?))
+    }
+
+    /// A model that was saved whole, as one that runs:
+    ///
+    /// ```no_run
+    /// # use sconce::Model;
+    /// let module = sconce::load("model.pth")?.module()?;
+    /// let model = Model::from_stored(&module.eval(), &"auto".parse()?)?;
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`StoredModule::to_module`].
+    pub fn from_stored(module: &StoredModule, device: &Device) -> Result<Self> {
+        Ok(Self::from_fn(device, import::forward(module)?))
     }
 
     /// A model from a function that adds what it computes to a graph. It is called once for each set of input shapes.

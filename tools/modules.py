@@ -30,7 +30,9 @@ def described(module, *inputs):
     if inputs:
         with torch.no_grad():
             # Some modules change their input.
-            case |= {"inputs": list(inputs), "expected": module(*(x.clone() for x in inputs)).clone()}
+            outputs = module(*(x.clone() for x in inputs))
+            outputs = outputs if isinstance(outputs, tuple) else [outputs]
+            case |= {"inputs": list(inputs), "expected": [y.clone() for y in outputs]}
     return case
 
 
@@ -158,7 +160,7 @@ def layers():
         (nn.UpsamplingBilinear2d(size=(8, 8)), x2()),
     ]
     cases += transformers() + containers()
-    return [described(filled(module), x) for module, x in cases]
+    return [described(filled(module), *inputs) for module, *inputs in cases]
 
 
 def transformers():
@@ -174,6 +176,13 @@ def transformers():
         (layer(norm_first=True), image(5, 8)),
         (nn.TransformerEncoder(layer(batch_first=True), 2, enable_nested_tensor=False), x()),
         (nn.TransformerEncoder(layer(norm_first=True), 3, norm=nn.LayerNorm(8), enable_nested_tensor=False), x()),
+        (nn.MultiheadAttention(8, 2), x(), image(4, 3, 8), image(4, 3, 8)),
+        (nn.MultiheadAttention(8, 4, batch_first=True, bias=False), *[x()] * 3),
+        (nn.MultiheadAttention(8, 2), image(5, 8), image(4, 8), image(4, 8)),
+        (nn.TransformerDecoderLayer(8, 2, 12), x(), image(4, 3, 8)),
+        (nn.TransformerDecoderLayer(8, 2, 12, norm_first=True, batch_first=True, activation="gelu"), x(), image(5, 4, 8)),
+        (nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 12), 2, norm=nn.LayerNorm(8)), x(), image(4, 3, 8)),
+        (nn.Transformer(8, 2, 2, 1, 16, batch_first=True), image(3, 4, 8), image(3, 5, 8)),
     ]
 
 

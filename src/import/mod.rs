@@ -2,5 +2,5 @@
 
 mod module;
 
-pub(crate) use module::load;
 pub use module::StoredModule;
+pub(crate) use module::{forward, load};

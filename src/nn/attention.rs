@@ -108,6 +108,28 @@ impl MultiheadAttention {
         }
     }
 
+    /// The weights of the attention of `query` over `key`, `[N, L, S]`: the mean over the heads, as PyTorch gives them
+    /// beside the output. Without a batch `[L, S]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the inputs do not fit.
+    pub fn attention_weights(&self, graph: &mut Graph, query: Var, key: Var) -> Result<Var> {
+        let rank = graph.shape(query).len();
+        let mut heads = [query, key];
+        for (part, x) in heads.iter_mut().enumerate() {
+            let batched = self.to_batch_first(graph, *x)?;
+            *x = self.project(graph, batched, part..part + 1)?;
+        }
+        let [q, k] = heads;
+        let k = graph.transpose(k, -2, -1)?;
+        let scores = graph.matmul(q, k)?;
+        let head_dim = (self.embed_dim() / self.num_heads) as f32;
+        let scores = graph.mul_scalar(scores, 1.0 / head_dim.sqrt())?;
+        let weights = graph.softmax(scores, -1)?;
+        let weights = graph.mean(weights, &[1], false)?;
+        if rank == 2 { graph.squeeze(weights, 0) } else { Ok(weights) }
+    }
+
     fn to_batch_first(&self, graph: &mut Graph, x: Var) -> Result<Var> {
         match (graph.shape(x).len(), self.batch_first) {
             (2, _) => graph.unsqueeze(x, 0),
@@ -149,9 +171,20 @@ impl Module for MultiheadAttention {
 
 /// The activation between the two linear layers of a [`TransformerEncoderLayer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Activation {
+pub(super) enum Activation {
     Relu,
     Gelu,
+}
+
+impl Activation {
+    pub(super) fn feed_forward(self, graph: &mut Graph, x: Var, linear1: &Linear, linear2: &Linear) -> Result<Var> {
+        let y = linear1.forward(graph, x)?;
+        let y = match self {
+            Activation::Relu => graph.relu(y)?,
+            Activation::Gelu => graph.gelu(y, Approximate::None)?,
+        };
+        linear2.forward(graph, y)
+    }
 }
 
 /// Self-attention and a feed-forward net, each added to its input and normalised.
@@ -243,15 +276,6 @@ impl TransformerEncoderLayer {
         (self.norm1, self.norm2) = (self.norm1.eps(eps), self.norm2.eps(eps));
         self
     }
-
-    fn feed_forward(&self, graph: &mut Graph, x: Var) -> Result<Var> {
-        let y = self.linear1.forward(graph, x)?;
-        let y = match self.activation {
-            Activation::Relu => graph.relu(y)?,
-            Activation::Gelu => graph.gelu(y, Approximate::None)?,
-        };
-        self.linear2.forward(graph, y)
-    }
 }
 
 impl Module for TransformerEncoderLayer {
@@ -261,13 +285,13 @@ impl Module for TransformerEncoderLayer {
             let y = self.self_attn.forward(graph, y)?;
             let x = graph.add(x, y)?;
             let y = self.norm2.forward(graph, x)?;
-            let y = self.feed_forward(graph, y)?;
+            let y = self.activation.feed_forward(graph, y, &self.linear1, &self.linear2)?;
             return graph.add(x, y);
         }
         let y = self.self_attn.forward(graph, x)?;
         let y = graph.add(x, y)?;
         let x = self.norm1.forward(graph, y)?;
-        let y = self.feed_forward(graph, x)?;
+        let y = self.activation.feed_forward(graph, x, &self.linear1, &self.linear2)?;
         let y = graph.add(x, y)?;
         self.norm2.forward(graph, y)
     }

@@ -331,7 +331,8 @@ impl Module for LocalResponseNorm {
             return Err(Error::shape(format!("local_response_norm: expected [N, C, ...], found {shape}")));
         }
         let y = graph.mul(x, x)?;
-        let y = graph.reshape(y, &[shape[0] as isize, 1, shape[1] as isize, shape[2..].iter().product::<usize>() as isize])?;
+        let y = graph
+            .reshape(y, &[shape[0] as isize, 1, shape[1] as isize, shape[2..].iter().product::<usize>() as isize])?;
         let around = (self.size / 2, (self.size - 1) / 2);
         let y = graph.pad(y, &[(0, 0), (0, 0), around, (0, 0)], PadMode::Constant(0.0))?;
         let mut window = AvgPoolOptions::new([self.size, 1]);

@@ -22,12 +22,42 @@ pub(crate) fn load(checkpoint: &Checkpoint) -> Result<Box<Forward>> {
     forward(&checkpoint.module()?).map_err(in_file)
 }
 
-fn forward(module: &StoredModule) -> Result<Box<Forward>> {
+/// What a model computes.
+pub(crate) fn forward(module: &StoredModule) -> Result<Box<Forward>> {
     let module = to_module(module)?;
-    Ok(Box::new(move |graph: &mut Graph, inputs: &[Var]| match inputs {
-        [x] => Ok(vec![module.forward(graph, *x)?]),
-        _ => Err(Error::shape(format!("the model takes 1 input, {} were given", inputs.len()))),
-    }))
+    Ok(Box::new(move |graph: &mut Graph, inputs: &[Var]| call(&*module, graph, inputs)))
+}
+
+/// The outputs of a module for all of its inputs: PyTorch's own modules that take several are called as they are there.
+fn call(module: &dyn Module, graph: &mut Graph, inputs: &[Var]) -> Result<Vec<Var>> {
+    let expected = if let Some(heads) = module.downcast_ref::<nn::MultiheadAttention>() {
+        if let &[query, key, value] = inputs {
+            let output = heads.attend(graph, [query, key, value], None, false)?;
+            return Ok(vec![output, heads.attention_weights(graph, query, key)?]);
+        }
+        "3 inputs (query, key, value)"
+    } else if let Some(transformer) = module.downcast_ref::<nn::Transformer>() {
+        if let &[source, target] = inputs {
+            return Ok(vec![transformer.transform(graph, source, target)?]);
+        }
+        "2 inputs (source, target)"
+    } else if let Some(decoder) = module.downcast_ref::<nn::TransformerDecoder>() {
+        if let &[target, memory] = inputs {
+            return Ok(vec![decoder.decode(graph, target, memory)?]);
+        }
+        "2 inputs (target, memory)"
+    } else if let Some(layer) = module.downcast_ref::<nn::TransformerDecoderLayer>() {
+        if let &[target, memory] = inputs {
+            return Ok(vec![layer.decode(graph, target, memory)?]);
+        }
+        "2 inputs (target, memory)"
+    } else {
+        if let &[x] = inputs {
+            return Ok(vec![module.forward(graph, x)?]);
+        }
+        "1 input"
+    };
+    Err(Error::shape(format!("the model takes {expected}, {} were given", inputs.len())))
 }
 
 pub(super) fn to_module(module: &StoredModule) -> Result<Box<dyn Module>> {
@@ -95,6 +125,12 @@ impl Builder {
             return None;
         }
         self.inspect(module, path);
+        if !path.is_empty() && takes_several(module) {
+            let reason =
+                format!("a `{}` takes several inputs, which the modules around it do not give", module.class_name());
+            self.refuse(module, path, &reason);
+            return None;
+        }
         let built = match check::wrapped(module.class()) {
             Some(name) => self.wrapper(module, path, name),
             None => layers::build(self, module, path),
@@ -254,6 +290,12 @@ impl Problem {
 pub(super) fn child(module: &StoredModule, name: &str) -> Result<StoredModule> {
     let child = module.children().find(|(own, _)| *own == name);
     child.map(|(_, child)| child).ok_or_else(|| Error::invalid(format!("it has no `{name}`")))
+}
+
+/// Whether the module runs only by itself or in one that knows it.
+fn takes_several(module: &StoredModule) -> bool {
+    let several = ["MultiheadAttention", "Transformer", "TransformerDecoder", "TransformerDecoderLayer"];
+    torch_class(module.class()).is_some_and(|class| several.contains(&class))
 }
 
 fn is_torch(module: &StoredModule) -> bool {

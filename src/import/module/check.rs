@@ -41,7 +41,9 @@ pub(super) fn trains(module: &StoredModule) -> bool {
         return false;
     }
     match torch_class(module.class()) {
-        Some("Dropout" | "Dropout1d" | "Dropout2d" | "Dropout3d" | "AlphaDropout" | "FeatureAlphaDropout") => drops("p"),
+        Some("Dropout" | "Dropout1d" | "Dropout2d" | "Dropout3d" | "AlphaDropout" | "FeatureAlphaDropout") => {
+            drops("p")
+        }
         Some("MultiheadAttention" | "RNN" | "LSTM" | "GRU") => drops("dropout"),
         Some("RReLU") => true,
         Some(name) if name.contains("BatchNorm") || name.contains("InstanceNorm") => has_statistics(),
@@ -61,9 +63,9 @@ pub(super) fn hooks(module: &StoredModule) -> Option<String> {
 /// Whether a value is the function `name` of one of PyTorch's modules of functions.
 pub(super) fn is_function(value: &Value, name: &str) -> bool {
     match value {
-        Value::Global(global) => {
-            ["torch.nn.functional.", "torch._C._nn.", "torch."].iter().any(|path| global.strip_prefix(path) == Some(name))
-        }
+        Value::Global(global) => ["torch.nn.functional.", "torch._C._nn.", "torch."]
+            .iter()
+            .any(|path| global.strip_prefix(path) == Some(name)),
         _ => false,
     }
 }

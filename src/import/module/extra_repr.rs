@@ -10,7 +10,8 @@ pub(super) fn extra_repr(module: &StoredModule) -> String {
         "torchvision.models.convnext.LayerNorm2d" => "LayerNorm",
         "torchvision.ops.stochastic_depth.StochasticDepth" => return fill(module, "p={p}, mode={mode}"),
         "torchvision.ops.misc.FrozenBatchNorm2d" => {
-            let size = module.buffers().find(|(name, ..)| *name == "weight").map_or(0, |(_, tensor, _)| tensor.shape()[0]);
+            let size =
+                module.buffers().find(|(name, ..)| *name == "weight").map_or(0, |(_, tensor, _)| tensor.shape()[0]);
             return fill(module, &format!("{size}, eps={{eps}}"));
         }
         _ => match torch_class(module.class()) {
@@ -100,9 +101,7 @@ fn conditional(name: &str, module: &StoredModule) -> String {
     match name {
         "Conv1d" | "Conv2d" | "Conv3d" | "ConvTranspose1d" | "ConvTranspose2d" | "ConvTranspose3d" => {
             text.add("{in_channels}, {out_channels}, kernel_size={kernel_size}, stride={stride}");
-            let all = |value: &Value, number: i64| {
-                matches!(value, Value::Tuple(items) if items.iter().all(|item| matches!(item, Value::Int(x) if *x == number)))
-            };
+            let all = |value: &Value, number: i64| matches!(value, Value::Tuple(items) if items.iter().all(|item| matches!(item, Value::Int(x) if *x == number)));
             text.unless("padding", |padding| all(padding, 0));
             text.unless("dilation", |dilation| all(dilation, 1));
             text.unless("output_padding", |padding| all(padding, 0));

@@ -1,9 +1,9 @@
 //! PyTorch's own classes: from their hyper-parameters to the layers of [`nn`].
 
 use super::StoredModule;
-use super::build::{Built, Builder};
-use super::check::is_function;
+use super::build::{Builder, Built};
 use super::extra_repr::torch_class;
+use super::transformer;
 use crate::checkpoint::Value;
 use crate::error::{Error, Result};
 use crate::nn::{self, Approximate, Module, Padding, PaddingMode, UpsampleMode};
@@ -16,11 +16,14 @@ pub(super) fn build(builder: &mut Builder, module: &StoredModule, path: &str) ->
     let Some(class) = torch_class(module.class()) else { return Ok(Built::Unknown) };
     match class {
         "Sequential" => return Ok(sequential(builder, module, path)),
-        "TransformerEncoder" => return encoder(builder, module, path),
-        "TransformerEncoderLayer" => return Ok(encoder_layer(builder, module, path)?.map_or(Built::Broken, Built::new)),
+        "TransformerEncoder"
+        | "TransformerEncoderLayer"
+        | "TransformerDecoder"
+        | "TransformerDecoderLayer"
+        | "Transformer" => return transformer::build(builder, module, path),
         "MultiheadAttention" => {
-            return Err(Error::unsupported("it takes a query, a key and a value, and gives two tensors")
-                .help("it runs in `TransformerEncoderLayer`, and by itself in Rust: `nn::MultiheadAttention`"));
+            let heads = transformer::attention(builder, module, path)?;
+            return Ok(heads.map_or(Built::Broken, Built::new));
         }
         _ => {}
     }
@@ -71,7 +74,7 @@ pub(super) fn linear(m: &StoredModule) -> Result<nn::Linear> {
     Ok(if m.class_name() == "Linear" { layer } else { layer.named("NonDynamicallyQuantizableLinear") })
 }
 
-fn dropout(m: &StoredModule) -> Result<nn::Dropout> {
+pub(super) fn dropout(m: &StoredModule) -> Result<nn::Dropout> {
     Ok(nn::Dropout::new(m.float("p")?).inplace(inplace(m)?))
 }
 
@@ -148,7 +151,10 @@ fn norm(class: &str, m: &StoredModule) -> Option<Layer> {
                 .bias(m.has("bias"))
         ),
         "LocalResponseNorm" => layer!(
-            nn::LocalResponseNorm::new(m.size("size")?).alpha(m.float("alpha")?).beta(m.float("beta")?).k(m.float("k")?)
+            nn::LocalResponseNorm::new(m.size("size")?)
+                .alpha(m.float("alpha")?)
+                .beta(m.float("beta")?)
+                .k(m.float("k")?)
         ),
         _ => None,
     }
@@ -345,81 +351,4 @@ pub(super) fn sequential(builder: &mut Builder, module: &StoredModule, path: &st
         }
     }
     if is_whole { Built::new(all) } else { Built::Broken }
-}
-
-/// The attention in a layer of a transformer.
-pub(super) fn attention(builder: &mut Builder, m: &StoredModule, path: &str) -> Result<Option<nn::MultiheadAttention>> {
-    let output = builder.part(m, path, "out_proj", &["NonDynamicallyQuantizableLinear", "Linear"], linear)?;
-    m.only("_qkv_same_embed_dim", &Value::Bool(true))?;
-    m.only("add_zero_attn", &Value::Bool(false))?;
-    if m.has("bias_k") || m.has("bias_v") {
-        return Err(Error::unsupported("`add_bias_kv` is true, which does not run"));
-    }
-    let heads = nn::MultiheadAttention::new(m.size("embed_dim")?, m.size("num_heads")?);
-    let heads = heads.bias(m.has("in_proj_bias")).batch_first(m.or("batch_first", false, StoredModule::boolean)?);
-    Ok(output.map(|_| heads))
-}
-
-fn encoder_layer(
-    builder: &mut Builder,
-    module: &StoredModule,
-    path: &str,
-) -> Result<Option<nn::TransformerEncoderLayer>> {
-    let attn = builder.nested(module, path, "self_attn", &["MultiheadAttention"], attention)?;
-    let [linear1, linear2] = builder.parts(module, path, ["linear1", "linear2"], &["Linear"], linear)?;
-    let [norm1, norm2] = builder.parts(module, path, ["norm1", "norm2"], &["LayerNorm"], layer_norm)?;
-    let [dropout, dropout1, dropout2] =
-        builder.parts(module, path, ["dropout", "dropout1", "dropout2"], &["Dropout"], dropout)?;
-    let activation = transformer_activation(builder, module, path)?;
-    let norm_first = module.or("norm_first", false, StoredModule::boolean)?;
-    let make = || {
-        let linears = [linear1?, linear2?];
-        let dropouts = [dropout?, dropout1?, dropout2?];
-        Some(nn::TransformerEncoderLayer::from_parts(attn?, linears, [norm1?, norm2?], dropouts, activation?, norm_first))
-    };
-    Ok(make())
-}
-
-/// Whether a layer of a transformer has GELU between its linear layers, or ReLU.
-fn transformer_activation(builder: &mut Builder, module: &StoredModule, path: &str) -> Result<Option<bool>> {
-    let unknown = |what: String| Err(Error::unsupported(format!("`activation` is {what}, `relu` and `gelu` run")));
-    if module.children().any(|(name, _)| name == "activation") {
-        let is_gelu = |m: &StoredModule| match m.class_name() {
-            "GELU" if m.attribute("approximate").is_none_or(|a| matches!(a, Value::Str(a) if &**a == "none")) => Ok(true),
-            "ReLU" => Ok(false),
-            name => unknown(format!("`{name}`")),
-        };
-        return builder.part(module, path, "activation", &["ReLU", "GELU"], is_gelu);
-    }
-    match module.attribute("activation") {
-        None => Ok(Some(false)),
-        Some(function) if is_function(function, "relu") => Ok(Some(false)),
-        Some(function) if is_function(function, "gelu") => Ok(Some(true)),
-        Some(other) => unknown(other.describe()).map(Some),
-    }
-}
-
-fn encoder(builder: &mut Builder, module: &StoredModule, path: &str) -> Result<Built> {
-    let list = |builder: &mut Builder, list: &StoredModule, path: &str| {
-        let mut layers = Vec::new();
-        for (name, layer) in list.children() {
-            let path = super::join(path, name);
-            builder.inspect(&layer, &path);
-            if torch_class(layer.class()) != Some("TransformerEncoderLayer") {
-                builder.refuse(&layer, &path, "it is no `TransformerEncoderLayer`");
-                continue;
-            }
-            layers.push(encoder_layer(builder, &layer, &path)?);
-        }
-        Ok(Some(layers))
-    };
-    let layers = builder.nested(module, path, "layers", &["ModuleList"], list)?;
-    let norm = match module.children().any(|(name, _)| name == "norm") {
-        true => builder.part(module, path, "norm", &["LayerNorm"], layer_norm)?.map(Some),
-        false => Some(None),
-    };
-    let (Some(layers), Some(norm)) = (layers.and_then(|layers| layers.into_iter().collect()), norm) else {
-        return Ok(Built::Broken);
-    };
-    Ok(Built::new(nn::TransformerEncoder::from_parts(layers, norm)))
 }

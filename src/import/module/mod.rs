@@ -11,6 +11,7 @@ mod layers;
 mod print;
 mod python;
 mod torchvision;
+mod transformer;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::nn::Module;
 use crate::state_dict::StateDict;
 
-pub(crate) use build::load;
+pub(crate) use build::{forward, load};
 
 /// A module of a model that was saved whole, as the file has it: its class, hyper-parameters, parameters, buffers and the
 /// modules in it. Nothing of it has been run. Cloning it copies no content.
@@ -71,9 +72,11 @@ impl TryFrom<&Value> for StoredModule {
 impl StoredModule {
     fn of(value: &Value) -> Option<Self> {
         let Value::Object(object) = value else { return None };
-        let is_module = ["_parameters", "_buffers", "_modules"]
-            .iter()
-            .all(|name| matches!(object.get(name), Some(Value::Dict(_))));
+        if let Some(compiled) = compiled(object) {
+            return Some(Self { object: Arc::new(compiled), eval: false });
+        }
+        let is_module =
+            ["_parameters", "_buffers", "_modules"].iter().all(|name| matches!(object.get(name), Some(Value::Dict(_))));
         is_module.then(|| Self { object: Arc::clone(object), eval: false })
     }
 
@@ -184,7 +187,8 @@ impl StoredModule {
     /// The names of the hooks that are called when the module runs, as `_forward_pre_hooks`, each with the class of the
     /// hook.
     pub fn hooks(&self) -> Vec<(&str, &str)> {
-        let hooks = ["_forward_pre_hooks", "_forward_hooks"].into_iter().filter_map(|name| Some((name, self.dict(name)?)));
+        let hooks =
+            ["_forward_pre_hooks", "_forward_hooks"].into_iter().filter_map(|name| Some((name, self.dict(name)?)));
         let class = |value| match value {
             &Value::Global(ref name) => &**name,
             Value::Object(object) => object.class(),
@@ -210,6 +214,19 @@ impl StoredModule {
     pub fn to_module(&self) -> Result<Box<dyn Module>> {
         build::to_module(self)
     }
+}
+
+/// A module that `torch.compile` made, which is written as a call with the module in it, as any other would be written.
+fn compiled(object: &Object) -> Option<Object> {
+    let inner = object.args().first().filter(|_| object.class() == "torch._dynamo.eval_frame.OptimizedModule")?;
+    StoredModule::of(inner)?;
+    let parts = [
+        ("training", inner.get("training").cloned().unwrap_or(Value::Bool(true))),
+        ("_parameters", Value::from(Dict::from_iter::<[(&str, Value); 0]>([]))),
+        ("_buffers", Value::from(Dict::from_iter::<[(&str, Value); 0]>([]))),
+        ("_modules", Value::from(Dict::from_iter([("_orig_mod", inner.clone())]))),
+    ];
+    Some(Object { state: Some(Dict::from_iter(parts).into()), args: Vec::new(), ..object.clone() })
 }
 
 /// Whether PyTorch's own bookkeeping has this attribute, in every module.
