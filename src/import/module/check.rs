@@ -40,6 +40,10 @@ pub(super) fn trains(module: &StoredModule) -> bool {
     if !module.is_training() {
         return false;
     }
+    // In training the norm itself is computed anew.
+    if module.hooks().iter().any(|(_, class)| *class == SPECTRAL_NORM) {
+        return true;
+    }
     match torch_class(module.class()) {
         Some("Dropout" | "Dropout1d" | "Dropout2d" | "Dropout3d" | "AlphaDropout" | "FeatureAlphaDropout") => {
             drops("p")
@@ -51,9 +55,18 @@ pub(super) fn trains(module: &StoredModule) -> bool {
     }
 }
 
-/// The hooks that run with the module, in words.
+/// Whether a hook only computes a weight from others, which loading a state dict does too.
+fn makes_weight(class: &str) -> bool {
+    class == "torch.nn.utils.weight_norm.WeightNorm"
+        || class == SPECTRAL_NORM
+        || class.starts_with("torch.nn.utils.prune.")
+}
+
+const SPECTRAL_NORM: &str = "torch.nn.utils.spectral_norm.SpectralNorm";
+
+/// The hooks that run with the module and change what it computes, in words.
 pub(super) fn hooks(module: &StoredModule) -> Option<String> {
-    let hooks = module.hooks();
+    let hooks: Vec<(&str, &str)> = module.hooks().into_iter().filter(|(_, class)| !makes_weight(class)).collect();
     let (kind, class) = hooks.first()?;
     let kind = if *kind == "_forward_hooks" { "forward hook" } else { "forward pre-hook" };
     let more = if hooks.len() > 1 { format!(" and {} more", hooks.len() - 1) } else { String::new() };

@@ -341,7 +341,7 @@ fn padding_mode(m: &StoredModule) -> Result<PaddingMode> {
 }
 
 /// The modules in it, one after the other.
-pub(super) fn sequential(builder: &mut Builder, module: &StoredModule, path: &str) -> Built {
+fn sequential(builder: &mut Builder, module: &StoredModule, path: &str) -> Built {
     let mut all = nn::Sequential::new();
     let mut is_whole = true;
     for (name, child) in module.children() {

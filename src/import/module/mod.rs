@@ -134,10 +134,13 @@ impl StoredModule {
         entries.filter_map(|(name, value)| Some((name.as_str().ok()?, value.as_tensor().ok()?)))
     }
 
-    /// Whether there is a parameter or buffer `name` that is not `None`.
+    /// Whether there is a parameter or buffer `name` that is not `None`, or what it is made of before each run.
     fn has(&self, name: &str) -> bool {
-        let value = ["_parameters", "_buffers"].into_iter().find_map(|part| self.dict(part)?.get(name));
-        value.is_some_and(|value| !value.is_none())
+        let has = |name: &str| {
+            let value = ["_parameters", "_buffers"].into_iter().find_map(|part| self.dict(part)?.get(name));
+            value.is_some_and(|value| !value.is_none())
+        };
+        has(name) || has(&format!("{name}_orig")) || has(&format!("{name}_g"))
     }
 
     /// The modules in it with their names, in order.
