@@ -10,9 +10,11 @@ use crate::checkpoint::{Checkpoint, Storage};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::graph::op::{Op, Unary};
 use crate::graph::step::Memory;
 use crate::graph::{Graph, Var, lower, optimize};
-use crate::import::{self, StoredModule};
+use crate::import::module::{self, StoredModule};
+use crate::import::program::{Port, Program};
 use crate::nn::Module;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -34,19 +36,47 @@ pub struct Model {
     trace: Box<Trace>,
     device: Device,
     state: Mutex<State>,
+    inputs: Vec<TensorInfo>,
+    outputs: Vec<TensorInfo>,
 }
 
 type Trace = dyn Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send + Sync;
+
+/// What a model takes or gives: one tensor of its signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TensorInfo {
+    /// The argument's name in `forward`, or the output's place: a key of a dict, a number in a tuple, joined by points
+    /// where they are nested.
+    pub name: String,
+    /// The dtype that the model was exported with.
+    pub dtype: DType,
+    /// The sizes; `None` where the caller chooses.
+    pub shape: Vec<Option<usize>>,
+}
+
+impl fmt::Display for TensorInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes: Vec<String> = self.shape.iter().map(|size| size.map_or("?".into(), |n| n.to_string())).collect();
+        write!(f, "{}: {} [{}]", self.name, self.dtype, sizes.join(", "))
+    }
+}
 
 #[derive(Default)]
 struct State {
     /// Made with the first plan.
     weights: Option<Weights>,
     /// The plans of the shapes that were met last, the latest last.
-    plans: Vec<(Vec<InputKind>, Plan)>,
+    plans: Vec<(Vec<InputKind>, Ready)>,
     /// The storages of all parameters so far. Weights are known by their storage's address, which this keeps from
     /// being used again; it keeps no data.
     storages: HashMap<usize, Weak<Storage>>,
+}
+
+/// A plan, and whether it computes with integers as floats.
+struct Ready {
+    plan: Plan,
+    computes_integers: bool,
 }
 
 /// What a plan is made for: of each input, the shape and whether it holds integers.
@@ -80,26 +110,44 @@ impl Model {
         }))
     }
 
-    /// Opens a file with a model that was saved whole (`torch.save(model, PATH)`).
+    /// Opens a file that says what to compute: a program of `torch.export` (`.pt2`), or a model of PyTorch's own layers
+    /// that was saved whole (`torch.save(model, PATH)`).
     ///
     /// ```no_run
-    /// let model = sconce::Model::load("model.pth", &"auto".parse()?)?;
+    /// use sconce::{Device, Model, Tensor};
+    /// let model = Model::load("resnet18.pt2", &Device::cpu())?;
+    /// let x = Tensor::read_npy("image.npy")?;
+    /// let y = model.run(&[x])?;
     /// # Ok::<(), sconce::Error>(())
     /// ```
     ///
     /// # Errors
-    /// Those of [`load`](crate::load), [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the file has weights only,
-    /// and those of [`StoredModule::to_module`].
+    /// Those of [`load`](crate::load); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with
+    /// every operation of the program that is not supported, or as [`StoredModule::to_module`];
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the file is a state dict, which does not say what to
+    /// compute.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        Self::from_checkpoint(&crate::load(path)?, device)
+        let checkpoint = Checkpoint::open(path)?;
+        Self::from_checkpoint(&checkpoint, None, device)
+            .map_err(|error| error.context(format_args!("`{}`", checkpoint.name())))
     }
 
-    /// The model in a checkpoint that has one: see [`Model::load`].
+    /// The model that an opened file holds; `key` names one of several.
     ///
     /// # Errors
     /// As [`Model::load`].
-    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        Ok(Self::from_fn(device, import::load(checkpoint)?))
+    pub fn from_checkpoint(checkpoint: &Checkpoint, key: Option<&str>, device: &Device) -> Result<Self> {
+        let Some(exported) = checkpoint.exported() else {
+            return Self::from_stored(&module::find(checkpoint.root(), key)?, device);
+        };
+        let program = Program::read(exported, key)?;
+        let info = |port: &Port| TensorInfo { name: port.name.clone(), dtype: port.dtype, shape: port.shape.clone() };
+        let inputs = program.inputs().iter().map(info).collect();
+        let outputs = program.output_ports().iter().map(info).collect();
+        let model = Self::from_fn(device, move |graph: &mut Graph, inputs: &[Var]| {
+            Ok(program.trace(graph, inputs)?.into_iter().map(|(var, _)| var).collect())
+        });
+        Ok(Self { inputs, outputs, ..model })
     }
 
     /// A model that was saved whole, as one that runs:
@@ -114,7 +162,7 @@ impl Model {
     /// # Errors
     /// Those of [`StoredModule::to_module`].
     pub fn from_stored(module: &StoredModule, device: &Device) -> Result<Self> {
-        Ok(Self::from_fn(device, import::forward(module)?))
+        Ok(Self::from_fn(device, module::forward(module)?))
     }
 
     /// A model from a function that adds what it computes to a graph. It is called once for each set of input shapes.
@@ -122,7 +170,35 @@ impl Model {
         device: &Device,
         trace: impl Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send + Sync + 'static,
     ) -> Self {
-        Self { trace: Box::new(trace), device: device.clone(), state: Mutex::default() }
+        let (inputs, outputs) = (Vec::new(), Vec::new());
+        Self { trace: Box::new(trace), device: device.clone(), state: Mutex::default(), inputs, outputs }
+    }
+
+    /// What a model that came from a file takes, in order; nothing for one that was built in Rust.
+    pub fn inputs(&self) -> &[TensorInfo] {
+        &self.inputs
+    }
+
+    /// What a model that came from a file gives, in order; nothing for one that was built in Rust.
+    pub fn outputs(&self) -> &[TensorInfo] {
+        &self.outputs
+    }
+
+    /// Runs a model that came from a file, with inputs and outputs by name, in any order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a name that the model does not have or an input that is
+    /// missing, and those of [`Model::run`].
+    pub fn run_named(&self, inputs: &[(&str, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+        let names = || self.inputs.iter().map(|info| format!("`{}`", info.name)).collect::<Vec<_>>().join(", ");
+        if let Some((name, _)) = inputs.iter().find(|(name, _)| !self.inputs.iter().any(|info| info.name == *name)) {
+            return Err(Error::not_found(format!("the model has no input `{name}`; it has {}", names())));
+        }
+        let find = |info: &TensorInfo| inputs.iter().find(|(name, _)| *name == info.name).map(|(_, x)| x.clone());
+        let missing = |info: &TensorInfo| Error::not_found(format!("the input `{}` is missing", info.name));
+        let ordered = self.inputs.iter().map(|info| find(info).ok_or_else(|| missing(info)));
+        let outputs = self.run(&ordered.collect::<Result<Vec<_>>>()?)?;
+        Ok(self.outputs.iter().map(|info| info.name.clone()).zip(outputs).collect())
     }
 
     /// The device that it runs on.
@@ -162,7 +238,14 @@ impl Model {
     /// [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let kinds: Vec<(Shape, DType)> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
-        self.with_plan(&kinds, |plan| plan.run(inputs))
+        let outputs = self.with_plan(&kinds, |ready| {
+            if ready.computes_integers {
+                inputs.iter().try_for_each(check_range)?;
+            }
+            ready.plan.run(inputs)
+        })?;
+        let declared = self.outputs.iter().map(|info| Some(info.dtype)).chain(std::iter::repeat(None));
+        outputs.into_iter().zip(declared).map(|(output, dtype)| as_declared(output, dtype)).collect()
     }
 
     /// Makes the plan for inputs of these shapes and dtypes, and loads the weights, unless that has been done: the
@@ -171,7 +254,8 @@ impl Model {
     /// # Errors
     /// Those of [`Model::run`].
     pub fn compile(&self, inputs: &[(Shape, DType)]) -> Result<PlanInfo> {
-        let (steps, arena_bytes) = self.with_plan(inputs, |plan| Ok((plan.steps(), plan.arena_bytes())))?;
+        let (steps, arena_bytes) =
+            self.with_plan(inputs, |ready| Ok((ready.plan.steps(), ready.plan.arena_bytes())))?;
         let weight_bytes =
             self.state.lock().unwrap_or_else(PoisonError::into_inner).weights.as_ref().map_or(0, Weights::bytes);
         Ok(PlanInfo { steps, arena_bytes, weight_bytes })
@@ -192,10 +276,10 @@ impl Model {
     /// Those of [`Model::run`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a GPU.
     pub fn profile(&self, inputs: &[Tensor], runs: usize) -> Result<Vec<StepProfile>> {
         let kinds: Vec<(Shape, DType)> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
-        self.with_plan(&kinds, |plan| plan.profile(inputs, runs))
+        self.with_plan(&kinds, |ready| ready.plan.profile(inputs, runs))
     }
 
-    fn with_plan<T>(&self, inputs: &[(Shape, DType)], use_plan: impl FnOnce(&mut Plan) -> Result<T>) -> Result<T> {
+    fn with_plan<T>(&self, inputs: &[(Shape, DType)], use_plan: impl FnOnce(&mut Ready) -> Result<T>) -> Result<T> {
         if let Some((index, (_, dtype))) = inputs.iter().enumerate().find(|(_, (_, dtype))| !dtype.is_runnable()) {
             return Err(Error::unsupported(format!("input {index} is {dtype}, which does not run")));
         }
@@ -217,11 +301,13 @@ impl Model {
         result
     }
 
-    fn make_plan(&self, state: &mut State, inputs: &[(Shape, DType)]) -> Result<Plan> {
+    fn make_plan(&self, state: &mut State, inputs: &[(Shape, DType)]) -> Result<Ready> {
         let mut graph = Graph::new();
         let vars: Vec<Var> = inputs.iter().map(|(shape, dtype)| graph.input(shape.clone(), *dtype)).collect();
         let outputs = (self.trace)(&mut graph, &vars)?;
         graph.set_outputs(outputs);
+        let computes_integers =
+            graph.vars().any(|x| matches!(graph.node(x).op, Op::Unary(Unary::FromInt) if !graph.node(x).is_constant));
         let schedule = lower(&optimize(&graph)?, !self.device.is_cpu())?;
         for buffer in &schedule.buffers {
             if let Memory::Parameter(parameter) = &buffer.memory {
@@ -233,7 +319,29 @@ impl Model {
             Some(weights) => weights,
             none => none.insert(Weights::new(&self.device)?),
         };
-        Plan::new(&schedule, weights)
+        Ok(Ready { plan: Plan::new(&schedule, weights)?, computes_integers })
+    }
+}
+
+/// An error when an integer is too large to be computed with as an `f32`.
+fn check_range(input: &Tensor) -> Result<()> {
+    if input.dtype().is_float() {
+        return Ok(());
+    }
+    match input.to_i64()?.into_iter().find(|x| x.unsigned_abs() > 1 << 24) {
+        Some(x) => Err(Error::unsupported(format!("the input {x}: integers up to 2^24 are computed with"))),
+        None => Ok(()),
+    }
+}
+
+/// An output as booleans, if that is what the model gives.
+fn as_declared(output: Tensor, dtype: Option<DType>) -> Result<Tensor> {
+    match dtype {
+        Some(DType::Bool) => {
+            let bytes: Vec<u8> = output.to_f32()?.into_iter().map(|x| u8::from(x != 0.0)).collect();
+            Tensor::from_bytes(DType::Bool, output.shape().clone(), &bytes)
+        }
+        _ => Ok(output),
     }
 }
 

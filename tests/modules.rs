@@ -109,6 +109,19 @@ fn load(name: &str) -> sconce::Result<Model> {
     Model::load(data(&format!("modules/{name}.pt")), &Device::cpu())
 }
 
+#[test]
+fn legacy_files_have_models_too() {
+    let model = load("legacy").unwrap();
+    check_run(&model, "legacy");
+    let module = file("legacy").module().unwrap();
+    assert!(module.to_string().starts_with("Sequential(\n  (0): Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1))\n"));
+}
+
+#[test]
+fn weights_that_hooks_compute_are_computed() {
+    check_run(&load("weight_norm").unwrap(), "weight_norm");
+}
+
 /// The message without the file's name.
 fn refusal(name: &str) -> String {
     let error = load(name).unwrap_err();

@@ -72,7 +72,7 @@ impl Lens {
                 (inputs, rows * len)
             }
             Kernel::Attention(s) => attention(s),
-            Kernel::Embedding { count, rows, dim } => (vec![*count, rows * dim], count * dim),
+            Kernel::Embedding { outer, count, rows, dim } => (vec![*count, outer * rows * dim], outer * count * dim),
             Kernel::Pad { shape, pads, .. } => {
                 let padded = shape.iter().zip(pads).map(|(size, (before, after))| before + size + after);
                 (vec![shape.iter().product()], padded.product())

@@ -127,7 +127,7 @@ fn bytes(kernel: &Kernel) -> u64 {
     let lens = Lens::of(kernel);
     let table = match kernel {
         // Only the rows that are looked up are read.
-        Kernel::Embedding { count, rows, dim } => rows.saturating_sub(*count) * dim,
+        Kernel::Embedding { outer, count, rows, dim } => outer * rows.saturating_sub(*count) * dim,
         _ => 0,
     };
     4 * (lens.inputs.iter().sum::<usize>() + lens.output - table) as u64
@@ -172,7 +172,7 @@ fn shape(kernel: &Kernel) -> String {
             let causal = if *causal { " causal" } else { "" };
             format!("{}{heads} heads {q_len}x{kv_len}x{head_dim}{causal}", batch(*entries))
         }
-        Kernel::Embedding { count, rows, dim } => format!("{count} of {rows}x{dim}"),
+        Kernel::Embedding { outer, count, rows, dim } => format!("{}{count} of {rows}x{dim}", batch(*outer)),
         Kernel::Pad { shape, .. } => by(shape),
     }
 }

@@ -3,6 +3,7 @@
 //! [`load`](crate::load) maps a file and reads its structure: names, dtypes, shapes and where the bytes are. Tensor data
 //! is read when it is used, straight from the mapped file.
 
+pub(crate) mod export;
 mod hash;
 mod legacy;
 mod location;
@@ -31,6 +32,7 @@ pub(crate) use stored::unpacked;
 pub use stored::{Layout, Quantizer, StoredTensor};
 pub use value::{BigInt, Dict, DictKind, Key, Object, Value};
 
+use self::export::Exported;
 use self::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -55,6 +57,7 @@ pub struct Checkpoint {
     file_bytes: u64,
     /// At least one.
     saves: Arc<[Value]>,
+    exported: Option<Arc<Exported>>,
 }
 
 /// What is in a file.
@@ -63,6 +66,7 @@ struct Opened {
     saves: Vec<Value>,
     /// The size of the file, or of all the files.
     bytes: u64,
+    exported: Option<Arc<Exported>>,
 }
 
 impl Checkpoint {
@@ -94,8 +98,8 @@ impl Checkpoint {
 
     fn read(name: String, open: impl FnOnce() -> Result<Opened>) -> Result<Self> {
         match open() {
-            Ok(Opened { container, saves, bytes }) => {
-                Ok(Self { name, container, file_bytes: bytes, saves: saves.into() })
+            Ok(Opened { container, saves, bytes, exported }) => {
+                Ok(Self { name, container, file_bytes: bytes, saves: saves.into(), exported })
             }
             Err(error) => Err(in_file(error, &name)),
         }
@@ -114,6 +118,11 @@ impl Checkpoint {
     /// The size of the file; of a checkpoint in several files, of all of them.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
+    }
+
+    /// The programs of a `.pt2` file.
+    pub(crate) fn exported(&self) -> Option<&Arc<Exported>> {
+        self.exported.as_ref()
     }
 
     /// The object that was saved: as a rule a dict. When there are [several](Self::saves), the first.
@@ -198,12 +207,17 @@ fn open(source: &Arc<Source>, directory: Option<&Path>) -> Result<Opened> {
         Container::Pickle => (Container::Pickle, plain::open(source)?),
         Container::Shards => return shards::open(source, directory),
         // Which kind of archive it is, its entries tell.
-        Container::Zip | Container::TorchScript => {
-            let (container, value) = zip::open(source)?;
+        Container::Zip | Container::TorchScript | Container::ExportedProgram => {
+            let archive = zip::Archive::open(source)?;
+            if let Some(exported) = export::open(&archive)? {
+                let (container, saves) = (Container::ExportedProgram, vec![exported.root()]);
+                return Ok(Opened { container, saves, bytes, exported: Some(Arc::new(exported)) });
+            }
+            let (container, value) = zip::read(&archive)?;
             (container, vec![value])
         }
     };
-    Ok(Opened { container, saves, bytes })
+    Ok(Opened { container, saves, bytes, exported: None })
 }
 
 /// An error about a file, with its name and the kind of trouble.

@@ -21,10 +21,12 @@ pub enum Container {
     Pickle,
     /// The index (`*.index.json`) of a checkpoint in several files, as Hugging Face's libraries write.
     Shards,
+    /// A program of `torch.export` (`.pt2`): a graph with its weights.
+    ExportedProgram,
 }
 
 impl Container {
-    /// A short name: `zip`, `legacy`, `tar`, `torchscript`, `pickle`, `shards`.
+    /// A short name: `zip`, `legacy`, `tar`, `torchscript`, `pickle`, `shards`, `pt2`.
     pub const fn name(self) -> &'static str {
         match self {
             Container::Zip => "zip",
@@ -33,6 +35,7 @@ impl Container {
             Container::TorchScript => "torchscript",
             Container::Pickle => "pickle",
             Container::Shards => "shards",
+            Container::ExportedProgram => "pt2",
         }
     }
 }

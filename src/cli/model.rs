@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sconce::checkpoint::Container;
 use sconce::{Checkpoint, Device, Model, Shape, StateDict, StoredModule, Strict, models};
 
 use super::{Failure, Result};
@@ -27,6 +28,8 @@ pub(crate) struct Args {
 pub(crate) enum Opened {
     /// Its weights, which an architecture is for.
     State(StateDict),
+    /// A program of `torch.export`.
+    Program(Checkpoint),
     /// A model that was saved whole.
     Module(StoredModule),
 }
@@ -43,6 +46,9 @@ impl Source<'_> {
     /// Opens the file and finds its model or its state dict. Reads no weights.
     pub(crate) fn open(&self) -> Result<Opened> {
         let checkpoint = sconce::load(self.path)?;
+        if self.arch.is_none() && checkpoint.container() == Container::ExportedProgram {
+            return Ok(Opened::Program(checkpoint));
+        }
         if self.arch.is_none()
             && let Some(module) = self.module(&checkpoint)
         {
@@ -86,6 +92,11 @@ impl Source<'_> {
                 let path = self.path.display();
                 return Model::from_stored(module, device).map_err(|error| Failure::about(format!("`{path}`"), error));
             }
+            Opened::Program(checkpoint) => {
+                // `--key` names one of several programs.
+                let model = Model::from_checkpoint(checkpoint, self.args.key.as_deref(), device);
+                return model.map_err(|error| Failure::about(format!("`{}`", self.path.display()), error));
+            }
         };
         let Some(name) = self.arch else { return Err(self.no_architecture(state)) };
         let mut net = models::by_name(name, state).map_err(|error| self.about(error))?;
@@ -95,12 +106,28 @@ impl Source<'_> {
 
     /// The shape of one input of the model, without the batch.
     pub(crate) fn input_shape(&self, opened: &Opened) -> Result<Shape> {
-        let Opened::State(state) = opened else {
-            let message = format!("`{}` does not say the shape of its input", self.path.display());
-            return Err(Failure::new(message).help("give it with `--input-shape`"));
+        let state = match opened {
+            Opened::State(state) => state,
+            Opened::Program(checkpoint) => return self.program_input(checkpoint),
+            Opened::Module(_) => {
+                let message = format!("`{}` does not say the shape of its input", self.path.display());
+                return Err(Failure::new(message).help("give it with `--input-shape`"));
+            }
         };
         let Some(name) = self.arch else { return Err(self.no_architecture(state)) };
         models::input_shape(name, state).map_err(|error| self.about(error))
+    }
+
+    /// The shape of a program's only input without the batch.
+    fn program_input(&self, checkpoint: &Checkpoint) -> Result<Shape> {
+        let about = |error| Failure::about(format!("`{}`", self.path.display()), error);
+        let model = Model::from_checkpoint(checkpoint, self.args.key.as_deref(), &Device::cpu()).map_err(about)?;
+        let sizes = match model.inputs() {
+            [input] => input.shape.get(1..).and_then(|sizes| sizes.iter().copied().collect::<Option<Vec<usize>>>()),
+            _ => None,
+        };
+        let message = format!("`{}` does not say one shape of one input", self.path.display());
+        sizes.map(Shape::from).ok_or_else(|| Failure::new(message).help("give it with `--input-shape`"))
     }
 
     fn about(&self, error: sconce::Error) -> Failure {

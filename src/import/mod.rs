@@ -1,6 +1,4 @@
-//! Models from files alone.
+//! Whole-model files: a file that says what to compute becomes a graph, with no model code.
 
-mod module;
-
-pub use module::StoredModule;
-pub(crate) use module::{forward, load};
+pub(crate) mod module;
+pub(crate) mod program;

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use super::extra_repr::torch_class;
 use super::{StoredModule, check, join, layers, torchvision};
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Var};
 use crate::nn::{self, Module};
@@ -15,12 +14,6 @@ pub(crate) type Forward = dyn Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send 
 
 /// Modules that are made at most: a small file can share a module in so many places that it never ends.
 const MOST: usize = 50_000;
-
-/// What the model in a checkpoint computes.
-pub(crate) fn load(checkpoint: &Checkpoint) -> Result<Box<Forward>> {
-    let in_file = |error: Error| error.context(format_args!("`{}`", checkpoint.name()));
-    forward(&checkpoint.module()?).map_err(in_file)
-}
 
 /// What a model computes.
 pub(crate) fn forward(module: &StoredModule) -> Result<Box<Forward>> {

@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::nn::Module;
 use crate::state_dict::StateDict;
 
-pub(crate) use build::{forward, load};
+pub(crate) use build::forward;
 
 /// A module of a model that was saved whole, as the file has it: its class, hyper-parameters, parameters, buffers and the
 /// modules in it. Nothing of it has been run. Cloning it copies no content.
@@ -55,7 +55,7 @@ impl Checkpoint {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is none, or when there are several, which the error lists.
     pub fn module(&self) -> Result<StoredModule> {
-        find(self.root()).map_err(|error| error.context(format_args!("`{}`", self.name())))
+        find(self.root(), None).map_err(|error| error.context(format_args!("`{}`", self.name())))
     }
 }
 
@@ -251,14 +251,19 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// The one module in a value.
-fn find(root: &Value) -> Result<StoredModule> {
+/// The one module in a value, or the one under a key.
+pub(crate) fn find(root: &Value, key: Option<&str>) -> Result<StoredModule> {
+    if let Some(key) = key {
+        let value = root.get(key).ok_or_else(|| Error::not_found(format!("there is no key `{key}`")))?;
+        return StoredModule::try_from(value).map_err(|error| error.context(format_args!("key `{key}`")));
+    }
     let mut found = Vec::new();
     search(root, "", 0, &mut HashSet::new(), &mut found);
     match &found[..] {
         [(_, module)] => Ok(module.clone()),
-        [] => Err(Error::not_found(format!("expected a model that was saved whole, found {}", root.describe()))
-            .help("its weights are `checkpoint.state_dict()`: build the net in Rust and load them")),
+        [] => Err(Error::not_found(format!("expected a model that was saved whole, found {}", root.describe())).help(
+            "build the net in Rust and load `checkpoint.state_dict()` into it, or export the model with `torch.export`",
+        )),
         [(first, _), ..] => {
             let keys: Vec<String> = found.iter().take(12).map(|(key, _)| format!("`{key}`")).collect();
             Err(Error::not_found(format!("expected one model, found {}: {}", found.len(), keys.join(", ")))
@@ -302,3 +307,6 @@ fn search(
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,7 @@ fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection>
         &Kernel::Cumsum { outer, len, inner } => rows::cumsum(&cx, [outer, len, inner]),
         &Kernel::LayerNorm { rows, len, eps, affine } => rows::layer_norm(&cx, [rows, len], eps, affine),
         Kernel::Attention(attention) => attention::select(&cx, attention),
-        &Kernel::Embedding { count, rows, dim } => embedding::select(&cx, count, rows, dim),
+        &Kernel::Embedding { outer, count, rows, dim } => embedding::select(&cx, outer, count, rows, dim),
         Kernel::Pad { shape, pads, mode } => pad::select(&cx, shape, pads, *mode),
     }
 }
