@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::graph::op::{Op, Unary};
 use crate::graph::step::Memory;
 use crate::graph::{Graph, Var, lower, optimize};
+use crate::import::module::{self, StoredModule};
 use crate::import::program::{Port, Program};
 use crate::nn::Module;
 use crate::shape::Shape;
@@ -109,7 +110,8 @@ impl Model {
         }))
     }
 
-    /// Opens a file that says what to compute: a program of `torch.export` (`.pt2`).
+    /// Opens a file that says what to compute: a program of `torch.export` (`.pt2`), or a model of PyTorch's own layers
+    /// that was saved whole (`torch.save(model, PATH)`).
     ///
     /// ```no_run
     /// use sconce::{Device, Model, Tensor};
@@ -120,24 +122,25 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// Those of [`load`](crate::load); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the file is a state
-    /// dict, which does not say what to compute, or with every operation of the program that is not supported.
+    /// Those of [`load`](crate::load); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with
+    /// every operation of the program that is not supported, or as [`StoredModule::to_module`];
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the file is a state dict, which does not say what to
+    /// compute.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         Self::from_checkpoint(&checkpoint, None, device)
             .map_err(|error| error.context(format_args!("`{}`", checkpoint.name())))
     }
 
-    /// The model that an opened file holds; `program` names one of several in a `.pt2` file.
+    /// The model that an opened file holds; `key` names one of several.
     ///
     /// # Errors
     /// As [`Model::load`].
-    pub fn from_checkpoint(checkpoint: &Checkpoint, program: Option<&str>, device: &Device) -> Result<Self> {
+    pub fn from_checkpoint(checkpoint: &Checkpoint, key: Option<&str>, device: &Device) -> Result<Self> {
         let Some(exported) = checkpoint.exported() else {
-            return Err(Error::unsupported("the file has weights, and not how the model computes with them")
-                .help("export the model with `torch.export`, or build its layers with `sconce::nn`"));
+            return Self::from_stored(&module::find(checkpoint.root(), key)?, device);
         };
-        let program = Program::read(exported, program)?;
+        let program = Program::read(exported, key)?;
         let info = |port: &Port| TensorInfo { name: port.name.clone(), dtype: port.dtype, shape: port.shape.clone() };
         let inputs = program.inputs().iter().map(info).collect();
         let outputs = program.output_ports().iter().map(info).collect();
@@ -145,6 +148,21 @@ impl Model {
             Ok(program.trace(graph, inputs)?.into_iter().map(|(var, _)| var).collect())
         });
         Ok(Self { inputs, outputs, ..model })
+    }
+
+    /// A model that was saved whole, as one that runs:
+    ///
+    /// ```no_run
+    /// # use sconce::Model;
+    /// let module = sconce::load("model.pth")?.module()?;
+    /// let model = Model::from_stored(&module.eval(), &"auto".parse()?)?;
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`StoredModule::to_module`].
+    pub fn from_stored(module: &StoredModule, device: &Device) -> Result<Self> {
+        Ok(Self::from_fn(device, module::forward(module)?))
     }
 
     /// A model from a function that adds what it computes to a graph. It is called once for each set of input shapes.

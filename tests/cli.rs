@@ -136,6 +136,24 @@ fn verbose_says_the_plan_and_quiet_says_nothing() {
 }
 
 #[test]
+fn models_that_were_saved_whole_need_no_architecture() {
+    let folder = scratch("whole");
+    let expected = sconce::load(data("../modules/train.y.pt")).unwrap();
+    let write = |key: &str| {
+        let path = folder.join(format!("{key}.npy"));
+        sconce::Tensor::from_stored(expected[key].as_tensor().unwrap()).unwrap().write_npy(&path).unwrap();
+        path.display().to_string()
+    };
+    let (input, output) = (format!("--input={}", write("x")), format!("--expect={}", write("y")));
+    let arguments = ["run", "../modules/train.pt", "--device=cpu", &input, &output];
+    assert_error(&run(&arguments), &["`../modules/train.pt`: the model does not run: ", "train mode", "--eval"]);
+    let ran = run(&[&arguments[..], &["--eval"]].concat());
+    assert_eq!(ran.status, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains(" matches: all 6 elements"), "{}", ran.out);
+    assert_error(&run(&[&RUN[..], &["--eval"]].concat()), &["`--eval` is for a model that was saved whole"]);
+}
+
+#[test]
 fn a_state_dict_needs_an_architecture() {
     assert_error(
         &run(&["run", "mlp.pt", "--input=x.npy"]),
