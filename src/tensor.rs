@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::checkpoint::StoredTensor;
-use crate::dtype::DType;
+use crate::checkpoint::{StoredTensor, unpacked};
+use crate::dtype::{DType, convert};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 
@@ -75,8 +75,13 @@ impl Tensor {
     /// A contiguous copy of a tensor of a file.
     ///
     /// # Errors
-    /// Those of [`StoredTensor::contiguous_bytes`].
+    /// Those of [`StoredTensor::contiguous_bytes`], and [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a
+    /// quantized tensor, which [`StoredTensor::to`] dequantizes.
     pub fn from_stored(stored: &StoredTensor) -> Result<Self> {
+        if stored.quantizer().is_some() {
+            let (what, help) = stored.refusal().unwrap_or_default();
+            return Err(Error::unsupported(format!("{what}: its integers are no numbers by themselves")).help(help));
+        }
         Self::from_bytes(stored.dtype(), stored.shape().clone(), &stored.contiguous_bytes()?)
     }
 
@@ -102,9 +107,28 @@ impl Tensor {
     pub fn as_slice<T: Element>(&self) -> Result<&[T]> {
         if self.dtype != T::DTYPE {
             return Err(Error::shape(format!("the tensor is {}, not {}", self.dtype, T::DTYPE))
-                .help(format!("convert it with `to_dtype(DType::{:?})`", T::DTYPE)));
+                .help(format!("convert it with `to(DType::{:?})`", T::DTYPE)));
         }
         Ok(bytemuck::cast_slice(self.bytes()))
+    }
+
+    /// A copy in another dtype, by PyTorch's rules: see [`StoredTensor::to`].
+    ///
+    /// ```
+    /// use sconce::{DType, Tensor};
+    /// let x = Tensor::new([2], [1.9f32, -1.9])?.to(DType::I64)?;
+    /// assert_eq!(x.as_slice::<i64>()?, [1, -1]);
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when there is no such conversion, from complex to real
+    /// numbers say.
+    pub fn to(&self, dtype: DType) -> Result<Self> {
+        if dtype == self.dtype {
+            return Ok(self.clone());
+        }
+        Self::from_bytes(dtype, unpacked(self.dtype, &self.shape), &convert(self.dtype, dtype, self.bytes())?)
     }
 
     /// The elements as `f32`, converted from any dtype that runs.

@@ -4,11 +4,16 @@
 //! is read when it is used, straight from the mapped file.
 
 mod hash;
+mod legacy;
 mod pickle;
+mod plain;
+mod shards;
 mod sniff;
 mod source;
 mod storage;
 mod stored;
+mod tar;
+mod torchscript;
 mod value;
 mod zip;
 
@@ -20,7 +25,8 @@ use std::sync::Arc;
 
 pub use sniff::Container;
 pub use storage::Storage;
-pub use stored::StoredTensor;
+pub(crate) use stored::unpacked;
+pub use stored::{Layout, Quantizer, StoredTensor};
 pub use value::{BigInt, Dict, DictKind, Key, Object, Value};
 
 use self::source::Source;
@@ -45,7 +51,16 @@ pub struct Checkpoint {
     name: String,
     container: Container,
     file_bytes: u64,
-    root: Value,
+    /// At least one.
+    saves: Arc<[Value]>,
+}
+
+/// What is in a file.
+struct Opened {
+    container: Container,
+    saves: Vec<Value>,
+    /// The size of the file, or of all the files.
+    bytes: u64,
 }
 
 impl Checkpoint {
@@ -55,7 +70,7 @@ impl Checkpoint {
     /// As [`load`](crate::load).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::read(path.display().to_string(), || Source::open(path))
+        Self::read(path.display().to_string(), || open(&Source::open(path)?, path.parent()))
     }
 
     /// Reads a checkpoint from bytes in memory, such as `include_bytes!` or a download give. `name` stands for the file
@@ -64,7 +79,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`load`](crate::load).
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Box<[u8]>>) -> Result<Self> {
-        Self::read(name.into(), || Ok(Arc::new(Source::Memory(bytes.into()))))
+        Self::read(name.into(), || open(&Arc::new(Source::Memory(bytes.into())), None))
     }
 
     /// Reads a checkpoint from everything that `reader` gives. `name` stands for the file in messages.
@@ -72,20 +87,14 @@ impl Checkpoint {
     /// # Errors
     /// As [`load`](crate::load).
     pub fn from_reader(name: impl Into<String>, reader: impl Read) -> Result<Self> {
-        Self::read(name.into(), || Source::read(reader))
+        Self::read(name.into(), || open(&Source::read(reader)?, None))
     }
 
-    fn read(name: String, source: impl FnOnce() -> Result<Arc<Source>>) -> Result<Self> {
-        let read = || {
-            let source = source()?;
-            let container = sniff::sniff(&source)?;
-            let root = match container {
-                Container::Zip => zip::open(&source)?,
-            };
-            Ok((container, source.len() as u64, root))
-        };
-        match read() {
-            Ok((container, file_bytes, root)) => Ok(Self { name, container, file_bytes, root }),
+    fn read(name: String, open: impl FnOnce() -> Result<Opened>) -> Result<Self> {
+        match open() {
+            Ok(Opened { container, saves, bytes }) => {
+                Ok(Self { name, container, file_bytes: bytes, saves: saves.into() })
+            }
             Err(error) => Err(in_file(error, &name)),
         }
     }
@@ -100,19 +109,27 @@ impl Checkpoint {
         self.container
     }
 
-    /// The size of the file.
+    /// The size of the file; of a checkpoint in several files, of all of them.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
 
-    /// The object that was saved: as a rule a dict.
+    /// The object that was saved: as a rule a dict. When there are [several](Self::saves), the first.
     pub fn root(&self) -> &Value {
-        &self.root
+        &self.saves[0]
+    }
+
+    /// All objects that were saved to the file, in order: as a rule one.
+    ///
+    /// `torch.save` and `pickle.dump` can be called again with a file that is still open. What `torch.load` gives when
+    /// it is called again with such a file comes after the [root](Self::root) here.
+    pub fn saves(&self) -> &[Value] {
+        &self.saves
     }
 
     /// The value of a key of the object that was saved; `None` when there is none.
     pub fn get<K: Key + ?Sized>(&self, key: &K) -> Option<&Value> {
-        self.root.get(key)
+        self.root().get(key)
     }
 }
 
@@ -125,7 +142,7 @@ impl Index<&str> for Checkpoint {
     /// When there is none; [`Checkpoint::get`] returns `None` instead.
     #[track_caller]
     fn index(&self, key: &str) -> &Value {
-        &self.root[key]
+        &self.root()[key]
     }
 }
 
@@ -138,14 +155,31 @@ impl Index<usize> for Checkpoint {
     /// When there is none; [`Checkpoint::get`] returns `None` instead.
     #[track_caller]
     fn index(&self, key: usize) -> &Value {
-        &self.root[key]
+        &self.root()[key]
     }
 }
 
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Checkpoint(`{}`, {:?})", self.name, self.root)
+        write!(f, "Checkpoint(`{}`, {:?})", self.name, self.root())
     }
+}
+
+/// Reads a file by its content. `directory` is where it lies, if it has a path.
+fn open(source: &Arc<Source>, directory: Option<&Path>) -> Result<Opened> {
+    let bytes = source.len() as u64;
+    let (container, saves) = match sniff::sniff(source)? {
+        Container::Legacy => (Container::Legacy, legacy::open(source)?),
+        Container::Tar => (Container::Tar, vec![tar::open(source)?]),
+        Container::Pickle => (Container::Pickle, plain::open(source)?),
+        Container::Shards => return shards::open(source, directory),
+        // Which kind of archive it is, its entries tell.
+        Container::Zip | Container::TorchScript => {
+            let (container, value) = zip::open(source)?;
+            (container, vec![value])
+        }
+    };
+    Ok(Opened { container, saves, bytes })
 }
 
 /// An error about a file, with its name and the kind of trouble.

@@ -87,7 +87,8 @@ impl Graph {
     /// Adds a tensor of a state dict, under its name there. The same tensor added twice is one value.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when its dtype does not run.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when it does not run: see [`DType::is_runnable`] and
+    /// [`StoredTensor::layout`].
     pub fn parameter(&mut self, name: &str, tensor: &StoredTensor) -> Result<Var> {
         self.parameter_as(name, tensor, !tensor.dtype().is_float())
     }
@@ -98,10 +99,7 @@ impl Graph {
     }
 
     fn parameter_as(&mut self, name: &str, tensor: &StoredTensor, is_int: bool) -> Result<Var> {
-        if !tensor.dtype().is_runnable() {
-            return Err(Error::unsupported(format!("`{name}` is {}, which does not run", tensor.dtype()))
-                .help("convert it to `float32` first"));
-        }
+        tensor.check_runnable(name)?;
         let key = (Arc::<str>::from(name), Arc::as_ptr(tensor.storage()).addr());
         for &var in self.parameters.get(&key).into_iter().flatten() {
             let node = self.node(var);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::module::{FieldMut, Module, join, slots};
 use super::slot::Slot;
+use crate::checkpoint::Layout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state_dict::{LoadReport, Mismatch, StateDict, Strict};
 
@@ -55,6 +56,10 @@ fn check(targets: &[Target<'_>], state: &StateDict) -> LoadReport {
         match state.get(&name) {
             None if slot.may_be_missing(state.version(module)) => {}
             None => report.missing.push(name),
+            Some(tensor) if tensor.layout() != Layout::Strided || tensor.quantizer().is_some() => {
+                let (kind, help) = tensor.refusal().unwrap_or_default();
+                report.mismatched.push(Mismatch::Kind { name, kind, help });
+            }
             Some(tensor) if tensor.shape() != slot.shape() => {
                 let (model, file) = (slot.shape().clone(), tensor.shape().clone());
                 report.mismatched.push(Mismatch::Shape { name, model, file });

@@ -46,6 +46,15 @@ pub enum Mismatch {
         /// The dtype that the state dict has.
         dtype: DType,
     },
+    /// It is of a kind that no model computes with: sparse, quantized, without data.
+    Kind {
+        /// The tensor's name.
+        name: String,
+        /// What it is, in words: `a sparse_coo tensor`.
+        kind: String,
+        /// What can be done about it.
+        help: &'static str,
+    },
 }
 
 impl LoadReport {
@@ -108,7 +117,8 @@ fn most_common(long: &[String], short: &[String]) -> Option<String> {
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shapes = self.mismatched.iter().filter(|m| matches!(m, Mismatch::Shape { .. })).count();
-        let dtypes = self.mismatched.len() - shapes;
+        let dtypes = self.mismatched.iter().filter(|m| matches!(m, Mismatch::DType { .. })).count();
+        let kinds = self.mismatched.len() - shapes - dtypes;
         let fits = if self.is_complete() { "fits" } else { "does not fit" };
         write!(f, "state dict {fits} the model: {} loaded", self.loaded.len())?;
         for (count, what) in [
@@ -116,6 +126,7 @@ impl fmt::Display for LoadReport {
             (self.unexpected.len(), "unexpected"),
             (shapes, "with the wrong shape"),
             (dtypes, "with a dtype that does not run"),
+            (kinds, "of a kind that models cannot use"),
         ] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
@@ -123,15 +134,17 @@ impl fmt::Display for LoadReport {
         }
         write_lines(f, "missing", &self.missing)?;
         write_lines(f, "unexpected", &self.unexpected)?;
-        let (mut shapes, mut dtypes) = (Vec::new(), Vec::new());
+        let (mut shapes, mut dtypes, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
         for mismatch in &self.mismatched {
             match mismatch {
                 Mismatch::Shape { name, model, file } => shapes.push(format!("{name}: model {model}, file {file}")),
                 Mismatch::DType { name, dtype } => dtypes.push(format!("{name}: {dtype}")),
+                Mismatch::Kind { name, kind, help } => kinds.push(format!("{name}: {kind}; {help}")),
             }
         }
         write_lines(f, "shape", &shapes)?;
         write_lines(f, "dtype", &dtypes)?;
+        write_lines(f, "kind", &kinds)?;
         match &self.help {
             Some(help) => write!(f, "\n  help: {help}"),
             None => Ok(()),

@@ -5,9 +5,12 @@ mod input;
 mod machine;
 mod node;
 mod opcode;
+mod persistent;
+mod rebuild;
 mod reduce;
 mod text;
 mod tree;
 
-pub(super) use machine::unpickle;
-pub(super) use node::StorageId;
+pub(super) use machine::{Unpickled, unpickle, unpickle_at};
+pub(super) use node::{StorageId, class_dtype, storage_class};
+pub(super) use persistent::{Embedded, KeyedTensor, ObjectIndex, Objects, Outside};

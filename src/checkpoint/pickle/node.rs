@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::persistent::Embedded;
 use super::text;
+use crate::checkpoint::Layout;
 use crate::checkpoint::hash::QuickMap;
 use crate::checkpoint::value::{BigInt, DictKind};
 use crate::dtype::DType;
@@ -62,17 +64,75 @@ pub(super) struct SetNode {
     pub(super) items: Vec<Id>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct TensorNode {
-    pub(super) storage: u32,
+    /// None for a tensor that is no strided view.
+    pub(super) storage: Option<u32>,
     pub(super) dtype: DType,
+    pub(super) requires_grad: bool,
+    pub(super) is_parameter: bool,
+    pub(super) conj: bool,
+    pub(super) neg: bool,
     pub(super) offset: usize,
     /// Tuples of integers.
     pub(super) shape: Id,
     pub(super) stride: Id,
-    pub(super) requires_grad: bool,
-    pub(super) conj: bool,
-    pub(super) neg: bool,
+    pub(super) extra: Option<Box<ExtraNode>>,
+}
+
+/// What few tensors have besides a view of a storage.
+#[derive(Clone, Default)]
+pub(super) struct ExtraNode {
+    pub(super) kind: KindNode,
+    /// The Python class and the attributes of a tensor of a subclass.
+    pub(super) class: Option<(Id, Id)>,
+    pub(super) parameter_state: Option<Id>,
+    pub(super) hooks: Option<Id>,
+    pub(super) device: Option<Id>,
+}
+
+#[derive(Clone, Default)]
+pub(super) enum KindNode {
+    #[default]
+    Strided,
+    PerTensor {
+        scale: f64,
+        zero_point: i64,
+    },
+    PerChannel {
+        scales: Id,
+        zero_points: Id,
+        axis: usize,
+        float_parameters: bool,
+    },
+    /// No strided view: listed, with the call that makes it.
+    Listed {
+        layout: Layout,
+        callee: Id,
+        args: Vec<Id>,
+    },
+    /// A copy, for another device, of the tensor or NumPy array that is the first argument.
+    Copy {
+        callee: Id,
+        args: Vec<Id>,
+    },
+}
+
+impl ExtraNode {
+    /// Its parts, in the order in which they are converted.
+    pub(super) fn part(&self, at: usize) -> Option<Id> {
+        let (first, args): ([Option<Id>; 2], &[Id]) = match &self.kind {
+            KindNode::Strided | KindNode::PerTensor { .. } => ([None; 2], &[]),
+            KindNode::PerChannel { scales, zero_points, .. } => ([Some(*scales), Some(*zero_points)], &[]),
+            KindNode::Listed { callee, args, .. } | KindNode::Copy { callee, args } => ([Some(*callee), None], args),
+        };
+        if let Some(&arg) = args.get(at) {
+            return Some(arg);
+        }
+        let (class, state) = self.class.unzip();
+        let rest = [first[0], first[1], class, state, self.parameter_state, self.hooks];
+        rest.into_iter().flatten().nth(at - args.len())
+    }
 }
 
 pub(super) struct ObjectNode {
@@ -196,7 +256,9 @@ pub(super) enum Known {
     Encode,
     Bytes,
     ByteArray,
-    Set { frozen: bool },
+    Set {
+        frozen: bool,
+    },
     Complex,
     Object,
     List,
@@ -209,6 +271,28 @@ pub(super) enum Known {
     RebuildTensorV2,
     RebuildTensorV3,
     RebuildParameter,
+    RebuildQTensor,
+    RebuildSparse,
+    RebuildNested,
+    RebuildJagged,
+    RebuildMeta,
+    RebuildCopy,
+    RebuildWrapper,
+    RebuildFromType,
+    /// A function that makes an object: `__newobj__(class, *args)`.
+    NewObject,
+    /// `torch.Tensor`, `torch.FloatTensor` and so on, with the dtype unless it is `torch.Tensor`.
+    TensorClass(Option<DType>),
+    Parameter,
+    Layout,
+    PerTensorAffine,
+    PerChannelAffine {
+        float_parameters: bool,
+    },
+    /// `torch.storage._load_from_bytes`.
+    LoadFromBytes,
+    /// A function of TorchScript that gives its first argument with a type.
+    Typed,
 }
 
 /// The classes and functions that a pickle names, each once.
@@ -252,47 +336,92 @@ fn known(name: &str) -> Known {
         "builtins.object" => Known::Object,
         "builtins.list" => Known::List,
         "copyreg._reconstructor" => Known::Reconstructor,
+        "copyreg.__newobj__" => Known::NewObject,
         "torch.Size" => Known::Size,
         "torch.device" => Known::Device,
+        "torch.nn.parameter.Parameter" => Known::Parameter,
+        "torch.serialization._get_layout" => Known::Layout,
+        "torch.per_tensor_affine" => Known::PerTensorAffine,
+        "torch.per_channel_affine" => Known::PerChannelAffine { float_parameters: false },
+        "torch.per_channel_affine_float_qparams" => Known::PerChannelAffine { float_parameters: true },
+        "torch._tensor._rebuild_from_type_v2" => Known::RebuildFromType,
+        "torch.nested._internal.nested_tensor._rebuild_njt" => Known::RebuildJagged,
+        "torch._utils._rebuild_qtensor" => Known::RebuildQTensor,
+        "torch._utils._rebuild_sparse_tensor" => Known::RebuildSparse,
+        "torch._utils._rebuild_nested_tensor" => Known::RebuildNested,
+        "torch._utils._rebuild_meta_tensor_no_storage" => Known::RebuildMeta,
+        "torch._utils._rebuild_device_tensor_from_numpy"
+        | "torch._utils._rebuild_xla_tensor"
+        | "torch._utils._rebuild_device_tensor_from_cpu_tensor" => Known::RebuildCopy,
+        "torch._utils._rebuild_wrapper_subclass" => Known::RebuildWrapper,
         "torch._utils._rebuild_tensor" => Known::RebuildTensor,
         "torch._utils._rebuild_tensor_v2" => Known::RebuildTensorV2,
         "torch._utils._rebuild_tensor_v3" => Known::RebuildTensorV3,
         "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state" => Known::RebuildParameter,
+        "torch.jit._pickle.build_intlist"
+        | "torch.jit._pickle.build_doublelist"
+        | "torch.jit._pickle.build_boollist"
+        | "torch.jit._pickle.build_tensorlist"
+        | "torch.jit._pickle.restore_type_tag" => Known::Typed,
+        "torch.storage._load_from_bytes" => Known::LoadFromBytes,
         _ => torch_name(name).unwrap_or(Known::Nothing),
     }
 }
 
-/// Dtypes (`torch.float32`) and storage classes (`torch.FloatStorage`, `torch.cuda.FloatStorage`).
-fn torch_name(full: &str) -> Option<Known> {
+/// Dtypes (`torch.float32`), storage classes (`torch.FloatStorage`, `torch.cuda.FloatStorage`) and tensor classes
+/// (`torch.FloatTensor`).
+pub(super) fn torch_name(full: &str) -> Option<Known> {
     let rest = full.strip_prefix("torch.")?;
     if let Some(dtype) = DType::ALL.iter().find(|dtype| dtype.name() == rest) {
         return Some(Known::DType(*dtype));
     }
     let class = ["cuda.", "storage."].iter().find_map(|prefix| rest.strip_prefix(prefix)).unwrap_or(rest);
-    Some(Known::StorageClass(match class.strip_suffix("Storage")? {
-        "Double" => Some(DType::F64),
-        "Float" => Some(DType::F32),
-        "Half" => Some(DType::F16),
-        "BFloat16" => Some(DType::BF16),
-        "Long" => Some(DType::I64),
-        "Int" => Some(DType::I32),
-        "Short" => Some(DType::I16),
-        "Char" => Some(DType::I8),
-        "Byte" => Some(DType::U8),
-        "Bool" => Some(DType::Bool),
-        "ComplexDouble" => Some(DType::Complex128),
-        "ComplexFloat" => Some(DType::Complex64),
-        "QInt8" => Some(DType::QI8),
-        "QUInt8" => Some(DType::QU8),
-        "QInt32" => Some(DType::QI32),
-        "QUInt4x2" => Some(DType::QU4X2),
-        "QUInt2x4" => Some(DType::QU2X4),
-        "Untyped" | "_Untyped" => None,
-        _ => return None,
-    }))
+    let dtype = |name: &str| STORAGE_CLASSES.iter().find(|(_, class)| *class == name).map(|(dtype, _)| *dtype);
+    if let Some(name) = class.strip_suffix("Tensor") {
+        return (name.is_empty() || dtype(name).is_some()).then_some(Known::TensorClass(dtype(name)));
+    }
+    match class.strip_suffix("Storage")? {
+        "Untyped" | "_Untyped" => Some(Known::StorageClass(None)),
+        name => dtype(name).map(|dtype| Known::StorageClass(Some(dtype))),
+    }
 }
 
-/// What a persistent id says about one storage.
+/// The dtypes that have a storage class in PyTorch, with its name: `Float` is `torch.FloatStorage`.
+const STORAGE_CLASSES: &[(DType, &str)] = &[
+    (DType::F64, "Double"),
+    (DType::F32, "Float"),
+    (DType::F16, "Half"),
+    (DType::BF16, "BFloat16"),
+    (DType::I64, "Long"),
+    (DType::I32, "Int"),
+    (DType::I16, "Short"),
+    (DType::I8, "Char"),
+    (DType::U8, "Byte"),
+    (DType::Bool, "Bool"),
+    (DType::Complex128, "ComplexDouble"),
+    (DType::Complex64, "ComplexFloat"),
+    (DType::QI8, "QInt8"),
+    (DType::QU8, "QUInt8"),
+    (DType::QI32, "QInt32"),
+    (DType::QU4X2, "QUInt4x2"),
+    (DType::QU2X4, "QUInt2x4"),
+];
+
+/// What PyTorch's storage class of a dtype is called, without `torch.` and `Storage`; none for the newer dtypes, which
+/// are saved with untyped storages.
+pub(in crate::checkpoint) fn storage_class(dtype: DType) -> Option<&'static str> {
+    STORAGE_CLASSES.iter().find(|(known, _)| *known == dtype).map(|(_, name)| *name)
+}
+
+/// The dtype of a storage class; an inner `None` for one of bytes.
+pub(in crate::checkpoint) fn class_dtype(name: &str) -> Option<Option<DType>> {
+    match torch_name(name)? {
+        Known::StorageClass(dtype) => Some(dtype),
+        _ => None,
+    }
+}
+
+/// What a file says about one storage.
 pub(in crate::checkpoint) struct StorageId {
     pub(in crate::checkpoint) key: Arc<str>,
     /// The dtype of its class; none when its elements are bytes.
@@ -300,6 +429,10 @@ pub(in crate::checkpoint) struct StorageId {
     pub(in crate::checkpoint) location: Arc<str>,
     /// Its size, checked not to overflow.
     pub(in crate::checkpoint) bytes: u64,
+    /// For a part of another storage, that one's index and the byte in it where the part begins.
+    pub(in crate::checkpoint) view: Option<(u32, u64)>,
+    /// The bytes, where the pickle itself holds them.
+    pub(in crate::checkpoint) embedded: Option<Embedded>,
 }
 
 /// The storages that a pickle refers to, each key once, in the order of the first reference.

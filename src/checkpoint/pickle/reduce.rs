@@ -1,16 +1,15 @@
-//! What calls, state, items and persistent ids mean in a pickle: the few classes and functions that are known.
-
-use std::sync::Arc;
+//! What calls, state and items mean in a pickle: the few classes and functions that are known.
 
 use super::machine::{Machine, pairs};
-use super::node::{DictNode, Id, Known, Node, ObjectNode, SetNode, StorageId, TensorNode};
+use super::node::{DictNode, Id, Known, Node, ObjectNode, SetNode, TensorNode};
 use super::text;
 use crate::checkpoint::value::DictKind;
-use crate::dtype::DType;
 use crate::error::{Error, Result};
 
 /// What a call made, not yet in the arena.
 pub(super) enum Made<'a> {
+    /// What is there already.
+    Existing(Id),
     Node(Node<'a>),
     Dict(DictNode),
     Tensor(TensorNode),
@@ -18,11 +17,11 @@ pub(super) enum Made<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn node(&self, id: Id) -> &Node<'a> {
+    pub(super) fn node(&self, id: Id) -> &Node<'a> {
         self.arena.node(id)
     }
 
-    fn known(&self, id: Id) -> Known {
+    pub(super) fn known(&self, id: Id) -> Known {
         match self.node(id) {
             Node::Global(index) => self.globals.get(*index).known,
             _ => Known::Nothing,
@@ -32,11 +31,25 @@ impl<'a> Machine<'a> {
     /// What `callee(*args)` gives: a value for what is known, an opaque object for everything else.
     pub(super) fn call(&self, callee: Id, args: &[Id]) -> Result<Made<'a>> {
         let made = match self.known(callee) {
-            Known::RebuildTensor => Some(self.tensor("_rebuild_tensor", args, 4)?),
-            Known::RebuildTensorV2 => Some(self.tensor("_rebuild_tensor_v2", args, 6)?),
-            Known::RebuildTensorV3 => Some(self.tensor("_rebuild_tensor_v3", args, 7)?),
-            Known::RebuildParameter => self.parameter(args),
+            Known::RebuildTensor => self.tensor("_rebuild_tensor", args, 4)?,
+            Known::RebuildTensorV2 => self.tensor("_rebuild_tensor_v2", args, 6)?,
+            Known::RebuildTensorV3 => self.tensor("_rebuild_tensor_v3", args, 7)?,
+            Known::RebuildParameter => self.rebuild_parameter(args),
+            Known::RebuildQTensor => self.quantized(args),
+            Known::RebuildSparse => self.sparse(callee, args),
+            Known::RebuildNested => self.nested(callee, args),
+            Known::RebuildMeta => self.meta(callee, args),
+            Known::RebuildCopy => self.copy(callee, args),
+            Known::RebuildWrapper => self.wrapper(callee, args),
+            Known::RebuildFromType => self.from_type(callee, args)?,
+            Known::Parameter => self.parameter(args),
+            Known::NewObject => match args.split_first() {
+                // A class that is named once more, as a function, would go on without end.
+                Some((&class, args)) if self.known(class) != Known::NewObject => return self.call(class, args),
+                _ => None,
+            },
             Known::Dict(kind) => self.dict(kind, args),
+            Known::Typed => args.first().map(|&value| Made::Existing(value)),
             Known::Reconstructor => self.reconstruct(args),
             known => self.simple(known, args).map(Made::Node),
         };
@@ -140,124 +153,12 @@ impl<'a> Machine<'a> {
         Some(Node::Device(name.into()))
     }
 
-    fn float(&self, id: Id) -> Option<f64> {
+    pub(super) fn float(&self, id: Id) -> Option<f64> {
         match *self.node(id) {
             Node::Float(float) => Some(float),
             Node::Int(int) => Some(int as f64),
             _ => None,
         }
-    }
-
-    /// `_rebuild_tensor(storage, offset, size, stride)`; v2 adds `requires_grad, hooks`, v3 also `dtype`; both may end
-    /// with a dict that holds the conjugate and negative bits.
-    fn tensor(&self, name: &str, args: &[Id], count: usize) -> Result<Made<'a>> {
-        let bad = |what: &str| Error::invalid(format!("`{name}` {what}"));
-        if args.len() < count || args.len() > count + usize::from(count > 4) {
-            return Err(bad(&format!("expects {count} arguments, {} were given", args.len())));
-        }
-        let Node::Storage(storage, storage_dtype) = *self.node(args[0]) else {
-            return Err(bad(&format!("expects a storage, {} was given", self.node(args[0]).describe())));
-        };
-        let offset = match *self.node(args[1]) {
-            Node::Int(offset) => usize::try_from(offset).ok(),
-            _ => None,
-        };
-        let offset = offset.ok_or_else(|| bad("expects an offset that is not negative"))?;
-        let requires_grad = match args.get(4).map(|&id| self.node(id)) {
-            Some(Node::Bool(requires_grad)) => *requires_grad,
-            None => false,
-            Some(_) => return Err(bad("expects a bool for `requires_grad`")),
-        };
-        let dtype = match args.get(6).filter(|_| count == 7).map(|&id| self.known(id)) {
-            Some(Known::DType(dtype)) => dtype,
-            Some(_) => return Err(Error::unsupported(format!("`{name}` names a dtype that this crate does not know"))),
-            None => storage_dtype.unwrap_or(DType::U8),
-        };
-        let (conj, neg) = match args.get(count) {
-            Some(&metadata) => self.bits(metadata).ok_or_else(|| bad("has metadata that is not a dict of bools"))?,
-            None => (false, false),
-        };
-        let (shape, stride) = (args[2], args[3]);
-        Ok(Made::Tensor(TensorNode { storage, dtype, offset, shape, stride, requires_grad, conj, neg }))
-    }
-
-    /// The conjugate and negative bits in a tensor's metadata.
-    fn bits(&self, metadata: Id) -> Option<(bool, bool)> {
-        let Node::Dict(dict) = *self.node(metadata) else {
-            return matches!(self.node(metadata), Node::None).then_some((false, false));
-        };
-        let mut bits = (false, false);
-        for &(key, value) in &self.arena.dicts[dict as usize].entries {
-            let Node::Bool(value) = *self.node(value) else { return None };
-            match self.arena.text(key)? {
-                "conj" => bits.0 = value,
-                "neg" => bits.1 = value,
-                _ => return None,
-            }
-        }
-        Some(bits)
-    }
-
-    /// `_rebuild_parameter(data, requires_grad, hooks)`, also with the state of the parameter's own attributes.
-    fn parameter(&self, args: &[Id]) -> Option<Made<'a>> {
-        let [data, requires_grad, ..] = *args else { return None };
-        match (self.node(data), self.node(requires_grad)) {
-            (&Node::Tensor(tensor), &Node::Bool(requires_grad)) => {
-                Some(Made::Tensor(TensorNode { requires_grad, ..self.arena.tensors[tensor as usize] }))
-            }
-            _ => None,
-        }
-    }
-
-    /// The storage that a persistent id `("storage", class, key, location, number of elements)` names.
-    pub(super) fn persistent(&mut self, id: Id) -> Result<Node<'a>> {
-        let bad = || Error::invalid("a persistent id is not `('storage', class, key, location, number of elements)`");
-        let &[kind, class, key, location, numel] = self.arena.items(id).ok_or_else(bad)? else { return Err(bad()) };
-        let text = |id| self.arena.text(id).ok_or_else(bad);
-        let (kind, key, location) = (text(kind)?, text(key)?, text(location)?);
-        let Node::Int(numel) = *self.node(numel) else { return Err(bad()) };
-        if kind != "storage" {
-            return Err(bad());
-        }
-        let Known::StorageClass(dtype) = self.known(class) else { return Err(self.strange_storage(key, class)) };
-        let size = dtype.map_or(1, DType::size) as u64;
-        let bytes = u64::try_from(numel)
-            .ok()
-            .and_then(|numel| numel.checked_mul(size))
-            .ok_or_else(|| Error::invalid(format!("storage `{key}` has {numel} elements of {size} bytes")))?;
-        if let Some(&index) = self.storages.index.get(key) {
-            let known = &self.storages.all[index as usize];
-            if known.bytes != bytes || (known.dtype != dtype && bytes > 0) {
-                let describe = |dtype: Option<DType>| dtype.map_or("untyped", DType::name);
-                return Err(Error::invalid(format!(
-                    "storage `{key}` has {} bytes of {} in one place, {bytes} of {} in another",
-                    known.bytes,
-                    describe(known.dtype),
-                    describe(dtype)
-                )));
-            }
-            return Ok(Node::Storage(index, dtype));
-        }
-        let index = self.storages.all.len() as u32;
-        let key: Arc<str> = key.into();
-        // As a rule all storages of a file were in one place.
-        let location = match self.storages.all.last() {
-            Some(last) if *last.location == *location => Arc::clone(&last.location),
-            _ => location.into(),
-        };
-        self.storages.index.insert(Arc::clone(&key), index);
-        self.storages.all.push(StorageId { key, dtype, location, bytes });
-        Ok(Node::Storage(index, dtype))
-    }
-
-    fn strange_storage(&self, key: &str, class: Id) -> Error {
-        Error::unsupported(match self.node(class) {
-            Node::Global(index) => {
-                let name = &self.globals.get(*index).name;
-                format!("storage `{key}` is of class `{name}`, which this crate does not know")
-            }
-            other => format!("storage `{key}` is of {}, not of a storage class", other.describe()),
-        })
     }
 
     /// Appends what is on the stack from `from` on to a list or list-like object.
@@ -295,6 +196,9 @@ impl<'a> Machine<'a> {
 
     /// Gives an object its state; a dict's is its attributes, such as a state dict's `_metadata`.
     pub(super) fn set_state(&mut self, object: Id, state: Id) -> Result<()> {
+        if self.set_tensor_state(object, state) {
+            return Ok(());
+        }
         let place = match &mut self.arena.nodes[object as usize] {
             Node::Object(object) => &mut object.state,
             Node::Dict(dict) => &mut self.arena.dicts[*dict as usize].attributes,

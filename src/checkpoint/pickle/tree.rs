@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::machine::Unpickled;
-use super::node::{Arena, DictNode, Id, Known, Node, TensorNode};
+use super::node::{Arena, DictNode, ExtraNode, Id, KindNode, Known, Node, TensorNode};
+use crate::checkpoint::stored::{Class, Extra, Kind};
 use crate::checkpoint::value::{Dict, Object, Value};
-use crate::checkpoint::{Storage, StoredTensor};
+use crate::checkpoint::{Layout, Quantizer, Storage, StoredTensor};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 
@@ -144,7 +145,7 @@ impl Builder<'_, '_, '_> {
             Node::Storage(index, dtype) => {
                 Value::Storage((self.storage)(*index as usize, unit(dtype.unwrap_or(DType::U8)))?, *dtype)
             }
-            Node::Tensor(index) => Value::Tensor(Arc::new(self.tensor(&arena.tensors[*index as usize])?)),
+            Node::Tensor(index) => self.tensor(&arena.tensors[*index as usize])?,
             Node::Size(sizes) => Value::Size(Arc::new(sizes[..].into())),
             Node::Device(name) => Value::Device(name[..].into()),
             Node::Object(node) => Value::Object(Arc::new(Object {
@@ -165,15 +166,89 @@ impl Builder<'_, '_, '_> {
         dict
     }
 
-    fn tensor(&mut self, node: &TensorNode) -> Result<StoredTensor> {
-        let storage = (self.storage)(node.storage as usize, unit(node.dtype))?;
+    fn tensor(&mut self, node: &TensorNode) -> Result<Value> {
+        if let Some(ExtraNode { kind: KindNode::Copy { callee, args }, .. }) = node.extra.as_deref() {
+            let copied = self.copied(node, args[0]).unwrap_or_else(|| self.call(*callee, args).into());
+            return Ok(copied);
+        }
         let sizes = |id: Id, what: &str| {
             let sizes = self.pickle.arena.sizes(id);
             sizes.ok_or_else(|| Error::invalid(format!("a tensor's {what} are not natural numbers")))
         };
         let (shape, stride) = (sizes(node.shape, "sizes")?, sizes(node.stride, "strides")?);
-        let tensor = StoredTensor::new(storage, node.dtype, shape, stride, node.offset)?;
-        Ok(tensor.with_requires_grad(node.requires_grad).with_bits(node.conj, node.neg))
+        let tensor = match node.storage {
+            Some(storage) => {
+                let own = (self.storage)(storage as usize, unit(node.dtype))?;
+                let mut tensor = StoredTensor::new(own, node.dtype, shape, stride, node.offset)?;
+                if let Some((root, start)) = self.pickle.storages[storage as usize].view {
+                    // A part of a storage is not one of its own, so that what shares bytes shares the storage.
+                    tensor = tensor.in_storage((self.storage)(root as usize, unit(node.dtype))?, start)?;
+                }
+                tensor.with_extra(node.extra.as_deref().map(|extra| self.extra(extra)).transpose()?)
+            }
+            None => {
+                let extra = self.extra(node.extra.as_deref().expect("what it is"))?;
+                let location = match &extra.kind {
+                    Kind::Listed { layout: Layout::Meta, .. } => Some("meta"),
+                    Kind::Listed { call, .. } => call.args.iter().find_map(location),
+                    _ => None,
+                };
+                StoredTensor::listed(node.dtype, shape.into(), stride, location.unwrap_or("cpu").into(), extra)
+            }
+        };
+        let tensor = tensor.with_requires_grad(node.requires_grad).with_bits(node.conj, node.neg);
+        Ok(Value::Tensor(Arc::new(tensor.with_parameter(node.is_parameter))))
+    }
+
+    fn extra(&self, node: &ExtraNode) -> Result<Extra> {
+        let kind = match &node.kind {
+            KindNode::Strided | KindNode::Copy { .. } => Kind::Strided,
+            KindNode::PerTensor { scale, zero_point } => {
+                Kind::Quantized(Quantizer::PerTensor { scale: *scale, zero_point: *zero_point })
+            }
+            KindNode::PerChannel { scales, zero_points, axis, float_parameters } => {
+                let numbers = |id: Id| numbers(&self.done(id));
+                Kind::Quantized(Quantizer::PerChannel {
+                    scales: numbers(*scales)?,
+                    zero_points: numbers(*zero_points)?,
+                    axis: *axis,
+                    float_parameters: *float_parameters,
+                })
+            }
+            KindNode::Listed { layout, callee, args } => {
+                Kind::Listed { layout: *layout, call: Arc::new(self.call(*callee, args)) }
+            }
+        };
+        Ok(Extra {
+            kind,
+            class: node.class.map(|(class, state)| Class { class: self.done(class), state: self.done(state) }),
+            parameter_state: node.parameter_state.map(|id| self.done(id)),
+            hooks: node.hooks.map(|id| self.done(id)),
+            device: node.device.and_then(|id| self.pickle.arena.text(id)).map(Into::into),
+        })
+    }
+
+    fn call(&self, callee: Id, args: &[Id]) -> Object {
+        Object {
+            callee: self.done(callee),
+            args: self.all(args),
+            kwargs: None,
+            items: Vec::new(),
+            entries: Vec::new(),
+            state: None,
+        }
+    }
+
+    /// A tensor that was copied to the host to be saved; none when it cannot be read.
+    fn copied(&self, node: &TensorNode, data: Id) -> Option<Value> {
+        let data = match self.done(data) {
+            Value::Tensor(tensor) => (*tensor).clone(),
+            array => array.as_array().ok()?,
+        };
+        let data = if data.dtype() == node.dtype { data } else { data.to(node.dtype).ok()? };
+        let extra = node.extra.as_deref().map(|extra| self.extra(extra)).transpose().ok()?;
+        let tensor = data.with_extra(extra).with_requires_grad(node.requires_grad);
+        Some(Value::Tensor(Arc::new(tensor.with_parameter(node.is_parameter))))
     }
 
     /// The keys and positions that lead to the value being converted: `state_dict.fc.weight`.
@@ -207,10 +282,41 @@ impl Builder<'_, '_, '_> {
     }
 }
 
+/// A tensor of numbers, which some torch wrote as a list.
+fn numbers(value: &Value) -> Result<Arc<StoredTensor>> {
+    let items = match value {
+        Value::Tensor(tensor) => return Ok(Arc::clone(tensor)),
+        Value::List(items) => items,
+        other => return Err(Error::invalid(format!("scales or zero points are {}", other.describe()))),
+    };
+    let ints: Option<Vec<i64>> = items.iter().map(|item| item.as_i64().ok()).collect();
+    let (dtype, bytes): (_, Vec<u8>) = match ints.filter(|ints| !ints.is_empty()) {
+        Some(ints) => (DType::I64, ints.iter().flat_map(|int| int.to_le_bytes()).collect()),
+        None => {
+            let floats = items.iter().map(Value::as_f64).collect::<Result<Vec<_>>>()?;
+            (DType::F64, floats.iter().flat_map(|float| float.to_le_bytes()).collect())
+        }
+    };
+    StoredTensor::from_bytes(dtype, [items.len()], bytes).map(Arc::new)
+}
+
+/// The device of the first tensor in the arguments of a call.
+fn location(value: &Value) -> Option<&str> {
+    match value {
+        Value::Tensor(tensor) => Some(tensor.location()),
+        Value::Device(name) => Some(name),
+        Value::Tuple(items) => items.iter().find_map(|item| match item {
+            Value::Tensor(tensor) => Some(tensor.location()),
+            _ => None,
+        }),
+        _ => None,
+    }
+}
+
 /// The bytes in which another machine's byte order is swapped.
 fn unit(dtype: DType) -> usize {
     match dtype {
-        DType::Complex32 | DType::Complex64 | DType::Complex128 => dtype.size() / 2,
+        _ if dtype.is_complex() => dtype.size() / 2,
         _ => dtype.size(),
     }
 }
@@ -228,6 +334,7 @@ fn child(arena: &Arena<'_>, id: Id, at: usize) -> Option<Id> {
             entry(&dict.entries, at)
                 .or_else(|| [dict.factory, dict.attributes].into_iter().flatten().nth(at - dict.entries.len() * 2))
         }
+        Node::Tensor(index) => arena.tensors[*index as usize].extra.as_ref()?.part(at),
         Node::Object(object) => {
             if let Some(part) = object.args.get(at) {
                 return Some(*part);

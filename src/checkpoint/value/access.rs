@@ -4,7 +4,7 @@ use std::ops::Index;
 use std::sync::Arc;
 
 use super::{Dict, Value};
-use crate::checkpoint::{Storage, StoredTensor};
+use crate::checkpoint::{Layout, Storage, StoredTensor};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
@@ -76,14 +76,35 @@ macro_rules! accessors {
     };
 }
 
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $name:ident -> $type:ty, $expected:literal: $($pattern:pat => $result:expr),+;)*) => {
+        $($(#[$doc])*
+        ///
+        /// # Errors
+        /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), naming what was found, when it is something else.
+        pub fn $name(&self) -> Result<$type> {
+            match self {
+                $($pattern => Ok($result),)+
+                other => match other.numpy_scalar() {
+                    Some(scalar) => scalar.$name(),
+                    None => Err(Error::invalid(format!("expected {}, found {}", $expected, other.describe()))),
+                },
+            }
+        })*
+    };
+}
+
 impl Value {
-    accessors! {
-        /// The value as a bool.
+    numbers! {
+        /// The value as a bool, Python's or NumPy's.
         as_bool -> bool, "a bool": Value::Bool(value) => *value;
-        /// The value as an integer.
+        /// The value as an integer, Python's or NumPy's.
         as_i64 -> i64, "an integer": Value::Int(value) => *value;
-        /// The value as a number; integers are converted.
+        /// The value as a number, Python's or NumPy's; integers are converted.
         as_f64 -> f64, "a number": Value::Float(value) => *value, Value::Int(value) => *value as f64;
+    }
+
+    accessors! {
         /// The value as a string.
         as_str -> &str, "a string": Value::Str(value) => value;
         /// The value as bytes.
@@ -111,7 +132,7 @@ impl Value {
         matches!(self, Value::None)
     }
 
-    /// What is stored under a key: a dict's value, an object's entry or attribute, a list's or tuple's item. `None` when
+    /// What is stored under a key: a dict's value, an object's or tensor's attribute, a list's or tuple's item. `None` when
     /// there is no such key, or this has none at all.
     pub fn get<K: Key + ?Sized>(&self, key: &K) -> Option<&Value> {
         match self {
@@ -122,6 +143,7 @@ impl Value {
                 Some(name) => object.get(name),
                 None => object.items.get(key.position()?),
             },
+            Value::Tensor(tensor) => tensor.attribute(key.text()?),
             _ => None,
         }
     }
@@ -146,12 +168,18 @@ impl Value {
             Value::Tuple(items) => count("a tuple", items.len()),
             Value::Set(items) | Value::FrozenSet(items) => count("a set", items.len()),
             Value::Dict(dict) => count("a dict", dict.len()),
-            Value::Tensor(tensor) => format!("a {} tensor {}", tensor.dtype(), tensor.shape()),
+            Value::Tensor(tensor) if tensor.layout() == Layout::Strided => {
+                format!("a {} tensor {}", tensor.dtype(), tensor.shape())
+            }
+            Value::Tensor(tensor) => format!("a tensor, {}", tensor.describe()),
             Value::Storage(storage, _) => format!("a storage of {} bytes", storage.len()),
             Value::DType(dtype) => format!("the dtype `torch.{dtype}`"),
             Value::Device(name) => format!("the device `{name}`"),
             Value::Size(shape) => format!("the torch.Size {shape}"),
             Value::Global(name) => format!("the class `{name}`"),
+            Value::Object(object) if object.describe_array().is_some() => {
+                format!("a NumPy array, {}", object.describe_array().unwrap_or_default())
+            }
             Value::Object(object) => format!("an object of class `{}`", object.class()),
             Value::Cycle => "a reference to a container from inside itself".into(),
         }

@@ -69,9 +69,9 @@ impl Printer<'_, '_> {
             Value::FrozenSet(items) => self.items("frozenset({", items, "})"),
             Value::Dict(dict) => self.dict(dict),
             Value::Tensor(tensor) => {
-                write!(self.out, "{} {}", tensor.dtype(), tensor.shape())?;
-                match tensor.storage().location() {
-                    "cpu" => Ok(()),
+                self.out.write_str(&tensor.describe())?;
+                match tensor.location() {
+                    "cpu" | "meta" => Ok(()),
                     location => write!(self.out, " {location}"),
                 }
             }
@@ -184,6 +184,12 @@ impl Printer<'_, '_> {
     }
 
     fn object(&mut self, object: &Object) -> fmt::Result {
+        if let Some(scalar) = object.numpy_scalar() {
+            return self.value(&scalar);
+        }
+        if let Some(array) = object.describe_array() {
+            return self.out.write_str(&array);
+        }
         write!(self.out, "<{}", object.class())?;
         if !object.args.is_empty() {
             self.items("(", &object.args, ")")?;

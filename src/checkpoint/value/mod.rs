@@ -4,6 +4,7 @@ mod access;
 mod big_int;
 mod dict;
 mod display;
+mod numpy;
 mod object;
 
 use std::sync::Arc;

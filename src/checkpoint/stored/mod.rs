@@ -1,25 +1,42 @@
 //! Tensors as PyTorch stores them: strided views of storages.
 
+mod convert;
+mod extra;
+mod gather;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use convert::unpacked;
+pub(crate) use extra::{Class, Extra, Kind};
+pub use extra::{Layout, Quantizer};
+
+use self::gather::{flip_signs, gather};
 use super::storage::Storage;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 
-/// A tensor as a file holds it: a dtype and a strided view of a [`Storage`]. Cloning it copies no data.
+/// A tensor as a file holds it: a dtype and a strided view of a [`Storage`], with what PyTorch keeps beside it. Cloning
+/// it copies no data.
+///
+/// A few tensors are no strided view: sparse and nested ones, those of the meta device, and Python subclasses that keep
+/// their data in other tensors. They are listed with dtype and shape, are saved again as they were, and are refused by
+/// name when their data is used: see [`layout`](Self::layout).
 #[derive(Clone)]
 pub struct StoredTensor {
     storage: Arc<Storage>,
     dtype: DType,
+    requires_grad: bool,
+    is_parameter: bool,
+    conj: bool,
+    neg: bool,
     shape: Shape,
     stride: Vec<usize>,
     offset: usize,
-    requires_grad: bool,
-    conj: bool,
-    neg: bool,
+    /// What few tensors have.
+    extra: Option<Arc<Extra>>,
 }
 
 impl StoredTensor {
@@ -51,7 +68,38 @@ impl StoredTensor {
                 storage.len()
             )));
         }
-        Ok(Self { storage, dtype, shape, stride, offset, requires_grad: false, conj: false, neg: false })
+        Ok(Self::unchecked(storage, dtype, shape, stride, offset))
+    }
+
+    fn unchecked(storage: Arc<Storage>, dtype: DType, shape: Shape, stride: Vec<usize>, offset: usize) -> Self {
+        Self {
+            storage,
+            dtype,
+            requires_grad: false,
+            is_parameter: false,
+            conj: false,
+            neg: false,
+            shape,
+            stride,
+            offset,
+            extra: None,
+        }
+    }
+
+    /// A tensor that is no strided view of a storage: [`Kind::Listed`] in `extra` says what it is.
+    pub(crate) fn listed(dtype: DType, shape: Shape, stride: Vec<usize>, location: Arc<str>, extra: Extra) -> Self {
+        Self::unchecked(Storage::owned([], location), dtype, shape, stride, 0).with_extra(Some(extra))
+    }
+
+    /// The same elements as a view of `storage`, where the storage of this one starts at a byte.
+    pub(super) fn in_storage(self, storage: Arc<Storage>, start: u64) -> Result<Self> {
+        let size = self.dtype.size() as u64;
+        let offset = usize::try_from(start / size).ok().filter(|_| start.is_multiple_of(size));
+        let offset = offset.and_then(|start| start.checked_add(self.offset)).ok_or_else(|| {
+            Error::invalid(format!("a {} tensor in a part of a storage that starts at byte {start}", self.dtype))
+        })?;
+        let Self { dtype, shape, stride, requires_grad, conj, neg, .. } = self;
+        Ok(Self { requires_grad, conj, neg, ..Self::new(storage, dtype, shape, stride, offset)? })
     }
 
     /// A contiguous tensor that owns its bytes (little-endian).
@@ -75,7 +123,25 @@ impl StoredTensor {
         self
     }
 
-    /// The storage that this is a view of.
+    /// The same view as an `nn.Parameter`.
+    #[must_use]
+    pub(crate) fn with_parameter(mut self, is_parameter: bool) -> Self {
+        self.is_parameter = is_parameter;
+        self
+    }
+
+    /// The same view with what is kept beside it.
+    #[must_use]
+    pub(crate) fn with_extra(mut self, extra: Option<Extra>) -> Self {
+        self.extra = extra.map(Arc::new);
+        self
+    }
+
+    pub(crate) fn extra(&self) -> Option<&Extra> {
+        self.extra.as_deref()
+    }
+
+    /// The storage that this is a view of; an empty one for a tensor that is no strided view.
     pub fn storage(&self) -> &Arc<Storage> {
         &self.storage
     }
@@ -105,6 +171,11 @@ impl StoredTensor {
         self.requires_grad
     }
 
+    /// Whether it was saved as an `nn.Parameter`.
+    pub fn is_parameter(&self) -> bool {
+        self.is_parameter
+    }
+
     /// PyTorch's conjugate and negative bits: the stored values are to be conjugated, negated, when they are read.
     pub(crate) fn bits(&self) -> (bool, bool) {
         (self.conj, self.neg)
@@ -125,30 +196,41 @@ impl StoredTensor {
     /// Whether `other` is a view of the same elements: the same storage, offset, shape, stride and dtype.
     pub fn is_same_view(&self, other: &StoredTensor) -> bool {
         Arc::ptr_eq(&self.storage, &other.storage)
+            && self.layout() == other.layout()
             && (self.dtype, self.offset, &self.shape, &self.stride, self.bits())
                 == (other.dtype, other.offset, &other.shape, &other.stride, other.bits())
     }
 
     /// The bytes of the storage from the first to past the last element of the view, gaps included.
     pub(crate) fn span(&self) -> std::ops::Range<usize> {
-        let start = self.offset * self.dtype.size();
-        if self.shape.numel() == 0 {
+        if self.shape.numel() == 0 || !self.has_data() {
             return 0..0;
         }
         let end = bytes_needed(&self.shape, &self.stride, self.offset, self.dtype).expect("checked when it was made");
-        start..end
+        self.offset * self.dtype.size()..end
     }
 
-    /// The elements in row-major order without gaps, little-endian; borrowed when they are stored so.
+    /// The elements in row-major order without gaps, little-endian; borrowed when they are stored so. Of a quantized
+    /// tensor these are the integers.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when a strided copy would be larger than the machine
-    /// can address, or an unsupported dtype carries the conjugate or negative bit.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when it is no strided view (see
+    /// [`layout`](Self::layout)), when a strided copy would be larger than the machine can address, or when an
+    /// unsupported dtype carries the conjugate or negative bit.
     pub fn contiguous_bytes(&self) -> Result<Cow<'_, [u8]>> {
+        if !self.has_data() {
+            return Err(self.no_data());
+        }
         let span = self.span();
         let bytes = &self.storage.bytes()?[span];
         if self.is_contiguous() && !self.conj && !self.neg {
             return Ok(Cow::Borrowed(bytes));
+        }
+        if self.dtype.per_byte() > 1 {
+            return Err(Error::unsupported(format!(
+                "a {} tensor of shape {}, stride {:?} and offset {} has elements that begin inside bytes",
+                self.dtype, self.shape, self.stride, self.offset
+            )));
         }
         let size = self.dtype.size();
         let mut out = gather(bytes, &self.shape, &self.stride, size)?;
@@ -172,6 +254,10 @@ fn bytes_needed(shape: &[usize], stride: &[usize], offset: usize, dtype: DType) 
         .iter()
         .try_fold(dtype.size(), |product, &size| product.checked_mul(size))
         .filter(|&b| b <= isize::MAX as usize)?;
+    if let (2.., Some((&last, outer))) = (dtype.per_byte(), shape.split_last()) {
+        // Rows of elements smaller than a byte start at a byte; PyTorch has no other views of them.
+        return offset.checked_add(outer.iter().product::<usize>() * last.div_ceil(dtype.per_byte()));
+    }
     let mut last = offset;
     for (&size, &stride) in shape.iter().zip(stride) {
         last = last.checked_add((size - 1).checked_mul(stride)?)?;
@@ -179,68 +265,9 @@ fn bytes_needed(shape: &[usize], stride: &[usize], offset: usize, dtype: DType) 
     last.checked_add(1)?.checked_mul(dtype.size())
 }
 
-/// Copies a strided view (strides in elements of `size` bytes, starting at `bytes[0]`) to row-major order.
-fn gather(bytes: &[u8], shape: &[usize], stride: &[usize], size: usize) -> Result<Vec<u8>> {
-    let total = shape.iter().product::<usize>() * size;
-    let mut out = Vec::new();
-    out.try_reserve_exact(total)
-        .map_err(|_| Error::unsupported(format!("a contiguous copy of {total} bytes does not fit into memory")))?;
-    if total == 0 {
-        return Ok(out);
-    }
-    // The trailing dimensions that are contiguous are copied as one run.
-    let mut rank = shape.len();
-    let mut run = size;
-    while rank > 0 && (shape[rank - 1] == 1 || stride[rank - 1] * size == run) {
-        run *= shape[rank - 1];
-        rank -= 1;
-    }
-    let mut index = vec![0usize; rank];
-    let mut at = 0usize;
-    loop {
-        out.extend_from_slice(&bytes[at..at + run]);
-        let mut dim = rank;
-        loop {
-            if dim == 0 {
-                return Ok(out);
-            }
-            dim -= 1;
-            index[dim] += 1;
-            at += stride[dim] * size;
-            if index[dim] < shape[dim] {
-                break;
-            }
-            at -= shape[dim] * stride[dim] * size;
-            index[dim] = 0;
-        }
-    }
-}
-
-/// Negates the elements, or conjugates them when `conj` is set.
-fn flip_signs(bytes: &mut [u8], dtype: DType, conj: bool) -> Result<()> {
-    let (part, complex) = match dtype {
-        DType::Complex32 => (2, true),
-        DType::Complex64 => (4, true),
-        DType::Complex128 => (8, true),
-        DType::F16 | DType::BF16 => (2, false),
-        DType::F32 => (4, false),
-        DType::F64 => (8, false),
-        _ => return Err(Error::unsupported(format!("a {dtype} tensor cannot carry the conjugate or negative bit"))),
-    };
-    if conj && !complex {
-        return Ok(());
-    }
-    for (i, number) in bytes.chunks_exact_mut(part).enumerate() {
-        if !conj || i % 2 == 1 {
-            number[part - 1] ^= 0x80;
-        }
-    }
-    Ok(())
-}
-
 impl fmt::Debug for StoredTensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StoredTensor({}, {}, stride {:?}, {:?})", self.dtype, self.shape, self.stride, self.storage)
+        write!(f, "StoredTensor({}, stride {:?}, {:?})", self.describe(), self.stride, self.storage)
     }
 }
 

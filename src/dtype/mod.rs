@@ -1,7 +1,12 @@
 //! Element types, by PyTorch's names.
 
+mod convert;
+mod float8;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub(crate) use convert::convert;
 
 use crate::error::{Error, Result};
 
@@ -73,6 +78,8 @@ dtypes! {
     F4E2M1FNX2 "float4_e2m1fn_x2" 1,
     /// A pair of binary16.
     Complex32 "complex32" 4,
+    /// A pair of bfloat16.
+    BComplex32 "bcomplex32" 4,
     /// A pair of binary32.
     Complex64 "complex64" 8,
     /// A pair of binary64.
@@ -109,6 +116,23 @@ impl DType {
     /// Whether this is `float64`, `float32`, `float16` or `bfloat16`.
     pub const fn is_float(self) -> bool {
         matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
+    }
+}
+
+impl DType {
+    /// Whether an element is a pair of numbers.
+    pub const fn is_complex(self) -> bool {
+        matches!(self, DType::Complex32 | DType::BComplex32 | DType::Complex64 | DType::Complex128)
+    }
+
+    /// How many elements of a shape there are in a byte, for the quantized dtypes whose elements are smaller; 1 for all
+    /// others. The shapes of `float4_e2m1fn_x2` and of the bits count bytes.
+    pub(crate) const fn per_byte(self) -> usize {
+        match self {
+            DType::QU4X2 => 2,
+            DType::QU2X4 => 4,
+            _ => 1,
+        }
     }
 }
 

@@ -1,0 +1,112 @@
+//! A tensor in another dtype.
+
+use super::{Quantizer, StoredTensor};
+use crate::dtype::{DType, convert};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+
+impl StoredTensor {
+    /// A contiguous copy in another dtype, by PyTorch's rules: floats are rounded to nearest, integers wrap, floats lose
+    /// their fraction on the way to integers, and what is out of an integer's range is as on x86-64. A quantized tensor
+    /// is dequantized. Its own dtype gives the tensor itself, no copy.
+    ///
+    /// `float4_e2m1fn_x2` has two numbers in an element: its last dimension becomes twice as long.
+    ///
+    /// Reference: <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to.html>.
+    ///
+    /// ```
+    /// use sconce::{DType, checkpoint::StoredTensor};
+    /// let bytes: Vec<u8> = [1.5f32, -2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    /// let half = StoredTensor::from_bytes(DType::F32, [2], bytes)?.to(DType::F16)?;
+    /// assert_eq!(*half.contiguous_bytes()?, [0x00, 0x3e, 0x00, 0xc0]);
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when there is no such conversion (from complex to real
+    /// numbers, or of untyped bits), and those of [`contiguous_bytes`](Self::contiguous_bytes).
+    pub fn to(&self, dtype: DType) -> Result<Self> {
+        if dtype == self.dtype {
+            return Ok(self.clone());
+        }
+        let bytes = self.contiguous_bytes()?;
+        let bytes = match self.quantizer() {
+            Some(quantizer) => {
+                let floats = quantizer.dequantize(self.dtype, &self.shape, &bytes)?;
+                convert(DType::F32, dtype, bytemuck::cast_slice(&floats))?
+            }
+            None => convert(self.dtype, dtype, &bytes)?,
+        };
+        let converted = Self::from_bytes(dtype, unpacked(self.dtype, &self.shape), bytes)?;
+        Ok(converted.with_requires_grad(self.requires_grad).with_parameter(self.is_parameter))
+    }
+}
+
+/// The shape that a tensor has when it is converted to another dtype.
+pub(crate) fn unpacked(dtype: DType, shape: &Shape) -> Shape {
+    let mut sizes = shape.to_vec();
+    match sizes.last_mut() {
+        Some(last) if dtype == DType::F4E2M1FNX2 => *last *= 2,
+        _ => {}
+    }
+    sizes.into()
+}
+
+impl Quantizer {
+    /// The numbers that integers stand for.
+    fn dequantize(&self, dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Vec<f32>> {
+        let integers = integers(dtype, shape, bytes)?;
+        let (scales, zero_points, axis) = match self {
+            Quantizer::PerTensor { scale, zero_point } => {
+                return Ok(integers.iter().map(|&q| q.wrapping_sub(*zero_point) as f32 * *scale as f32).collect());
+            }
+            Quantizer::PerChannel { scales, zero_points, axis, .. } => (scales, zero_points, *axis),
+        };
+        let channels = *shape.get(axis).ok_or_else(|| {
+            Error::invalid(format!("a tensor of shape {shape:?} is quantized along dimension {axis}"))
+        })?;
+        for parameters in [scales, zero_points] {
+            if parameters.shape()[..] != [channels] {
+                return Err(Error::invalid(format!(
+                    "a tensor of {channels} channels has {} scales and {} zero points",
+                    scales.shape().numel(),
+                    zero_points.shape().numel()
+                )));
+            }
+        }
+        let inner: usize = shape[axis + 1..].iter().product();
+        let scales = floats(scales)?;
+        let channel = |i: usize| i / inner.max(1) % channels;
+        let numbered = integers.iter().enumerate();
+        if zero_points.dtype().is_float() {
+            let zero_points = floats(zero_points)?;
+            return Ok(numbered.map(|(i, &q)| (q as f32 - zero_points[channel(i)]) * scales[channel(i)]).collect());
+        }
+        let zero_points = zero_points.to(DType::I64)?;
+        let zero_points: Vec<i64> = bytemuck::pod_collect_to_vec(&zero_points.contiguous_bytes()?);
+        Ok(numbered.map(|(i, &q)| q.wrapping_sub(zero_points[channel(i)]) as f32 * scales[channel(i)]).collect())
+    }
+}
+
+fn floats(tensor: &StoredTensor) -> Result<Vec<f32>> {
+    Ok(bytemuck::pod_collect_to_vec(&tensor.to(DType::F32)?.contiguous_bytes()?))
+}
+
+/// The integers of a quantized dtype. Rows of those that are smaller than a byte start at a byte.
+fn integers(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Vec<i64>> {
+    Ok(match dtype {
+        DType::QI8 => bytes.iter().map(|&x| i64::from(x as i8)).collect(),
+        DType::QU8 => bytes.iter().map(|&x| i64::from(x)).collect(),
+        DType::QI32 => bytes.as_chunks::<4>().0.iter().map(|&x| i64::from(i32::from_le_bytes(x))).collect(),
+        DType::QU4X2 | DType::QU2X4 => {
+            let per_byte = dtype.per_byte();
+            let bits = 8 / per_byte;
+            let row = shape.last().copied().unwrap_or(1);
+            let rows = bytes.chunks(row.div_ceil(per_byte).max(1));
+            let element =
+                |row: &[u8], i: usize| i64::from(row[i / per_byte] >> (i % per_byte * bits) & ((1 << bits) - 1));
+            rows.flat_map(|bytes| (0..row).map(move |i| element(bytes, i))).collect()
+        }
+        other => return Err(Error::invalid(format!("a {other} tensor is quantized"))),
+    })
+}
