@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::backend::{Plan, Weights};
-use crate::checkpoint::Storage;
+use crate::checkpoint::{Checkpoint, Storage};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::step::Memory;
 use crate::graph::{Graph, Var, lower, optimize};
+use crate::import::{self, StoredModule};
 use crate::nn::Module;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -76,6 +78,43 @@ impl Model {
             [x] => Ok(vec![module.forward(graph, *x)?]),
             _ => Err(Error::shape(format!("the module takes 1 input, {} were given", inputs.len()))),
         }))
+    }
+
+    /// Opens a file with a model that was saved whole (`torch.save(model, PATH)`).
+    ///
+    /// ```no_run
+    /// let model = sconce::Model::load("model.pth", &"auto".parse()?)?;
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`load`](crate::load), [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the file has weights only,
+    /// and those of [`StoredModule::to_module`].
+    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        Self::from_checkpoint(&crate::load(path)?, device)
+    }
+
+    /// The model in a checkpoint that has one: see [`Model::load`].
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        Ok(Self::from_fn(device, import::load(checkpoint)?))
+    }
+
+    /// A model that was saved whole, as one that runs:
+    ///
+    /// ```no_run
+    /// # use sconce::Model;
+    /// let module = sconce::load("model.pth")?.module()?;
+    /// let model = Model::from_stored(&module.eval(), &"auto".parse()?)?;
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`StoredModule::to_module`].
+    pub fn from_stored(module: &StoredModule, device: &Device) -> Result<Self> {
+        Ok(Self::from_fn(device, import::forward(module)?))
     }
 
     /// A model from a function that adds what it computes to a graph. It is called once for each set of input shapes.

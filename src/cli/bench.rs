@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use sconce::{Model, StateDict, Tensor};
+use sconce::Tensor;
 use serde_json::{Value, json};
 
 use super::statistics::Statistics;
@@ -90,7 +90,7 @@ impl Case<'_> {
     /// Measures in this process.
     fn measure(&self, args: &Args, context: &Context<'_>) -> Result<Value> {
         let device = context.open_device(self.device)?;
-        let (state, first) = timed(|| self.source.open())?;
+        let (opened, first) = timed(|| self.source.open())?;
         // The first time may wait for the disk.
         let mut opens = vec![first];
         while opens.len() < OPENS {
@@ -98,9 +98,9 @@ impl Case<'_> {
         }
         opens.sort_by(f64::total_cmp);
         let open_ms = opens[OPENS / 2];
-        let input = self.input(args, &state)?;
+        let input = self.input(args, &opened)?;
         let ((model, plan), compile_ms) = timed(|| {
-            let model = Model::new(self.source.build(&state)?, &device)?;
+            let model = self.source.build(&opened, &device)?;
             let plan = model.compile(&[(input.shape().clone(), input.dtype())])?;
             Ok((model, plan))
         })?;
@@ -159,6 +159,9 @@ impl Case<'_> {
             ("--input-shape", args.input_shape.as_deref().map(join)),
             ("--threads", context.global.threads.map(|threads| threads.to_string())),
         ];
+        if args.model.eval {
+            command.arg("--eval");
+        }
         for (option, value) in options {
             if let Some(value) = value {
                 command.arg(format!("{option}={value}"));
@@ -185,10 +188,10 @@ impl Case<'_> {
         })
     }
 
-    fn input(&self, args: &Args, state: &StateDict) -> Result<Tensor> {
+    fn input(&self, args: &Args, opened: &model::Opened) -> Result<Tensor> {
         let shape = match &args.input_shape {
             Some(shape) => shape.clone(),
-            None => self.source.input_shape(state)?.to_vec(),
+            None => self.source.input_shape(opened)?.to_vec(),
         };
         let shape: Vec<usize> = std::iter::once(self.batch).chain(shape).collect();
         let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
