@@ -1,7 +1,7 @@
 //! The elements of tensors as numbers, a piece at a time, and what is said about them.
 
+use sconce::DType;
 use sconce::checkpoint::StoredTensor;
-use sconce::{DType, Tensor};
 
 use super::{Failure, Result};
 
@@ -39,8 +39,8 @@ pub(crate) fn to_f64(dtype: DType, bytes: &[u8], out: &mut Vec<f64>) -> Result<(
         DType::U8 => read(bytes, out, |x| u8::from_le_bytes(x).into()),
         DType::Bool => read(bytes, out, |[x]| f64::from(u8::from(x != 0))),
         other => {
-            let tensor = Tensor::from_bytes(other, [bytes.len() / other.size()], bytes)?;
-            out.extend(tensor.to_f32()?.into_iter().map(f64::from));
+            let piece = StoredTensor::from_bytes(other, [bytes.len() / other.size()], bytes)?.to(DType::F64)?;
+            read(&piece.contiguous_bytes()?, out, f64::from_le_bytes);
         }
     }
     Ok(())
@@ -71,7 +71,11 @@ impl Statistics {
         if matches!(dtype, DType::Complex32 | DType::Complex64 | DType::Complex128) {
             return Err(Failure::new(format!("no statistics: {dtype} has no order")));
         }
-        let bytes = tensor.contiguous_bytes()?;
+        let numbers = match tensor.quantizer() {
+            Some(_) => &tensor.to(DType::F32)?,
+            None => tensor,
+        };
+        let (dtype, bytes) = (numbers.dtype(), numbers.contiguous_bytes()?);
         let mut all = Self { min: f64::INFINITY, max: f64::NEG_INFINITY, ..Self::default() };
         let mut sum = 0.0;
         for_each_piece(dtype, &bytes, |numbers| {

@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 
 use sconce::DType;
-use sconce::checkpoint::StoredTensor;
+use sconce::checkpoint::{Layout, StoredTensor};
 
-use super::super::Result;
 use super::super::compare::Tolerance;
 use super::super::numbers::{PIECE, to_f64};
+use super::super::{Failure, Result};
 
 /// What differs between two tensors of the same shape.
 #[derive(Debug, PartialEq)]
@@ -53,6 +53,10 @@ pub(super) fn allows(tolerance: Tolerance, a: f64, b: f64) -> bool {
 /// # Errors
 /// Of elements that differ and are no numbers.
 pub(super) fn compare(a: &StoredTensor, b: &StoredTensor, tolerance: Tolerance) -> Result<Option<Difference>> {
+    let is_plain = |tensor: &StoredTensor| tensor.layout() == Layout::Strided && tensor.quantizer().is_none();
+    if !is_plain(a) || !is_plain(b) {
+        return compare_parts(a, b, tolerance);
+    }
     let (x, y) = (a.contiguous_bytes()?, b.contiguous_bytes()?);
     if a.dtype() == b.dtype() && x == y {
         return Ok(None);
@@ -104,6 +108,30 @@ pub(super) fn compare(a: &StoredTensor, b: &StoredTensor, tolerance: Tolerance) 
     let Some(at) = worst else { return Ok(None) };
     found.index = unravel(at, a.shape());
     Ok(Some(found))
+}
+
+/// Compares sparse, nested and quantized tensors part by part: quantized ones by the numbers that they stand for.
+fn compare_parts(a: &StoredTensor, b: &StoredTensor, tolerance: Tolerance) -> Result<Option<Difference>> {
+    if a.layout() == Layout::Strided && b.layout() == Layout::Strided {
+        let floats = |tensor: &StoredTensor| match tensor.quantizer() {
+            Some(_) => tensor.to(DType::F32),
+            None => Ok(tensor.clone()),
+        };
+        return compare(&floats(a)?, &floats(b)?, tolerance);
+    }
+    let (x, y) = (a.parts(), b.parts());
+    let same = |(x, y): (&&StoredTensor, &&StoredTensor)| x.shape() == y.shape();
+    if a.layout() != b.layout() || x.len() != y.len() || !x.iter().zip(&y).all(same) {
+        return Err(Failure::new(format!("{} and {} have other parts", a.describe(), b.describe())));
+    }
+    let mut worst: Option<Difference> = None;
+    for (x, y) in x.into_iter().zip(y) {
+        let found = compare(x, y, tolerance)?;
+        if found.as_ref().is_some_and(|found| worst.as_ref().is_none_or(|worst| found.absolute > worst.absolute)) {
+            worst = found;
+        }
+    }
+    Ok(worst)
 }
 
 /// A NaN, or an infinity that the other is not, is further off than any number.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sconce::checkpoint::StoredTensor;
+use sconce::checkpoint::{Layout, StoredTensor};
 use sha2::{Digest, Sha256};
 
 use super::super::console::Progress;
@@ -13,14 +13,15 @@ use super::totals::bytes;
 use super::walk::Content;
 
 /// The digest of each of these tensors' contiguous little-endian bytes, in hexadecimal, by position. Several are computed
-/// at once.
+/// at once. Tensors that keep their elements in others have none.
 pub(super) fn digests(
     content: &Content<'_>,
     chosen: &[usize],
     progress: &mut Progress,
 ) -> Result<HashMap<usize, String>> {
     let item = |at: usize| Some((at, content.items[at].name.as_str(), content.items[at].tensor()?));
-    let tensors: Vec<(usize, &str, &StoredTensor)> = chosen.iter().filter_map(|&at| item(at)).collect();
+    let has_elements = |(.., tensor): &(usize, &str, &StoredTensor)| tensor.layout() == Layout::Strided;
+    let tensors: Vec<_> = chosen.iter().filter_map(|&at| item(at)).filter(has_elements).collect();
     let total: u64 = tensors.iter().map(|(.., tensor)| bytes(tensor)).sum();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(tensors.len().max(1));
     let next = AtomicUsize::new(0);

@@ -102,7 +102,8 @@ impl Fold<'_, '_> {
                     tensor.shape().hash(hasher);
                     tensor.stride().hash(hasher);
                     tensor.requires_grad().hash(hasher);
-                    tensor.storage().location().hash(hasher);
+                    tensor.location().hash(hasher);
+                    tensor.layout().hash(hasher);
                 }
                 Value::Object(object) => object.class().hash(hasher),
                 Value::Dict(dict) => dict.kind().hash(hasher),

@@ -71,8 +71,9 @@ fn tensor(content: &Content<'_>, item: &Item<'_>, tensor: &StoredTensor) -> Map<
         "dtype": tensor.dtype().name(),
         "shape": tensor.shape().to_vec(),
         "stride": tensor.stride(),
-        "location": tensor.storage().location(),
+        "location": tensor.location(),
         "requires_grad": tensor.requires_grad(),
+        "layout": tensor.layout().name(),
         "bytes": bytes(tensor),
         "storage": content.storage(tensor),
     });

@@ -71,17 +71,52 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     for line in Totals::of(&content).lines() {
         writeln!(context.out, "{line}")?;
     }
-    for warning in warnings::warnings(&content) {
+    for warning in warnings(&checkpoint, &content) {
         writeln!(context.out, "note: {warning}")?;
     }
     Ok(Verdict::Done)
 }
 
+fn warnings(checkpoint: &Checkpoint, content: &Content<'_>) -> Vec<String> {
+    let mut warnings = warnings::warnings(content);
+    match checkpoint.saves().len() - 1 {
+        0 => {}
+        more => warnings.push(format!(
+            "{} saved to the file after this one",
+            match more {
+                1 => "1 more object was".to_owned(),
+                _ => format!("{more} more objects were"),
+            }
+        )),
+    }
+    warnings
+}
+
+/// The kind of file, and the versions of torch that write such ones.
 fn container(checkpoint: &Checkpoint) -> String {
     match checkpoint.container() {
-        Container::Zip => "zip archive".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
+        Container::Zip => {
+            format!("zip archive, as of torch {}", zip_version(checkpoint.name()).unwrap_or("1.6 or later"))
+        }
+        Container::Legacy => "stream of pickles, as of torch 0.1.10 to 1.5".to_owned(),
+        Container::Tar => "tar archive, as of torch 0.1.1 to 0.1.9".to_owned(),
+        Container::TorchScript => "TorchScript archive: its weights, its code is not read".to_owned(),
+        Container::Pickle => "plain pickle".to_owned(),
+        Container::Shards => "index of a checkpoint in several files".to_owned(),
+        other => other.to_string(),
     }
+}
+
+/// What the entries that are there tell of the writer.
+fn zip_version(path: &str) -> Option<&'static str> {
+    let archive = zip::ZipArchive::new(std::io::BufReader::new(std::fs::File::open(path).ok()?)).ok()?;
+    let names: Vec<_> = archive.file_names().filter_map(|name| name.ok()).collect();
+    let has = |name: &str| names.iter().any(|entry| entry.split_once('/').is_some_and(|(_, rest)| rest == name));
+    Some(match (has(".format_version"), has("byteorder")) {
+        (true, _) => "2.7 or later",
+        (false, true) => "2.1 or later",
+        (false, false) => "1.6 or later",
+    })
 }
 
 /// The positions of what has one of the names or is inside it; of everything, when there are no names.
@@ -174,10 +209,10 @@ fn write_json(
     }
     let mut answer = Map::new();
     answer.insert("file".into(), json!(checkpoint.name()));
-    answer.insert("container".into(), json!(format!("{:?}", checkpoint.container()).to_lowercase()));
+    answer.insert("container".into(), json!(checkpoint.container().name()));
     answer.insert("bytes".into(), json!(checkpoint.file_bytes()));
     answer.extend(json::json(content, chosen, digests, &statistics));
-    answer.insert("warnings".into(), json!(warnings::warnings(content)));
+    answer.insert("warnings".into(), json!(warnings(checkpoint, content)));
     super::json::write(context.out, &answer)?;
     Ok(Verdict::Done)
 }

@@ -19,7 +19,7 @@ const MOST: usize = 20_000;
 pub(super) fn print(tensor: &StoredTensor) -> Result<String> {
     let (shape, dtype) = (tensor.shape(), tensor.dtype());
     let mut suffixes = Vec::new();
-    match tensor.storage().location() {
+    match tensor.location() {
         "cpu" => {}
         location => suffixes.push(format!("device='{}'", text::clean(location))),
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sconce::checkpoint::{Storage, StoredTensor, Value};
+use sconce::checkpoint::{Layout, Storage, StoredTensor, Value};
 
 use super::super::text;
 use super::walk::{Content, Item};
@@ -49,9 +49,13 @@ pub(super) struct Shared<'c> {
     pub(super) tied: bool,
 }
 
-/// The bytes of a tensor's elements.
+/// The bytes of a tensor's elements; of one that keeps them in other tensors, those of these.
 pub(super) fn bytes(tensor: &StoredTensor) -> u64 {
-    (tensor.shape().numel() as u64).saturating_mul(tensor.dtype().size() as u64)
+    let own = match tensor.layout() {
+        Layout::Strided => (tensor.shape().numel() as u64).saturating_mul(tensor.dtype().size() as u64),
+        _ => 0,
+    };
+    tensor.parts().into_iter().fold(own, |sum, part| sum.saturating_add(bytes(part)))
 }
 
 impl<'c> Totals<'c> {
@@ -63,7 +67,9 @@ impl<'c> Totals<'c> {
             match item.value {
                 Value::Tensor(tensor) => {
                     totals.add(item, tensor, views.insert(view(tensor)));
-                    storages.entry(Arc::as_ptr(tensor.storage())).or_default().push((&item.name, tensor));
+                    for tensor in std::iter::once(&**tensor).chain(tensor.parts()) {
+                        storages.entry(Arc::as_ptr(tensor.storage())).or_default().push((&item.name, tensor));
+                    }
                 }
                 Value::Object(object) => count(&mut totals.opaque, object.class()),
                 _ => {}
@@ -89,7 +95,8 @@ impl<'c> Totals<'c> {
     }
 
     fn add(&mut self, item: &Item<'_>, tensor: &'c StoredTensor, is_new: bool) {
-        let elements = if is_new { tensor.shape().numel() as u64 } else { 0 };
+        let counts = is_new && tensor.layout() == Layout::Strided;
+        let elements = if counts { tensor.shape().numel() as u64 } else { 0 };
         let role = match item.name.rsplit('.').next() {
             _ if item.in_optimizer => &mut self.optimizer,
             Some("running_mean" | "running_var" | "num_batches_tracked") => &mut self.buffers,
@@ -102,7 +109,7 @@ impl<'c> Totals<'c> {
         }
         self.bytes = self.bytes.saturating_add(bytes(tensor));
         count(&mut self.dtypes, tensor.dtype().name());
-        count(&mut self.locations, tensor.storage().location());
+        count(&mut self.locations, tensor.location());
     }
 
     /// The lines below the tree.

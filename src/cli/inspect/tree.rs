@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use sconce::checkpoint::{DictKind, Object, Storage, StoredTensor, Value};
+use sconce::StoredModule;
+use sconce::checkpoint::{DictKind, Layout, Object, Storage, StoredTensor, Value};
 
 use super::super::{Result, text};
 use super::fold::{Row, rows};
@@ -118,14 +119,24 @@ impl<'t, 'a> Tree<'t, 'a> {
     /// A tensor's shape and whatever is unusual about it.
     fn tensor(&self, at: usize, tensor: &StoredTensor) -> String {
         let mut words = vec![tensor.shape().to_string()];
-        if !tensor.is_contiguous() {
+        if !tensor.is_contiguous() && tensor.layout() == Layout::Strided {
             words.push(format!("stride {:?}", tensor.stride()));
         }
-        if tensor.storage().location() != "cpu" {
-            words.push(clean(tensor.storage().location()));
+        if tensor.layout() != Layout::Strided {
+            words.push(tensor.layout().to_string());
+        }
+        words.extend(tensor.class().map(|class| format!("<{}>", clean(class))));
+        if tensor.quantizer().is_some() {
+            words.push("quantized".to_owned());
+        }
+        if tensor.location() != "cpu" {
+            words.push(clean(tensor.location()));
         }
         if tensor.requires_grad() {
             words.push("requires_grad".to_owned());
+        }
+        if tensor.has_hooks() {
+            words.push("hooks".to_owned());
         }
         let first = self.first.get(&Arc::as_ptr(tensor.storage())).copied().filter(|&first| first < at);
         if let Some(other) = first.map(|first| &self.content.items[first]) {
@@ -141,6 +152,7 @@ impl<'t, 'a> Tree<'t, 'a> {
     fn describe(&self, at: usize) -> String {
         let item = &self.content.items[at];
         match item.value {
+            Value::Object(object) if is_module(object) => describe_module(item.value, object),
             Value::Object(object) => describe_object(object),
             value if item.end == at + 1 => text::short(&value.to_string(), LINE),
             value => self.describe_container(at, item, value),
@@ -173,22 +185,21 @@ impl<'t, 'a> Tree<'t, 'a> {
     }
 }
 
-/// An object's class, and of a module or a plain object the attributes that are plain values.
-fn describe_object(object: &Object) -> String {
-    const MOST: usize = 160;
-    let mut parts: Vec<String> = object.args().iter().map(|value| text::short(&value.to_string(), 40)).collect();
-    if let Some(Value::Dict(attributes)) = object.state().filter(|_| is_module(object)) {
-        for (key, value) in attributes.iter() {
-            let Value::Str(key) = key else { continue };
-            let plain =
-                matches!(value, Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Str(_) | Value::Tuple(_));
-            if plain && !key.starts_with('_') && &**key != "training" {
-                parts.push(format!("{key}={}", text::short(&value.to_string(), 40)));
-            }
-        }
+/// A module as PyTorch prints it; of one with modules inside, which come below, the class.
+fn describe_module(value: &Value, object: &Object) -> String {
+    let leaf = StoredModule::try_from(value).ok().filter(|module| module.children().next().is_none());
+    match (leaf, object.class().strip_prefix("torch.nn.modules.")) {
+        (Some(module), Some(_)) => text::short(&module.to_string(), 160),
+        (_, Some(path)) => clean(path.rsplit('.').next().unwrap_or_default()),
+        (_, None) => format!("<{}>", clean(object.class())),
     }
+}
+
+/// An object's class and arguments.
+fn describe_object(object: &Object) -> String {
+    let parts: Vec<String> = object.args().iter().map(|value| text::short(&value.to_string(), 40)).collect();
     let args = if parts.is_empty() { String::new() } else { format!("({})", parts.join(", ")) };
-    format!("<{}>{}", clean(object.class()), text::short(&args, MOST))
+    format!("<{}>{}", clean(object.class()), text::short(&args, 160))
 }
 
 fn clean(name: &str) -> String {

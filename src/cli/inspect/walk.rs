@@ -86,8 +86,10 @@ impl<'a> Content<'a> {
         let inside = name.clone();
         self.items.push(Item { name, label, end: at + 1, value, in_optimizer: place.in_optimizer });
         if let Value::Tensor(tensor) = value {
-            let next = self.storages.len();
-            self.storages.entry(Arc::as_ptr(tensor.storage())).or_insert(next);
+            for tensor in std::iter::once(&**tensor).chain(tensor.parts()) {
+                let next = self.storages.len();
+                self.storages.entry(Arc::as_ptr(tensor.storage())).or_insert(next);
+            }
         }
         self.visit_parts(&inside, value, Place { depth: place.depth + 1, ..place });
         self.items[at].end = self.items.len();
