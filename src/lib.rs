@@ -1,6 +1,5 @@
 //! Opens the files PyTorch writes and runs the models in them, on any GPU through wgpu or on the CPU.
 
-#[allow(dead_code)]
 mod backend;
 pub mod checkpoint;
 mod device;
@@ -16,6 +15,7 @@ mod shape;
 mod state_dict;
 mod tensor;
 
+pub use backend::{Peak, StepProfile};
 pub use checkpoint::Checkpoint;
 pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;
@@ -24,7 +24,7 @@ pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions,
 pub use import::StoredModule;
 pub use model::{Model, PlanInfo};
 pub use shape::Shape;
-pub use state_dict::{LoadReport, Mismatch, StateDict, Strict};
+pub use state_dict::{LoadReport, Mismatch, OptimizerState, ParamGroup, ParamState, StateDict, Strict};
 pub use tensor::{Element, Tensor};
 
 /// Opens a file that PyTorch wrote. The file is mapped: no tensor's bytes are read until they are used, and nothing in the

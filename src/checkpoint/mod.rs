@@ -5,6 +5,7 @@
 
 mod hash;
 mod legacy;
+mod location;
 mod pickle;
 mod plain;
 mod shards;
@@ -23,6 +24,7 @@ use std::ops::Index;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use location::MapLocation;
 pub use sniff::Container;
 pub use storage::Storage;
 pub(crate) use stored::unpacked;
@@ -125,6 +127,28 @@ impl Checkpoint {
     /// it is called again with such a file comes after the [root](Self::root) here.
     pub fn saves(&self) -> &[Value] {
         &self.saves
+    }
+
+    /// The checkpoint with its storages on other devices: `map_location` of `torch.load`. The tags change and nothing
+    /// else: no byte is read, and what shared a storage still does. [`StateDict::device`](crate::StateDict::device)
+    /// opens the device that they name.
+    ///
+    /// ```no_run
+    /// use sconce::checkpoint::MapLocation;
+    /// let checkpoint = sconce::load("trained_on_a_gpu.pth")?;
+    /// let on_cpu = checkpoint.map_location("cpu");
+    /// let moved = checkpoint.map_location([("cuda:1", "cuda:0")]);
+    /// let large_on_gpu = checkpoint.map_location(MapLocation::from_fn(|storage, _| {
+    ///     (storage.len() > 1 << 20).then(|| "cuda:0".to_string())
+    /// }));
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    #[must_use]
+    pub fn map_location<'a>(&self, map: impl Into<MapLocation<'a>>) -> Self {
+        let Value::Tuple(saves) = map.into().apply(&Value::Tuple(Arc::clone(&self.saves))) else {
+            unreachable!("a tuple stays one");
+        };
+        Self { saves, ..self.clone() }
     }
 
     /// The value of a key of the object that was saved; `None` when there is none.

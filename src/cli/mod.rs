@@ -14,6 +14,7 @@ mod json;
 mod labels;
 mod model;
 mod numbers;
+mod profile;
 mod run;
 mod statistics;
 mod text;
