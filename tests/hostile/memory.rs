@@ -40,6 +40,7 @@ pub(crate) fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size() > LIMIT {
+            USED.fetch_sub(layout.size(), Ordering::Relaxed);
             return std::ptr::null_mut();
         }
         count(layout.size() as isize);

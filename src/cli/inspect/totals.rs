@@ -71,6 +71,8 @@ impl<'c> Totals<'c> {
                         storages.entry(Arc::as_ptr(tensor.storage())).or_default().push((&item.name, tensor));
                     }
                 }
+                // PyTorch's own modules are known; the others are not, whatever they are.
+                Value::Object(object) if object.class().starts_with("torch.nn.modules.") => {}
                 Value::Object(object) => count(&mut totals.opaque, object.class()),
                 _ => {}
             }
@@ -109,7 +111,9 @@ impl<'c> Totals<'c> {
         }
         self.bytes = self.bytes.saturating_add(bytes(tensor));
         count(&mut self.dtypes, tensor.dtype().name());
-        count(&mut self.locations, tensor.location());
+        if tensor.layout() != Layout::Meta {
+            count(&mut self.locations, tensor.location());
+        }
     }
 
     /// The lines below the tree.

@@ -129,7 +129,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         if tensor.quantizer().is_some() {
             words.push("quantized".to_owned());
         }
-        if tensor.location() != "cpu" {
+        if tensor.location() != "cpu" && tensor.layout() != Layout::Meta {
             words.push(clean(tensor.location()));
         }
         if tensor.requires_grad() {

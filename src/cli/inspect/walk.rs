@@ -7,7 +7,7 @@ use sconce::checkpoint::{Dict, Object, Storage, StoredTensor, Value};
 
 /// Values that are looked at, and bytes of their names: values that share others make a small file say much.
 const MOST: usize = 1_000_000;
-const MOST_TEXT: usize = 256 << 20;
+const MOST_TEXT: usize = 64 << 20;
 /// What lies deeper is left out.
 const DEEPEST: usize = 64;
 

@@ -55,7 +55,7 @@ fn training(content: &Content<'_>) -> Vec<String> {
     match count {
         0 => Vec::new(),
         _ => vec![format!(
-            "{} saved in train mode: models run in eval mode here, which Dropout and BatchNorm tell apart",
+            "{} saved in train mode: `--eval` runs the model as `model.eval()` would",
             if count == 1 { "a module was".to_owned() } else { format!("{} modules were", text::number(count as u64)) }
         )],
     }
