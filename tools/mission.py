@@ -381,6 +381,14 @@ def every_tensor():
             "data": bytes(data.tolist()).hex(),
         }
 
+    seed(21)
+    unusable = {
+        "0.weight": torch.eye(3).to_sparse(),
+        "0.bias": torch.zeros(3, device="meta"),
+        "1.weight": torch.quantize_per_tensor(torch.eye(3), 0.5, 1, torch.qint8),
+        "1.bias": torch.zeros(3, dtype=torch.complex64),
+    }
+    save("20_unusable", unusable)
     expected["20"] = {name: content(x) for name, x in value.items()}
 
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::stored::{Extra, Kind};
-use super::{Dict, Object, Quantizer, Storage, StoredTensor, Value};
+use super::{Dict, Layout, Object, Quantizer, Storage, StoredTensor, Value};
 
 /// The device of each storage of a checkpoint: what `torch.load` takes as `map_location`. It goes to
 /// [`Checkpoint::map_location`](super::Checkpoint::map_location).
@@ -18,9 +18,9 @@ use super::{Dict, Object, Quantizer, Storage, StoredTensor, Value};
 ///
 /// It is asked once for each storage, so tensors that share one go to one device. Tags are written as PyTorch writes
 /// them: `cpu`, `cuda:0`.
-pub struct MapLocation<'a>(Target<'a>);
+pub struct MapLocation<'a>(Rule<'a>);
 
-enum Target<'a> {
+enum Rule<'a> {
     All(Arc<str>),
     Table(HashMap<String, Arc<str>>),
     Function(Box<dyn Fn(&Storage, &str) -> Option<String> + 'a>),
@@ -29,38 +29,47 @@ enum Target<'a> {
 impl<'a> MapLocation<'a> {
     /// Asks `function` for the tag of each storage, given the one it was saved with; `None` keeps that.
     pub fn from_fn(function: impl Fn(&Storage, &str) -> Option<String> + 'a) -> Self {
-        Self(Target::Function(Box::new(function)))
+        Self(Rule::Function(Box::new(function)))
     }
 
-    fn tag(&self, storage: &Storage) -> Option<Arc<str>> {
+    fn of_storage(&self, storage: &Storage) -> Option<Arc<str>> {
         match &self.0 {
-            Target::All(tag) => Some(Arc::clone(tag)),
-            Target::Table(table) => table.get(storage.location()).cloned(),
-            Target::Function(function) => function(storage, storage.location()).map(Into::into),
+            Rule::Function(function) => function(storage, storage.location()).map(Into::into),
+            _ => self.of_tag(storage.location()),
         }
     }
 
-    /// The same value with the storages' new tags.
-    pub(super) fn apply(&self, root: &Value) -> Value {
-        Mapper { map: self, storages: HashMap::new(), tensors: HashMap::new(), containers: HashMap::new() }.value(root)
+    /// Where a tensor goes whose device is not its storage's: a function is not asked.
+    fn of_tag(&self, tag: &str) -> Option<Arc<str>> {
+        match &self.0 {
+            Rule::All(tag) => Some(Arc::clone(tag)),
+            Rule::Table(table) => table.get(tag).cloned(),
+            Rule::Function(_) => None,
+        }
+    }
+
+    /// The same values with the storages' new tags.
+    pub(super) fn apply(&self, values: &[Value]) -> Vec<Value> {
+        Mapper { map: self, storages: HashMap::new(), tensors: HashMap::new(), containers: HashMap::new() }
+            .values(values)
     }
 }
 
 impl From<&str> for MapLocation<'_> {
     fn from(device: &str) -> Self {
-        Self(Target::All(device.into()))
+        Self(Rule::All(device.into()))
     }
 }
 
 impl From<String> for MapLocation<'_> {
     fn from(device: String) -> Self {
-        Self(Target::All(device.into()))
+        Self(Rule::All(device.into()))
     }
 }
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for MapLocation<'_> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(table: I) -> Self {
-        Self(Target::Table(table.into_iter().map(|(from, to)| (from.into(), to.into().into())).collect()))
+        Self(Rule::Table(table.into_iter().map(|(from, to)| (from.into(), to.into().into())).collect()))
     }
 }
 
@@ -166,14 +175,20 @@ impl Mapper<'_, '_> {
         if let Some(known) = self.tensors.get(&Arc::as_ptr(tensor)) {
             return Arc::clone(known);
         }
-        let storage = self.storage(tensor.storage());
-        let extra = tensor.extra().map(|extra| self.extra(extra));
-        let mapped = Arc::new((**tensor).clone().with_storage(storage).with_extra(extra));
+        let mut mapped = (**tensor).clone();
+        // A meta tensor has no data to put anywhere.
+        if tensor.layout() != Layout::Meta {
+            mapped = mapped.with_storage(self.storage(tensor.storage()));
+        }
+        if let Some(extra) = tensor.extra() {
+            mapped = mapped.with_extra(Some(self.extra(extra)));
+        }
+        let mapped = Arc::new(mapped);
         self.tensors.insert(Arc::as_ptr(tensor), Arc::clone(&mapped));
         mapped
     }
 
-    /// The tensors inside a tensor: the parts of a sparse one, the scales of a quantized one.
+    /// What a tensor has beside its view: the parts of a sparse one, the scales of a quantized one, attributes.
     fn extra(&mut self, extra: &Extra) -> Extra {
         let mut mapped = extra.clone();
         match &mut mapped.kind {
@@ -188,12 +203,18 @@ impl Mapper<'_, '_> {
             class.state = self.value(&class.state);
         }
         mapped.parameter_state = self.optional(extra.parameter_state.as_ref());
+        mapped.hooks = self.optional(extra.hooks.as_ref());
+        if let Some(device) = &mut mapped.device
+            && let Some(tag) = self.map.of_tag(device)
+        {
+            *device = tag;
+        }
         mapped
     }
 
     fn storage(&mut self, storage: &Arc<Storage>) -> Arc<Storage> {
         let map = self.map;
-        let make = || match map.tag(storage) {
+        let make = || match map.of_storage(storage) {
             Some(tag) if *tag != *storage.location() => storage.with_location(tag),
             _ => Arc::clone(storage),
         };
@@ -217,7 +238,7 @@ mod tests {
     }
 
     fn tags<'a>(map: impl Into<MapLocation<'a>>) -> [String; 3] {
-        let root = map.into().apply(&tree());
+        let root = map.into().apply(&[tree()]).remove(0);
         let [a, b, c] = [&root["a"][0], &root["a"][1], &root["c"]].map(|value| value.as_tensor().unwrap());
         assert!(Arc::ptr_eq(a.storage(), c.storage()), "ties survive");
         assert_eq!(c.contiguous_bytes().unwrap()[..], [2, 3]);

@@ -66,7 +66,8 @@ fn check(targets: &[Target<'_>], fold: &Fold) -> LoadReport {
         let name = name.clone();
         match state.get(&name) {
             None if refused.contains_key(&*name) => {
-                report.mismatched.push(Mismatch::Unusable { found: refused[&*name].to_string(), name });
+                let found = format!("{}; {}", refused[&*name], Fold::WAY_OUT);
+                report.mismatched.push(Mismatch::Unusable { name, found });
             }
             None if slot.may_be_missing(state.version(module)) => {}
             None => report.missing.push(name),

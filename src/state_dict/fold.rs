@@ -5,9 +5,8 @@ use std::collections::HashMap;
 
 use super::StateDict;
 use crate::checkpoint::{Storage, StoredTensor};
-use crate::dtype::DType;
+use crate::dtype::{DType, convert};
 use crate::error::{Error, ErrorKind, Result};
-use crate::tensor::bytes_to_f32;
 
 /// What folding gives.
 pub(crate) struct Fold {
@@ -17,6 +16,12 @@ pub(crate) struct Fold {
     pub(crate) folded: Vec<String>,
     /// The names that cannot be computed, and why.
     pub(crate) refused: Vec<(String, String)>,
+}
+
+impl Fold {
+    /// What to do about what is refused.
+    pub(crate) const WAY_OUT: &str =
+        "in Python, call `torch.nn.utils.parametrize.remove_parametrizations(layer, \"weight\")` before saving";
 }
 
 /// How a weight is made from its parts.
@@ -54,7 +59,7 @@ impl StateDict {
             return Ok(fold.state);
         }
         let list: Vec<String> = fold.refused.iter().map(|(name, reason)| format!("`{name}`: {reason}")).collect();
-        Err(Error::unsupported(list.join("; ")).help(WAY_OUT))
+        Err(Error::unsupported(list.join("; ")).help(Fold::WAY_OUT))
     }
 
     /// Folds the weights that `wanted` gives a default `dim` for.
@@ -199,10 +204,6 @@ impl StateDict {
     }
 }
 
-/// What to do about a parametrization that is not known here.
-pub(super) const WAY_OUT: &str = "in Python, call `torch.nn.utils.parametrize.remove_parametrizations(layer, \"weight\")` on these \
-                       layers before saving";
-
 /// The path of the module (empty or ending in a dot) and what follows `parametrizations.`.
 fn split_parametrization(name: &str) -> Option<(&str, &str)> {
     const WORD: &str = "parametrizations.";
@@ -277,36 +278,30 @@ fn lazy<const N: usize>(
     compute: impl Fn(&mut [f64], [&[f64]; N]) + Send + Sync + 'static,
 ) -> Result<StoredTensor> {
     let dtype = weight.dtype();
-    if let Some(part) = others.iter().chain([&weight]).find(|part| !part.dtype().is_float()) {
-        return Err(Error::unsupported(format!("its parts are {}", part.dtype())));
+    for part in others.iter().chain([&weight]) {
+        let refusal = part.refusal().map(|(what, _)| what);
+        let integers = || (!part.dtype().is_float()).then(|| format!("a {} tensor", part.dtype()));
+        if let Some(what) = refusal.or_else(integers) {
+            return Err(Error::unsupported(format!("one of its parts is {what}")));
+        }
     }
-    let (shape, location) = (weight.shape().clone(), weight.storage().location().to_string());
-    let (requires_grad, len) = (weight.requires_grad(), shape.numel() * dtype.size());
+    let (shape, location) = (weight.shape().clone(), weight.location().to_string());
+    let (requires_grad, is_parameter) = (weight.requires_grad(), weight.is_parameter());
+    let len = shape.numel() * dtype.size();
     let storage = Storage::deferred(len, location, move || {
         let mut values = numbers(&weight)?;
         let others = others.iter().map(numbers).collect::<Result<Vec<_>>>()?;
         compute(&mut values, std::array::from_fn(|i| &others[i][..]));
-        Ok(encode(dtype, &values))
+        Ok(convert(DType::F64, dtype, bytemuck::cast_slice(&values))?.into())
     });
     let stride = shape.contiguous_strides();
-    Ok(StoredTensor::new(storage, dtype, shape, stride, 0)?.with_requires_grad(requires_grad))
+    let tensor = StoredTensor::new(storage, dtype, shape, stride, 0)?;
+    Ok(tensor.with_requires_grad(requires_grad).with_parameter(is_parameter))
 }
 
 fn numbers(tensor: &StoredTensor) -> Result<Vec<f64>> {
-    let bytes = tensor.contiguous_bytes()?;
-    Ok(match tensor.dtype() {
-        DType::F64 => bytes.chunks_exact(8).map(|x| f64::from_le_bytes(x.try_into().expect("8 bytes"))).collect(),
-        dtype => bytes_to_f32(dtype, &bytes)?.into_iter().map(f64::from).collect(),
-    })
-}
-
-fn encode(dtype: DType, values: &[f64]) -> Box<[u8]> {
-    match dtype {
-        DType::F64 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        DType::F16 => values.iter().flat_map(|&x| half::f16::from_f64(x).to_le_bytes()).collect(),
-        DType::BF16 => values.iter().flat_map(|&x| half::bf16::from_f64(x).to_le_bytes()).collect(),
-        _ => values.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect(),
-    }
+    let bytes = convert(tensor.dtype(), DType::F64, &tensor.contiguous_bytes()?)?;
+    Ok(bytes.chunks_exact(8).map(|x| f64::from_le_bytes(x.try_into().expect("8 bytes"))).collect())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::find::keys;
 use crate::checkpoint::{Dict, StoredTensor, Value};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
-use crate::tensor::{Tensor, bytes_to_f32};
+use crate::tensor::Tensor;
 
 /// What `optimizer.state_dict()` gives: the groups of parameters with their settings, and of each parameter what the
 /// optimizer keeps for it. Parameters are known by their position among those that the optimizer was given.
@@ -283,12 +283,8 @@ fn number(value: &Value, key: &str) -> Result<f64> {
 fn as_number(value: &Value) -> Option<f64> {
     match value {
         Value::Tensor(tensor) if tensor.shape().numel() == 1 => {
-            let tensor = Tensor::from_stored(tensor).ok()?;
-            match tensor.dtype() {
-                DType::F64 => tensor.as_slice::<f64>().ok()?.first().copied(),
-                dtype if dtype.is_float() => bytes_to_f32(dtype, tensor.bytes()).ok()?.first().map(|&x| x.into()),
-                _ => tensor.to_i64().ok()?.first().map(|&x| x as f64),
-            }
+            let number = Tensor::from_stored(tensor).ok()?.to(DType::F64).ok()?;
+            number.as_slice::<f64>().ok()?.first().copied()
         }
         value => value.as_f64().ok(),
     }

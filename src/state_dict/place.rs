@@ -29,7 +29,7 @@ impl StateDict {
     pub fn device(&self) -> Result<Device> {
         let mut counts = IndexMap::<&str, usize>::new();
         for (_, tensor) in self.iter() {
-            *counts.entry(tensor.storage().location()).or_default() += 1;
+            *counts.entry(tensor.location()).or_default() += 1;
         }
         let mut tags = counts.iter();
         match (tags.next(), tags.next()) {

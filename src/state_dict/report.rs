@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::StateDict;
-use super::fold::WAY_OUT;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind};
 use crate::shape::Shape;
@@ -50,11 +49,12 @@ pub enum Mismatch {
         /// The dtype that the state dict has.
         dtype: DType,
     },
-    /// The state dict has something that no model computes with: a parametrization that is not known.
+    /// The state dict has something that no model computes with: a sparse, quantized or meta tensor, or a
+    /// parametrization that is not known.
     Unusable {
         /// The tensor's name.
         name: String,
-        /// What it is.
+        /// What it is, and what can be done about it.
         found: String,
     },
 }
@@ -74,8 +74,6 @@ impl LoadReport {
     pub(crate) fn explain(&mut self, state: &StateDict) {
         if state.is_empty() {
             self.help = Some("the state dict is empty".into());
-        } else if self.mismatched.iter().any(|mismatch| matches!(mismatch, Mismatch::Unusable { .. })) {
-            self.help = Some(WAY_OUT.into());
         } else if !self.missing.is_empty() {
             self.help = self.prefix_of_file(state).or_else(|| self.prefix_of_model());
         }

@@ -240,9 +240,11 @@ fn case_09_extra_values() {
     let embedding = file.state_dict_at("embedding").unwrap();
     assert_eq!(embedding["weight"].shape()[..], [3, 2]);
     assert_eq!(file["classes"].as_list().unwrap().len(), 2);
-    for key in ["best_loss", "history", "path"] {
-        assert!(file.get(key).is_some(), "{key} is kept");
-    }
+    assert_eq!(file["best_loss"].as_f64().unwrap(), 0.25);
+    let history = Tensor::from_stored(&file["history"].as_array().unwrap()).unwrap();
+    assert_eq!((history.shape().to_string(), history.to_f32().unwrap()[5]), ("[2, 3]".into(), 5.0));
+    assert_eq!(file["rng"].as_tensor().unwrap().dtype(), sconce::DType::U8);
+    assert_eq!(file["path"].as_object().unwrap().class(), "pathlib.PosixPath");
     // The embedding is a module, so it is a second state dict to choose from.
     assert!(file.state_dict().unwrap_err().to_string().contains("`embedding` (1 tensors)"));
 }

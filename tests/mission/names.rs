@@ -118,9 +118,8 @@ fn case_18_parametrized() {
     assert_eq!(
         error,
         "state dict does not fit the model: 5 of 6 loaded, 1 that cannot be used\n  \
-         unusable    square.weight: an orthogonal parametrization, which is not supported\n  \
-         help: in Python, call `torch.nn.utils.parametrize.remove_parametrizations(layer, \"weight\")` on these layers \
-         before saving"
+         unusable    square.weight: an orthogonal parametrization, which is not supported; in Python, call \
+         `torch.nn.utils.parametrize.remove_parametrizations(layer, \"weight\")` before saving"
     );
     assert!(orthogonal.fold().is_err());
 }
