@@ -14,7 +14,7 @@ mod winograd;
 use super::isa::Isa;
 
 pub(crate) use tile::{DepthTile, DotTile, Finish, Tile};
-pub(crate) use winograd::{WinogradInput, WinogradOutput, weight as winograd_weight};
+pub(crate) use winograd::{MAX_POINTS, WinogradInput, WinogradOutput, weight as winograd_weight};
 
 impl Isa {
     /// Its kernels.
@@ -45,8 +45,9 @@ pub(crate) struct Kernels {
     pub(crate) depthwise: &'static [unsafe fn(&DepthTile)],
     /// Indexed by the number of rows of `x` less one. Four rows of the weight each.
     pub(crate) dots: &'static [unsafe fn(&DotTile)],
-    pub(crate) winograd_input: unsafe fn(&WinogradInput),
-    pub(crate) winograd_output: unsafe fn(&WinogradOutput),
+    /// For tiles of two by two outputs, and of four by four.
+    pub(crate) winograd_input: [unsafe fn(&WinogradInput); 2],
+    pub(crate) winograd_output: [unsafe fn(&WinogradOutput); 2],
     /// So many rounds of a full tile's multiplications and additions, of the numbers given: the most there can be.
     pub(crate) multiply_add: unsafe fn(usize, f32, f32) -> f32,
 }

@@ -51,12 +51,10 @@ pub(crate) struct Tile {
 pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
     // SAFETY: the pointers are valid for the ranges that the fields of `Tile` state.
     unsafe {
-        for i in 0..MR {
-            for j in 0..NV {
-                let at = i * t.stride + j * S::LANES;
-                S::prefetch(t.out.wrapping_add(at));
-                S::prefetch(t.finish.before.wrapping_add(at));
-            }
+        prefetch::<S, MR, NV>(t.out, t.stride);
+        // An address without a page costs a walk through the tables.
+        if !t.finish.before.is_null() {
+            prefetch::<S, MR, NV>(t.finish.before, t.stride);
         }
         let mut acc = [[S::splat(0.0); NV]; MR];
         let mut panel = t.panel;
@@ -85,6 +83,17 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
             finish::<S, MR, NV, true>(t, acc);
         } else {
             finish::<S, MR, NV, false>(t, acc);
+        }
+    }
+}
+
+/// Asks for the rows of a tile that are needed at its end.
+#[inline(always)]
+unsafe fn prefetch<S: Simd, const MR: usize, const NV: usize>(at: *const f32, stride: usize) {
+    for i in 0..MR {
+        for j in 0..NV {
+            // SAFETY: any address will do.
+            unsafe { S::prefetch(at.wrapping_add(i * stride + j * S::LANES)) };
         }
     }
 }
@@ -251,7 +260,12 @@ pub(super) unsafe fn dot<S: Simd, const MR: usize>(t: &DotTile) {
     unsafe {
         let mut acc = [[S::splat(0.0); DOT_COLUMNS]; MR];
         let mut k = 0;
+        // The processor follows a row by itself, but not to the rows that come next.
+        let ahead = DOT_COLUMNS * t.k;
         while k + S::LANES <= t.k {
+            for row in t.weight {
+                S::prefetch(row.wrapping_add(k + ahead));
+            }
             dot_step::<S, MR, true>(t, k, S::LANES, &mut acc);
             k += S::LANES;
         }
@@ -335,14 +349,14 @@ macro_rules! kernels {
             unsafe { tile::dot::<$simd, MR>(t) }
         }
         $(#[$wrap])?
-        unsafe fn run_winograd_input(t: &WinogradInput) {
+        unsafe fn run_winograd_input<const N: usize>(t: &WinogradInput) {
             // SAFETY: as above.
-            unsafe { winograd::input::<$simd>(t) }
+            unsafe { winograd::input::<$simd, N>(t) }
         }
         $(#[$wrap])?
-        unsafe fn run_winograd_output(t: &WinogradOutput) {
+        unsafe fn run_winograd_output<const N: usize>(t: &WinogradOutput) {
             // SAFETY: as above.
-            unsafe { winograd::output::<$simd>(t) }
+            unsafe { winograd::output::<$simd, N>(t) }
         }
         $(#[$wrap])?
         unsafe fn run_multiply_add(rounds: usize, a: f32, b: f32) -> f32 {
@@ -356,8 +370,8 @@ macro_rules! kernels {
             tiles: &[$([run_tile::<$rows, 1>, run_tile::<$rows, 2>]),*],
             depthwise: &[$(run_depthwise::<$px>),*],
             dots: &[run_dot::<1>, run_dot::<2>, run_dot::<3>, run_dot::<4>],
-            winograd_input: run_winograd_input,
-            winograd_output: run_winograd_output,
+            winograd_input: [run_winograd_input::<4>, run_winograd_input::<6>],
+            winograd_output: [run_winograd_output::<4>, run_winograd_output::<6>],
             multiply_add: run_multiply_add,
         };
     };
