@@ -133,7 +133,7 @@ fn convolutions() -> Vec<Case> {
         let dilated = Conv { dilation, padding: dilation, ..conv(64, 28, 64, 3) };
         classes.push((format!("3x3 dilation {dilation}"), dilated));
     }
-    for groups in [2, 4, 32] {
+    for groups in [2, 4, 16, 32] {
         classes.push((format!("3x3 in {groups} groups"), Conv { groups, ..conv(128, 28, 128, 3) }));
     }
     for kernel in [3, 5, 7] {

@@ -24,6 +24,9 @@ pub(crate) struct ConvWeights {
     method: Method,
 }
 
+/// What the channels of [`Method::Grouped`] are a multiple of: every instruction set's vectors divide it.
+const GROUPED_CHANNELS: usize = 16;
+
 /// The most rows of a tile, of any kernel.
 const MAX_ROWS: usize = 16;
 
@@ -34,6 +37,8 @@ pub(crate) enum Method {
     Direct,
     /// One input channel and one output channel a group.
     Depthwise,
+    /// Two, four or eight of both a group.
+    Grouped(usize),
     /// By fewer multiplications of transformed images, in tiles of so many outputs along a side.
     Winograd(usize),
 }
@@ -43,6 +48,12 @@ impl Method {
     pub(crate) fn of(step: &ConvStep) -> Self {
         if step.groups == step.c_in && step.c_out == step.c_in && step.groups > 1 {
             Method::Depthwise
+        } else if step.groups > 1
+            && step.c_out == step.c_in
+            && step.c_in.is_multiple_of(GROUPED_CHANNELS)
+            && [2, 4, 8].contains(&(step.c_in / step.groups))
+        {
+            Method::Grouped(step.c_in / step.groups)
         } else if let Some(side) = winograd::tile(step) {
             Method::Winograd(side)
         } else {
@@ -54,6 +65,7 @@ impl Method {
         match self {
             Method::Direct => "direct",
             Method::Depthwise => "depthwise",
+            Method::Grouped(_) => "grouped",
             Method::Winograd(2) => "winograd 2x2",
             Method::Winograd(_) => "winograd 4x4",
         }
@@ -84,8 +96,9 @@ impl ConvWeights {
         let method = Method::of(step);
         let packed = match method {
             Method::Depthwise => {
-                pack_depthwise(&rows, step.c_out, taps, step.c_out.next_multiple_of(kernels.lanes), scale)?
+                pack_depthwise(&rows, step.c_out, [1, taps], step.c_out.next_multiple_of(kernels.lanes), scale)?
             }
+            Method::Grouped(group) => pack_depthwise(&rows, step.c_out, [group, taps], step.c_out, scale)?,
             Method::Winograd(side) => winograd::pack(&rows, step, side, kernels, scale, pool)?,
             Method::Direct => {
                 let shape = PanelShape::new(k, step.c_out / step.groups, kernels);
@@ -145,7 +158,8 @@ impl Conv {
         let (taps, run) =
             if mergeable && (is_copied || !is_padded) { ([kh, 1], kw * channels) } else { ([kh, kw], channels) };
         let method = Method::of(step);
-        let zeros = vec![0.0; if method == Method::Depthwise { step.c_in } else { run }];
+        let is_product = matches!(method, Method::Direct | Method::Winograd(_));
+        let zeros = vec![0.0; if is_product { run } else { step.c_in }];
         let winograd = match method {
             Method::Winograd(side) => Some(Winograd::new(step, side)),
             _ => None,
@@ -205,10 +219,11 @@ impl Conv {
         } else {
             x
         };
-        if self.method == Method::Depthwise {
-            self.run_depthwise(kernels, weights, image, epilogue, out, pool);
-        } else {
-            self.run_product(kernels, weights, image, epilogue, out, pool);
+        match self.method {
+            Method::Depthwise | Method::Grouped(_) => {
+                self.run_depthwise(kernels, weights, image, epilogue, out, pool);
+            }
+            _ => self.run_product(kernels, weights, image, epilogue, out, pool),
         }
     }
 
@@ -281,7 +296,7 @@ impl Conv {
         let step = &self.step;
         let m = step.batch * step.output[0] * step.output[1];
         let tiles = m.div_ceil(kernels.depthwise.len());
-        let cost = m * self.offsets.len() * step.c_out;
+        let cost = m * self.offsets.len() * step.c_out * (step.c_in / step.groups);
         let tasks = (cost >> 16).clamp(1, 8 * pool.threads()).min(tiles);
         let out = Shared::new(out);
         let rows = Pixels { conv: self, image };
@@ -302,7 +317,10 @@ impl Conv {
         let m = self.step.batch * self.step.output[0] * self.step.output[1];
         let total = m.div_ceil(kernels.depthwise.len());
         let all = self.offsets.len();
-        let weight_stride = channels.next_multiple_of(kernels.lanes);
+        let weight_stride = match self.method {
+            Method::Grouped(group) => group * channels,
+            _ => channels.next_multiple_of(kernels.lanes),
+        };
         let mut pointers = [std::ptr::null(); POINTERS];
         for tile in tiles {
             let pixels = part(m, tile, total);
@@ -326,7 +344,12 @@ impl Conv {
                 };
                 // SAFETY: `point` gives pointers to whole pixels, the weights and the output were sliced to their
                 // sizes, bias and residual are as long as `run` checked, and the kernels are those of this machine.
-                unsafe { kernels.depthwise[count - 1](&tile) };
+                unsafe {
+                    match self.method {
+                        Method::Grouped(group) => kernels.grouped[count - 1][group.ilog2() as usize - 1](&tile),
+                        _ => kernels.depthwise[count - 1](&tile),
+                    }
+                }
             }
             if epilogue.has_rest() {
                 epilogue.rest(target, first * channels);

@@ -103,6 +103,7 @@ fn conv_step() -> impl Strategy<Value = ConvStep> {
         (1usize..=70, 1usize..=70).prop_map(|(i, o)| (1, i, o)),
         (2usize..=70).prop_map(|c| (c, c, c)),
         (2usize..=5, 1usize..=9, 1usize..=20).prop_map(|(g, i, o)| (g, g * i, g * o)),
+        (1usize..=3, 1usize..=3).prop_map(|(log, i)| ((16 * i) >> log, 16 * i, 16 * i)),
     ];
     (
         channels,
@@ -220,8 +221,18 @@ fn conv(c_in: usize, size: usize, c_out: usize, kernel: usize, stride: usize, pa
 /// Every class of convolution on its own, of odd sizes: kernels, strides, dilations, groups, batches.
 #[test]
 fn every_class_of_convolution_agrees() {
-    // One group, depthwise, a few groups with one and with several outputs each; even and odd numbers of channels.
-    let channels = [(1, 16, 32), (1, 5, 7), (16, 16, 16), (7, 7, 7), (4, 4, 12), (3, 15, 21)];
+    // One group, depthwise, a few groups with one and with several channels each; even and odd numbers of channels.
+    let channels = [
+        (1, 16, 32),
+        (1, 5, 7),
+        (16, 16, 16),
+        (7, 7, 7),
+        (4, 4, 12),
+        (3, 15, 21),
+        (8, 16, 16),
+        (8, 32, 32),
+        (6, 48, 48),
+    ];
     for kernel in 1..=7 {
         for stride in 1..=3 {
             for dilation in 1..=2 {
