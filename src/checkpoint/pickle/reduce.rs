@@ -73,7 +73,7 @@ impl<'a> Machine<'a> {
             (Known::ByteArray, _) => self.bytes(args).map(Node::ByteArray),
             (Known::Set { frozen }, _) => self.set(frozen, args),
             (Known::Complex, &[re, im]) => Some(Node::Complex(Box::new((self.float(re)?, self.float(im)?)))),
-            (Known::Size, &[sizes]) => self.arena.sizes(sizes).map(|sizes| Node::Size(sizes.into())),
+            (Known::Size, &[sizes]) => self.arena.sizes(sizes).map(|sizes| Node::Size(sizes[..].into())),
             (Known::Device, _) => self.device(args),
             _ => None,
         }
