@@ -116,7 +116,9 @@ impl<'a> Archive<'a> {
         let any = |test: &dyn Fn(&[u8]) -> bool| self.directory.entries().iter().any(|entry| test(entry.name));
         let unsupported = |what: &str| Err(Error::unsupported(what).help(RESAVE));
         if self.entry("model.json").is_some() {
-            return unsupported("a TorchScript archive of torch 1.2 or older");
+            return Err(Error::unsupported("a TorchScript archive of torch 1.2 or older (`model.json`)").help(
+                "load it with `torch.jit.load` in an old PyTorch and save its `state_dict()` with `torch.save`",
+            ));
         }
         if self.entry("archive_format").is_some() || any(&|name| name.ends_with(b"serialized_exported_program.json")) {
             return unsupported("a `.pt2` archive of `torch.export`");
