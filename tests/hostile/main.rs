@@ -100,7 +100,11 @@ fn files_that_are_something_else() {
 #[test]
 fn archives_that_are_something_else() {
     let cases: &[(&str, &[&str], &str)] = &[
-        ("old TorchScript", &["a/model.json"], "unsupported checkpoint: a TorchScript archive of torch 1.2 or older"),
+        (
+            "old TorchScript",
+            &["a/model.json"],
+            "unsupported checkpoint: a TorchScript archive of torch 1.2 or older (`model.json`)",
+        ),
         ("export", &["a/archive_format"], "unsupported checkpoint: a `.pt2` archive of `torch.export`"),
         (
             "old export",
