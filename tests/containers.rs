@@ -146,6 +146,13 @@ fn files_of_python_2() {
 }
 
 #[test]
+fn parameters_of_torch_0_1() {
+    let checkpoint = check("legacy_parameters.pth", Container::Legacy);
+    let [weight, frozen] = ["weight", "frozen"].map(|name| checkpoint[name].as_tensor().unwrap().requires_grad());
+    assert!(weight && !frozen);
+}
+
+#[test]
 fn several_saves_in_one_file() {
     let checkpoint = check("legacy_saves.pth", Container::Legacy);
     assert_eq!(checkpoint.saves().len(), 3);
@@ -153,6 +160,12 @@ fn several_saves_in_one_file() {
     assert_eq!(checkpoint.saves()[2][1].as_str().unwrap(), "text");
     let zip = check("legacy_then_zip.pth", Container::Legacy);
     assert!(zip.saves()[2][0].as_tensor().unwrap().storage().is_mapped());
+    let zips = check("zip_saves.pt", Container::Zip);
+    assert_eq!(zips.saves().len(), 3);
+    is_mapped(&zips, "a");
+    let mixed = [bytes("zip_saves.pt"), bytes("legacy_empty.pth")].concat();
+    let at = bytes("zip_saves.pt").len();
+    refused(&mixed, &format!("unsupported checkpoint: a save in the legacy form after a zip archive, at byte {at}"));
     assert_eq!(check("plain_saves.pkl", Container::Pickle).saves().len(), 3);
 }
 
@@ -257,6 +270,18 @@ fn tar_archives() {
 }
 
 #[test]
+fn tar_archives_of_python_2_with_views_and_parameters() {
+    let checkpoint = check("tar_python2.tar", Container::Tar);
+    let tensor = |name: &str| checkpoint[name].as_tensor().unwrap();
+    assert!(Arc::ptr_eq(tensor("root").storage(), tensor("part").storage()));
+    // A view of a view.
+    assert!(Arc::ptr_eq(tensor("root").storage(), tensor("end").storage()));
+    assert_eq!(tensor("end").offset(), 6);
+    assert!(tensor("parameter").requires_grad());
+    assert_eq!(checkpoint["config"]["lr"].as_f64().unwrap(), 0.5);
+}
+
+#[test]
 fn damaged_tar_archives() {
     let good = bytes("tar.tar");
     let invalid = "invalid checkpoint: ";
@@ -330,8 +355,8 @@ fn torchscript_weights() {
     assert!(tensor("last.weight").is_same_view(tensor("tied.weight")));
     assert!(tensor("last.weight").requires_grad() && !tensor("frozen").requires_grad());
     let others = &scripted.root().as_dict().unwrap().attributes().unwrap()["_attributes"];
-    assert_eq!(others["training"].as_bool().unwrap(), true);
-    assert_eq!(others["blocks.0.conv.training"].as_bool().unwrap(), true);
+    assert!(others["training"].as_bool().unwrap());
+    assert!(others["blocks.0.conv.training"].as_bool().unwrap());
     assert_eq!(others["label"].as_str().unwrap(), "text");
     assert_eq!(others["sizes"][1].as_i64().unwrap(), 5);
     assert_eq!(others["names"]["a"].as_i64().unwrap(), 1);

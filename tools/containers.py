@@ -266,6 +266,12 @@ def several_saves():
         with open(path, "rb") as f:
             assert all(same(load(f), value) for value in saves)
         expect(file, *saves)
+    # PyTorch does not read these back.
+    path = OUT / "zip_saves.pt"
+    with open(path, "wb") as f:
+        for value in saves:
+            torch.save(value, f)
+    expect("zip_saves", *saves)
 
 
 # --- Tar archives ----------------------------------------------------------------------------------------------------

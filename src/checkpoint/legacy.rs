@@ -11,6 +11,7 @@ use super::pickle::{Outside, StorageId, Unpickled, unpickle_at};
 use super::source::Source;
 use super::value::Value;
 use super::{Storage, sniff, zip};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 
 /// The number that starts a stream, little-endian: `0x1950a86a20f9469cfc6c`.
@@ -29,7 +30,7 @@ pub(super) fn open(source: &Arc<Source>) -> Result<Vec<Value>> {
             _ => error.context(format_args!("save {count}, from byte {at} on")),
         };
         if sniff::is_zip(rest) {
-            saves.push(zip::open(&Source::window(source, at..source.len())).map_err(later)?.1);
+            saves.extend(zip::open(&Source::window(source, at..source.len())).map_err(later)?.1);
             break;
         }
         if count > 1 && !sniff::is_legacy(rest) {
@@ -142,7 +143,7 @@ pub(super) fn range(bytes: &[u8], id: &StorageId, at: usize) -> Result<Range<usi
     };
     let rest = bytes.get(at..).unwrap_or_default();
     let (header, data) = rest.split_first_chunk::<8>().ok_or_else(|| cut(8, rest.len()))?;
-    let (numel, size) = (i64::from_le_bytes(*header), id.dtype.map_or(1, |dtype| dtype.size()));
+    let (numel, size) = (i64::from_le_bytes(*header), id.dtype.map_or(1, DType::size));
     if i128::from(numel) * size as i128 != i128::from(id.bytes) {
         return Err(Error::invalid(format!(
             "storage `{key}`, at byte {at}, should have {} bytes, by the pickle, and has {numel} elements of {size} bytes",

@@ -123,8 +123,9 @@ impl Checkpoint {
 
     /// All objects that were saved to the file, in order: as a rule one.
     ///
-    /// `torch.save` and `pickle.dump` can be called again with a file that is still open. What `torch.load` gives when
-    /// it is called again with such a file comes after the [root](Self::root) here.
+    /// `torch.save` and `pickle.dump` can be called again with a file that is still open. The objects of the later calls
+    /// come after the [root](Self::root) here. That goes for legacy streams, which zip archives may follow, for zip
+    /// archives, which PyTorch itself does not read back from such a file, and for plain pickles.
     pub fn saves(&self) -> &[Value] {
         &self.saves
     }
@@ -195,10 +196,7 @@ fn open(source: &Arc<Source>, directory: Option<&Path>) -> Result<Opened> {
         Container::Pickle => (Container::Pickle, plain::open(source)?),
         Container::Shards => return shards::open(source, directory),
         // Which kind of archive it is, its entries tell.
-        Container::Zip | Container::TorchScript => {
-            let (container, value) = zip::open(source)?;
-            (container, vec![value])
-        }
+        Container::Zip | Container::TorchScript => zip::open(source)?,
     };
     Ok(Opened { container, saves, bytes })
 }

@@ -38,7 +38,7 @@ pub(super) fn open(source: &Arc<Source>, directory: Option<&Path>) -> Result<Ope
                 shards.insert(file, root.clone());
             }
             Ok(None) => problems.add(format!("`{}` is missing, with {}", show(file), list(names.iter().copied()))),
-            Err(error) => problems.add_error(error),
+            Err(error) => problems.add_error(&error),
         }
     }
     problems.check()?;
@@ -107,7 +107,7 @@ impl Problems {
         self.found.push(problem);
     }
 
-    fn add_error(&mut self, error: Error) {
+    fn add_error(&mut self, error: &Error) {
         self.kind.get_or_insert(error.kind());
         let text = error.to_string();
         self.add(text.lines().next().unwrap_or_default().to_owned());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Storage;
 use super::legacy;
-use super::pickle::{KeyedTensor, ObjectIndex, Objects, Outside, StorageId, class_dtype, unpickle_at};
+use super::pickle::{KeyedTensor, ObjectIndex, Objects, Outside, StorageId, storage_dtype, unpickle_at};
 use super::source::Source;
 use super::value::Value;
 use crate::dtype::DType;
@@ -199,7 +199,7 @@ fn read_storages(bytes: &[u8], start: usize) -> Result<(Objects, Vec<Range<usize
         let [Value::Int(key), Value::Str(location), Value::Global(class)] = entry.as_list().unwrap_or_default() else {
             return Err(bad());
         };
-        let Some(dtype) = class_dtype(class) else {
+        let Some(dtype) = storage_dtype(class) else {
             return Err(Error::unsupported(format!(
                 "storage `{key}` is of class `{class}`, which this crate does not know"
             )));

@@ -414,7 +414,7 @@ pub(in crate::checkpoint) fn storage_class(dtype: DType) -> Option<&'static str>
 }
 
 /// The dtype of a storage class; an inner `None` for one of bytes.
-pub(in crate::checkpoint) fn class_dtype(name: &str) -> Option<Option<DType>> {
+pub(in crate::checkpoint) fn storage_dtype(name: &str) -> Option<Option<DType>> {
     match torch_name(name)? {
         Known::StorageClass(dtype) => Some(dtype),
         _ => None,

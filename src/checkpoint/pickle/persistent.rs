@@ -75,15 +75,15 @@ impl<'a> Machine<'a> {
             let [shape, stride] = [tensor.shape, tensor.stride].map(|sizes| self.add(Node::Size(sizes)));
             self.arena.tensors.push(TensorNode {
                 storage: Some(tensor.storage),
-                extra: None,
-                is_parameter: false,
                 dtype: tensor.dtype,
+                requires_grad: false,
+                is_parameter: false,
+                conj: false,
+                neg: false,
                 offset: tensor.offset,
                 shape: shape?,
                 stride: stride?,
-                requires_grad: false,
-                conj: false,
-                neg: false,
+                extra: None,
             });
         }
         Ok(())

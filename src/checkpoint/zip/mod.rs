@@ -10,11 +10,45 @@ use self::directory::{Directory, Entry, Method};
 use super::pickle::{StorageId, unpickle};
 use super::source::Source;
 use super::value::Value;
-use super::{Container, Storage, torchscript};
+use super::{Container, Storage, sniff, torchscript};
 use crate::error::{Error, Result};
 
-/// Reads a checkpoint from a mapped zip archive. No tensor's bytes are read.
-pub(super) fn open(source: &Arc<Source>) -> Result<(Container, Value)> {
+/// Reads the checkpoints in a file of zip archives: one, or several where `torch.save` was called again with the same open
+/// file. No tensor's bytes are read.
+pub(super) fn open(source: &Arc<Source>) -> Result<(Container, Vec<Value>)> {
+    let mut archives = Vec::new();
+    let mut end = source.len();
+    while end > 0 {
+        let archive = directory::last_archive(&source[..end])?;
+        if sniff::is_legacy(&source[archive.end..end]) {
+            return Err(Error::unsupported(format!(
+                "a save in the legacy form after a zip archive, at byte {}",
+                archive.end
+            ))
+            .help("keep it in a file of its own"));
+        }
+        end = archive.start;
+        archives.push(archive);
+    }
+    if let [_] = &archives[..] {
+        let (container, value) = open_one(source)?;
+        return Ok((container, vec![value]));
+    }
+    let mut container = Container::Zip;
+    let mut values = Vec::with_capacity(archives.len());
+    for range in archives {
+        let start = range.start;
+        let (kind, value) = open_one(&Source::window(source, range))
+            .map_err(|error| error.context(format_args!("the zip archive that starts at byte {start}")))?;
+        container = kind;
+        values.push(value);
+    }
+    // They were found from the last to the first.
+    values.reverse();
+    Ok((container, values))
+}
+
+fn open_one(source: &Arc<Source>) -> Result<(Container, Value)> {
     let archive = Archive::open(source)?;
     let (container, pickle) = archive.kind()?;
     archive.check_version()?;
