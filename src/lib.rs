@@ -15,7 +15,7 @@ mod state_dict;
 mod tensor;
 
 pub use backend::{Peak, StepProfile};
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, save};
 pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};

@@ -8,6 +8,8 @@ mod legacy;
 mod location;
 mod pickle;
 mod plain;
+mod safetensors;
+mod save;
 mod shards;
 mod sniff;
 mod source;
@@ -20,11 +22,13 @@ mod zip;
 
 use std::fmt;
 use std::io::Read;
-use std::ops::Index;
+use std::ops::{Index, IndexMut};
 use std::path::Path;
 use std::sync::Arc;
 
 pub use location::MapLocation;
+pub(crate) use save::{NPY_MAGIC, NUMPY_DTYPES, npy_header};
+pub use save::{save, save_with_progress};
 pub use sniff::Container;
 pub use storage::Storage;
 pub(crate) use stored::unpacked;
@@ -149,6 +153,11 @@ impl Checkpoint {
         Self { saves: map.into().apply(&self.saves).into(), ..self.clone() }
     }
 
+    /// The object that was saved, to change.
+    pub fn root_mut(&mut self) -> &mut Value {
+        &mut Arc::make_mut(&mut self.saves)[0]
+    }
+
     /// The value of a key of the object that was saved; `None` when there is none.
     pub fn get<K: Key + ?Sized>(&self, key: &K) -> Option<&Value> {
         self.root().get(key)
@@ -181,6 +190,35 @@ impl Index<usize> for Checkpoint {
     }
 }
 
+impl IndexMut<&str> for Checkpoint {
+    /// The value of a string key, to change: see [`Value`].
+    ///
+    /// # Panics
+    /// As the same of [`Value`].
+    #[track_caller]
+    fn index_mut(&mut self, key: &str) -> &mut Value {
+        &mut self.root_mut()[key]
+    }
+}
+
+impl IndexMut<usize> for Checkpoint {
+    /// The item at a position, or the value of an integer key, to change: see [`Value`].
+    ///
+    /// # Panics
+    /// As the same of [`Value`].
+    #[track_caller]
+    fn index_mut(&mut self, key: usize) -> &mut Value {
+        &mut self.root_mut()[key]
+    }
+}
+
+impl From<&Checkpoint> for Value {
+    /// The object that was saved.
+    fn from(checkpoint: &Checkpoint) -> Self {
+        checkpoint.root().clone()
+    }
+}
+
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Checkpoint(`{}`, {:?})", self.name, self.root())
@@ -194,6 +232,7 @@ fn open(source: &Arc<Source>, directory: Option<&Path>) -> Result<Opened> {
         Container::Legacy => (Container::Legacy, legacy::open(source)?),
         Container::Tar => (Container::Tar, vec![tar::open(source)?]),
         Container::Pickle => (Container::Pickle, plain::open(source)?),
+        Container::Safetensors => (Container::Safetensors, vec![safetensors::open(source)?]),
         Container::Shards => return shards::open(source, directory),
         // Which kind of archive it is, its entries tell.
         Container::Zip | Container::TorchScript => zip::open(source)?,

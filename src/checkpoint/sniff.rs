@@ -19,12 +19,14 @@ pub enum Container {
     TorchScript,
     /// A plain pickle, as Python's `pickle.dump` writes.
     Pickle,
+    /// A safetensors file, as Hugging Face's libraries write.
+    Safetensors,
     /// The index (`*.index.json`) of a checkpoint in several files, as Hugging Face's libraries write.
     Shards,
 }
 
 impl Container {
-    /// A short name: `zip`, `legacy`, `tar`, `torchscript`, `pickle`, `shards`.
+    /// A short name: `zip`, `legacy`, `tar`, `torchscript`, `pickle`, `safetensors`, `shards`.
     pub const fn name(self) -> &'static str {
         match self {
             Container::Zip => "zip",
@@ -32,6 +34,7 @@ impl Container {
             Container::Tar => "tar",
             Container::TorchScript => "torchscript",
             Container::Pickle => "pickle",
+            Container::Safetensors => "safetensors",
             Container::Shards => "shards",
         }
     }
@@ -47,8 +50,7 @@ impl fmt::Display for Container {
 type Sign = (fn(&[u8]) -> bool, &'static str, &'static str);
 
 /// Files that PyTorch, or those around it, write and this version does not read.
-const UNSUPPORTED: [Sign; 2] = [
-    (is_safetensors, "a safetensors file", "load it with `safetensors.torch.load_file` and save it with `torch.save`"),
+const UNSUPPORTED: [Sign; 1] = [
     (|bytes| bytes.starts_with(b"PYTORCH1"), "a preview format of torch 1.0 (`PYTORCH1`)", RESAVE),
 ];
 
@@ -56,11 +58,12 @@ const UNSUPPORTED: [Sign; 2] = [
 type Read = (fn(&[u8]) -> bool, Container);
 
 /// Files that are read. Pickles of the old protocols have no sign of their own and come after all others.
-const READ: [Read; 4] = [
+const READ: [Read; 5] = [
     (is_zip, Container::Zip),
     (is_legacy, Container::Legacy),
     (is_tar, Container::Tar),
     (is_shard_index, Container::Shards),
+    (is_safetensors, Container::Safetensors),
 ];
 
 const RESAVE: &str = "load it in PyTorch and save it again with `torch.save`";

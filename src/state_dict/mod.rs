@@ -9,6 +9,7 @@ mod report;
 
 use std::fmt;
 use std::ops::Index;
+use std::path::Path;
 
 use indexmap::IndexMap;
 
@@ -94,10 +95,19 @@ impl StateDict {
     /// A contiguous copy of the tensor called `name`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when there is none, and those of [`Tensor::from_stored`].
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is none, and those of [`Tensor::from_stored`].
     pub fn get_tensor(&self, name: &str) -> Result<Tensor> {
         Tensor::from_stored(self.get(name).ok_or_else(|| self.not_found(name))?)
             .map_err(|e| e.context(format!("`{name}`")))
+    }
+
+    /// Saves the tensors under their names, as `torch.save(model.state_dict(), path)` does, or as safetensors or `.npz`,
+    /// by the path's ending: see [`save`](crate::save).
+    ///
+    /// # Errors
+    /// As [`save`](crate::save).
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        crate::checkpoint::save(self, path)
     }
 
     /// Adds a tensor at the end, or replaces the one of that name and returns it.

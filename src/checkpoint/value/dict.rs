@@ -68,12 +68,45 @@ impl Dict {
             dict.index = Some(index);
         }
         for (key, value) in entries {
-            dict.insert(key, value);
+            dict.set(key, value);
         }
         dict
     }
 
-    fn insert(&mut self, key: Value, value: Value) {
+    /// Sets the value of a key, at the end if it is a new one, and returns the old value.
+    pub fn insert(&mut self, key: impl Into<Value>, value: impl Into<Value>) -> Option<Value> {
+        self.set(key.into(), value.into())
+    }
+
+    /// Takes a key and its value out.
+    pub fn remove<K: Key + ?Sized>(&mut self, key: &K) -> Option<Value> {
+        let at = self.find(key)?;
+        let (_, value) = self.entries.remove(at);
+        if let Some(index) = &mut self.index {
+            **index = Index::of(&self.entries);
+        }
+        Some(value)
+    }
+
+    /// The value of a key, to change.
+    pub fn get_mut<K: Key + ?Sized>(&mut self, key: &K) -> Option<&mut Value> {
+        self.find(key).map(|at| &mut self.entries[at].1)
+    }
+
+    /// The value of a key, which is added if there is none.
+    pub(super) fn entry(&mut self, key: Value) -> &mut Value {
+        let at = match &key {
+            Value::Str(name) => self.find_str(name),
+            other => integer(other).and_then(|int| self.find_int(int)),
+        };
+        let at = at.unwrap_or_else(|| {
+            self.set(key, Value::None);
+            self.entries.len() - 1
+        });
+        &mut self.entries[at].1
+    }
+
+    fn set(&mut self, key: Value, value: Value) -> Option<Value> {
         let end = self.entries.len();
         let at = match (&mut self.index, &key) {
             (Some(index), Value::Str(name)) => Some(*index.strings.entry(Arc::clone(name)).or_insert(end)),
@@ -82,17 +115,13 @@ impl Dict {
             (None, other) => integer(other).and_then(|int| self.find_int(int)),
         };
         if let Some(at) = at.filter(|&at| at < end) {
-            self.entries[at].1 = value;
-            return;
+            return Some(std::mem::replace(&mut self.entries[at].1, value));
         }
         self.entries.push((key, value));
         if self.index.is_none() && self.entries.len() > SHORT {
-            let mut index = Box::<Index>::default();
-            for (at, (key, _)) in self.entries.iter().enumerate() {
-                index.add(key, at);
-            }
-            self.index = Some(index);
+            self.index = Some(Box::new(Index::of(&self.entries)));
         }
+        None
     }
 
     fn find_str(&self, name: &str) -> Option<usize> {
@@ -126,11 +155,14 @@ impl Dict {
 
     /// The value of a key: a `&str`, or a `usize` for an integer key.
     pub fn get<K: Key + ?Sized>(&self, key: &K) -> Option<&Value> {
-        let at = match key.text() {
+        self.find(key).map(|at| &self.entries[at].1)
+    }
+
+    fn find<K: Key + ?Sized>(&self, key: &K) -> Option<usize> {
+        match key.text() {
             Some(name) => self.find_str(name),
             None => self.find_int(key.position().and_then(|int| i64::try_from(int).ok())?),
-        };
-        at.map(|at| &self.entries[at].1)
+        }
     }
 
     /// The keys and values, in the order of the file.
@@ -161,6 +193,14 @@ impl Dict {
 }
 
 impl Index {
+    fn of(entries: &[(Value, Value)]) -> Self {
+        let mut index = Self::default();
+        for (at, (key, _)) in entries.iter().enumerate() {
+            index.add(key, at);
+        }
+        index
+    }
+
     fn add(&mut self, key: &Value, at: usize) {
         if let Value::Str(name) = key {
             self.strings.insert(Arc::clone(name), at);
