@@ -50,9 +50,8 @@ impl fmt::Display for Container {
 type Sign = (fn(&[u8]) -> bool, &'static str, &'static str);
 
 /// Files that PyTorch, or those around it, write and this version does not read.
-const UNSUPPORTED: [Sign; 1] = [
-    (|bytes| bytes.starts_with(b"PYTORCH1"), "a preview format of torch 1.0 (`PYTORCH1`)", RESAVE),
-];
+const UNSUPPORTED: [Sign; 1] =
+    [(|bytes| bytes.starts_with(b"PYTORCH1"), "a preview format of torch 1.0 (`PYTORCH1`)", RESAVE)];
 
 /// A test of a file's first bytes, and the kind of file that it tells.
 type Read = (fn(&[u8]) -> bool, Container);
