@@ -11,15 +11,16 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use sconce::checkpoint::{Storage, StoredTensor};
 use sconce::nn::Module;
-use sconce::{Error, Result, StateDict, Strict, models};
+use sconce::{DType, Error, Result, StateDict, Strict, models};
 use timing::files::{Kind, Spec};
 use timing::{is_measured, report};
 
 fn main() -> Result<()> {
     let folder = std::env::temp_dir().join(format!("sconce-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for files");
-    let result = opening(&folder).and_then(|()| reading(&folder));
+    let result = opening(&folder).and_then(|()| reading(&folder)).and_then(|()| copies());
     std::fs::remove_dir_all(&folder).expect("the folder was made here");
     result
 }
@@ -106,6 +107,23 @@ fn rate(name: &str, path: &Path, read: impl Fn(&StateDict) -> Result<usize>) -> 
         let state = sconce::load(path)?.state_dict()?;
         Ok((read(&state)?, start.elapsed().as_secs_f64()))
     })
+}
+
+/// Copies and conversions of one tensor.
+fn copies() -> Result<()> {
+    let storage = Storage::owned(vec![0x3d; 64 << 20], "cpu");
+    let view = |shape: [usize; 2], stride: [usize; 2]| StoredTensor::new(storage.clone(), DType::F32, shape, stride, 0);
+    let whole = view([4096, 4096], [4096, 1])?;
+    report("copy 64 MB", || Ok(whole.contiguous_bytes()?.into_owned()))?;
+    for (name, tensor) in [
+        ("64 MB, transposed", view([4096, 4096], [1, 4096])?),
+        ("64 MB, half of each row", view([8192, 1024], [2048, 1])?),
+        ("64 MB, each second element", view([4096, 2048], [4096, 2])?),
+    ] {
+        report(name, || Ok(tensor.contiguous_bytes()?.into_owned()))?;
+    }
+    report("64 MB of float32 to float16", || whole.to(DType::F16))?;
+    report("64 MB of float32 to float8_e4m3fn", || whole.to(DType::F8E4M3FN))
 }
 
 fn best(name: &str, mut run: impl FnMut() -> Result<(usize, f64)>) -> Result<()> {

@@ -16,6 +16,7 @@ fn module(class: &str, children: Vec<(&str, Value)>) -> Value {
         items: Vec::new(),
         entries: Vec::new(),
         state: Some(state.into()),
+        bare: false,
     })
 }
 
