@@ -1,6 +1,5 @@
 //! Opens the files PyTorch writes and runs the models in them, on any GPU through wgpu or on the CPU.
 
-#[allow(dead_code)]
 mod backend;
 pub mod checkpoint;
 mod device;
@@ -15,6 +14,7 @@ mod shape;
 mod state_dict;
 mod tensor;
 
+pub use backend::{Peak, StepProfile};
 pub use checkpoint::{Checkpoint, save};
 pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;
@@ -22,13 +22,15 @@ pub use error::{Error, ErrorKind, Result};
 pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};
 pub use model::{Model, PlanInfo};
 pub use shape::Shape;
-pub use state_dict::{LoadReport, Mismatch, StateDict, Strict};
+pub use state_dict::{LoadReport, Mismatch, OptimizerState, ParamGroup, ParamState, StateDict, Strict};
 pub use tensor::{Element, Tensor};
 
 /// Opens a file that PyTorch wrote. The file is mapped: no tensor's bytes are read until they are used, and nothing in the
 /// file is executed.
 ///
-/// Read are the zip archives of torch 1.6 and later, of any pickle protocol, whatever the file is called.
+/// Read are the zip archives of torch 1.6 and later, the legacy streams of torch 0.1.10 to 1.5, the tar archives before
+/// those, the weights of TorchScript archives, plain pickles, and the index (`*.index.json`) of a checkpoint in several
+/// files; of any pickle protocol, whatever the file is called.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] when the file cannot be opened or mapped, [`ErrorKind::Invalid`] when it is damaged or no file of

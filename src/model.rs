@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::backend::{Plan, Weights};
+use crate::backend::{Plan, StepProfile, Weights};
 use crate::checkpoint::Storage;
 use crate::device::Device;
 use crate::dtype::DType;
@@ -91,6 +91,30 @@ impl Model {
         &self.device
     }
 
+    /// Moves the model to another device, or to the same one when it was lost and opened again. What it had on the old
+    /// device is given back; the weights are loaded from their file again by the next run. PyTorch's `model.to(device)`.
+    ///
+    /// ```
+    /// # use sconce::{Device, ErrorKind, Graph, Model, Result, Tensor, Var};
+    /// /// Runs on a GPU as long as there is one, then on the CPU.
+    /// fn run(model: &mut Model, x: &[Tensor]) -> Result<Vec<Tensor>> {
+    ///     match model.run(x) {
+    ///         Err(error) if error.kind() == ErrorKind::Device => {
+    ///             model.to(&Device::open("auto")?);
+    ///             model.run(x)
+    ///         }
+    ///         result => result,
+    ///     }
+    /// }
+    /// # let relu = |g: &mut Graph, x: &[Var]| Ok(vec![g.relu(x[0])?]);
+    /// # assert_eq!(run(&mut Model::from_fn(&Device::cpu(), relu), &[Tensor::new([1], [2f32])?])?[0].as_slice::<f32>()?, [2.]);
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    pub fn to(&mut self, device: &Device) {
+        self.device = device.clone();
+        *self.state.get_mut().unwrap_or_else(PoisonError::into_inner) = State::default();
+    }
+
     /// Runs the model and waits for its outputs: floats as `float32`, integers as `int64`.
     ///
     /// # Errors
@@ -112,6 +136,24 @@ impl Model {
         let weight_bytes =
             self.state.lock().unwrap_or_else(PoisonError::into_inner).weights.as_ref().map_or(0, Weights::bytes);
         Ok(PlanInfo { steps, arena_bytes, weight_bytes })
+    }
+
+    /// Runs the model so often, at least once, and gives its steps with their times. The first run of a shape is slower
+    /// than the others: run the model before.
+    ///
+    /// ```
+    /// # use sconce::{Device, Graph, Model, Tensor, Var};
+    /// let model = Model::from_fn(&Device::cpu(), |g: &mut Graph, x: &[Var]| Ok(vec![g.softmax(x[0], -1)?]));
+    /// let profile = model.profile(&[Tensor::new([1, 2], [0f32, 0.])?], 10)?;
+    /// assert_eq!((profile.len(), profile[0].kernel), (1, "softmax"));
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Model::run`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a GPU.
+    pub fn profile(&self, inputs: &[Tensor], runs: usize) -> Result<Vec<StepProfile>> {
+        let kinds: Vec<(Shape, DType)> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
+        self.with_plan(&kinds, |plan| plan.profile(inputs, runs))
     }
 
     fn with_plan<T>(&self, inputs: &[(Shape, DType)], use_plan: impl FnOnce(&mut Plan) -> Result<T>) -> Result<T> {
@@ -181,5 +223,31 @@ mod tests {
         assert_eq!(y[0].as_slice::<f32>().unwrap(), [1., 3.]);
         assert_eq!(y[1].as_slice::<f32>().unwrap(), [3., 4., 1., 2.]);
         assert_eq!(y[2].as_slice::<f32>().unwrap(), [1., 0.]);
+    }
+
+    /// A device that is lost in the middle is an error; opened again, it gives the same answer.
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn a_lost_device_is_opened_again() {
+        use crate::device::{DeviceKind, Kind};
+        let weight = StoredTensor::from_bytes(DType::F32, [1, 2], [0, 0, 128, 63, 0, 0, 0, 64]).unwrap();
+        let x = Tensor::new([2, 2], [1f32, 2., 3., 4.]).unwrap();
+        for info in Device::list().iter().filter(|info| info.kind != DeviceKind::Cpu && info.unsupported.is_none()) {
+            let device = Device::open(&info.name).unwrap();
+            let weight = weight.clone();
+            let mut model = Model::from_fn(&device, move |graph: &mut Graph, x: &[Var]| {
+                let weight = graph.float_parameter("weight", &weight)?;
+                Ok(vec![graph.linear(x[0], weight, None)?])
+            });
+            let inputs = std::slice::from_ref(&x);
+            assert_eq!(model.run(inputs).unwrap()[0].as_slice::<f32>().unwrap(), [5., 11.]);
+            let Kind::Gpu(gpu) = device.kind() else { panic!("{device} is a GPU") };
+            gpu.device().destroy();
+            assert_eq!(model.run(inputs).unwrap_err().kind(), crate::ErrorKind::Device);
+            model.to(&Device::open(&info.name).unwrap());
+            assert_eq!(model.run(inputs).unwrap()[0].as_slice::<f32>().unwrap(), [5., 11.]);
+            model.to(&Device::cpu());
+            assert_eq!(model.run(inputs).unwrap()[0].as_slice::<f32>().unwrap(), [5., 11.]);
+        }
     }
 }

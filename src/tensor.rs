@@ -1,5 +1,8 @@
 //! Tensors: what goes into a model and what comes out.
 
+#[cfg(feature = "ndarray")]
+mod ndarray;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;

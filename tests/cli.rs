@@ -381,6 +381,27 @@ fn bench_prints_a_table() {
 }
 
 #[test]
+fn bench_profiles() {
+    let options = ["--arch=mlp", "--device=cpu", "--runs=2", "--profile"];
+    let ran = run(&[&["bench", "mlp.pt", "--json"][..], &options].concat());
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let json: Value = serde_json::from_str(&ran.out).expect("JSON");
+    let profile = &json["results"][0]["profile"];
+    assert!(profile["peak_gflops"].as_f64() > Some(0.0) && profile["peak_gbs"].as_f64() > Some(0.0), "{profile}");
+    let steps = profile["steps"].as_array().expect("a list");
+    let layers: Vec<_> = steps.iter().map(|step| (step["kernel"].as_str(), step["layer"].as_str())).collect();
+    assert!(layers.contains(&(Some("linear"), Some("layers.0"))), "{profile}");
+    for step in steps {
+        assert!(step["bytes"].as_u64() > Some(0) && step["ms"].as_f64() >= step["min_ms"].as_f64(), "{step}");
+    }
+    let ran = run(&[&["bench", "mlp.pt", "mlp.pt"][..], &options].concat());
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert_eq!(ran.out.matches("the peak is").count(), 2, "{}", ran.out);
+    let total = ran.out.lines().find(|line| line.starts_with("all ")).expect("a line for all kernels");
+    assert!(total.contains(&steps.len().to_string()) && total.contains("100.0 %"), "{}", ran.out);
+}
+
+#[test]
 fn bench_fails_with_the_first_error() {
     let ran = run(&["bench", "mlp.pt", "missing.pt", "--arch=mlp", "--device=cpu", "--runs=1"]);
     assert_error(&ran, &["`missing.pt`"]);

@@ -4,13 +4,19 @@
 //! is read when it is used, straight from the mapped file.
 
 mod hash;
+mod legacy;
+mod location;
 mod pickle;
+mod plain;
 mod safetensors;
 mod save;
+mod shards;
 mod sniff;
 mod source;
 mod storage;
 mod stored;
+mod tar;
+mod torchscript;
 mod value;
 mod zip;
 
@@ -20,6 +26,7 @@ use std::ops::{Index, IndexMut};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use location::MapLocation;
 pub(crate) use save::{NPY_MAGIC, NUMPY_DTYPES, npy_header};
 pub use save::{save, save_with_progress};
 pub use sniff::Container;
@@ -50,7 +57,16 @@ pub struct Checkpoint {
     name: String,
     container: Container,
     file_bytes: u64,
-    root: Value,
+    /// At least one.
+    saves: Arc<[Value]>,
+}
+
+/// What is in a file.
+struct Opened {
+    container: Container,
+    saves: Vec<Value>,
+    /// The size of the file, or of all the files.
+    bytes: u64,
 }
 
 impl Checkpoint {
@@ -60,7 +76,7 @@ impl Checkpoint {
     /// As [`load`](crate::load).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::read(path.display().to_string(), || Source::open(path))
+        Self::read(path.display().to_string(), || open(&Source::open(path)?, path.parent()))
     }
 
     /// Reads a checkpoint from bytes in memory, such as `include_bytes!` or a download give. `name` stands for the file
@@ -69,7 +85,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`load`](crate::load).
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Box<[u8]>>) -> Result<Self> {
-        Self::read(name.into(), || Ok(Arc::new(Source::Memory(bytes.into()))))
+        Self::read(name.into(), || open(&Arc::new(Source::Memory(bytes.into())), None))
     }
 
     /// Reads a checkpoint from everything that `reader` gives. `name` stands for the file in messages.
@@ -77,21 +93,14 @@ impl Checkpoint {
     /// # Errors
     /// As [`load`](crate::load).
     pub fn from_reader(name: impl Into<String>, reader: impl Read) -> Result<Self> {
-        Self::read(name.into(), || Source::read(reader))
+        Self::read(name.into(), || open(&Source::read(reader)?, None))
     }
 
-    fn read(name: String, source: impl FnOnce() -> Result<Arc<Source>>) -> Result<Self> {
-        let read = || {
-            let source = source()?;
-            let container = sniff::sniff(&source)?;
-            let root = match container {
-                Container::Zip => zip::open(&source)?,
-                Container::Safetensors => safetensors::open(&source)?,
-            };
-            Ok((container, source.len() as u64, root))
-        };
-        match read() {
-            Ok((container, file_bytes, root)) => Ok(Self { name, container, file_bytes, root }),
+    fn read(name: String, open: impl FnOnce() -> Result<Opened>) -> Result<Self> {
+        match open() {
+            Ok(Opened { container, saves, bytes }) => {
+                Ok(Self { name, container, file_bytes: bytes, saves: saves.into() })
+            }
             Err(error) => Err(in_file(error, &name)),
         }
     }
@@ -106,24 +115,52 @@ impl Checkpoint {
         self.container
     }
 
-    /// The size of the file.
+    /// The size of the file; of a checkpoint in several files, of all of them.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
 
-    /// The object that was saved: as a rule a dict.
+    /// The object that was saved: as a rule a dict. When there are [several](Self::saves), the first.
     pub fn root(&self) -> &Value {
-        &self.root
+        &self.saves[0]
+    }
+
+    /// All objects that were saved to the file, in order: as a rule one.
+    ///
+    /// `torch.save` and `pickle.dump` can be called again with a file that is still open. The objects of the later calls
+    /// come after the [root](Self::root) here. That goes for legacy streams, which zip archives may follow, for zip
+    /// archives, which PyTorch itself does not read back from such a file, and for plain pickles.
+    pub fn saves(&self) -> &[Value] {
+        &self.saves
+    }
+
+    /// The checkpoint with its storages on other devices: `map_location` of `torch.load`. The tags change and nothing
+    /// else: no byte is read, and what shared a storage still does. [`StateDict::device`](crate::StateDict::device)
+    /// opens the device that they name.
+    ///
+    /// ```no_run
+    /// use sconce::checkpoint::MapLocation;
+    /// let checkpoint = sconce::load("trained_on_a_gpu.pth")?;
+    /// let on_cpu = checkpoint.map_location("cpu");
+    /// let moved = checkpoint.map_location([("cuda:1", "cuda:0")]);
+    /// let large_on_gpu = checkpoint.map_location(MapLocation::from_fn(|storage, _| {
+    ///     (storage.len() > 1 << 20).then(|| "cuda:0".to_string())
+    /// }));
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    #[must_use]
+    pub fn map_location<'a>(&self, map: impl Into<MapLocation<'a>>) -> Self {
+        Self { saves: map.into().apply(&self.saves).into(), ..self.clone() }
     }
 
     /// The object that was saved, to change.
     pub fn root_mut(&mut self) -> &mut Value {
-        &mut self.root
+        &mut Arc::make_mut(&mut self.saves)[0]
     }
 
     /// The value of a key of the object that was saved; `None` when there is none.
     pub fn get<K: Key + ?Sized>(&self, key: &K) -> Option<&Value> {
-        self.root.get(key)
+        self.root().get(key)
     }
 }
 
@@ -136,7 +173,7 @@ impl Index<&str> for Checkpoint {
     /// When there is none; [`Checkpoint::get`] returns `None` instead.
     #[track_caller]
     fn index(&self, key: &str) -> &Value {
-        &self.root[key]
+        &self.root()[key]
     }
 }
 
@@ -149,7 +186,7 @@ impl Index<usize> for Checkpoint {
     /// When there is none; [`Checkpoint::get`] returns `None` instead.
     #[track_caller]
     fn index(&self, key: usize) -> &Value {
-        &self.root[key]
+        &self.root()[key]
     }
 }
 
@@ -160,7 +197,7 @@ impl IndexMut<&str> for Checkpoint {
     /// As the same of [`Value`].
     #[track_caller]
     fn index_mut(&mut self, key: &str) -> &mut Value {
-        &mut self.root[key]
+        &mut self.root_mut()[key]
     }
 }
 
@@ -171,21 +208,36 @@ impl IndexMut<usize> for Checkpoint {
     /// As the same of [`Value`].
     #[track_caller]
     fn index_mut(&mut self, key: usize) -> &mut Value {
-        &mut self.root[key]
+        &mut self.root_mut()[key]
     }
 }
 
 impl From<&Checkpoint> for Value {
     /// The object that was saved.
     fn from(checkpoint: &Checkpoint) -> Self {
-        checkpoint.root.clone()
+        checkpoint.root().clone()
     }
 }
 
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Checkpoint(`{}`, {:?})", self.name, self.root)
+        write!(f, "Checkpoint(`{}`, {:?})", self.name, self.root())
     }
+}
+
+/// Reads a file by its content. `directory` is where it lies, if it has a path.
+fn open(source: &Arc<Source>, directory: Option<&Path>) -> Result<Opened> {
+    let bytes = source.len() as u64;
+    let (container, saves) = match sniff::sniff(source)? {
+        Container::Legacy => (Container::Legacy, legacy::open(source)?),
+        Container::Tar => (Container::Tar, vec![tar::open(source)?]),
+        Container::Pickle => (Container::Pickle, plain::open(source)?),
+        Container::Safetensors => (Container::Safetensors, vec![safetensors::open(source)?]),
+        Container::Shards => return shards::open(source, directory),
+        // Which kind of archive it is, its entries tell.
+        Container::Zip | Container::TorchScript => zip::open(source)?,
+    };
+    Ok(Opened { container, saves, bytes })
 }
 
 /// An error about a file, with its name and the kind of trouble.

@@ -1,28 +1,68 @@
 //! Which kind of file it is, by its content. A file's name means nothing: `.pt`, `.pth`, `.bin` and `.tar` are all used
 //! for all kinds.
 
+use std::fmt;
+
 use crate::error::{Error, Result};
 
-/// The containers that PyTorch writes, or wrote.
+/// The kinds of files that hold checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Container {
     /// A zip archive, as torch 1.6 and later write.
     Zip,
+    /// A stream of pickles and storages, as torch 0.1.10 to 1.5 wrote.
+    Legacy,
+    /// A tar archive, as torch 0.1.1 to 0.1.9 wrote.
+    Tar,
+    /// A zip archive of TorchScript, as `torch.jit.save` writes. Its weights are read, its code is not.
+    TorchScript,
+    /// A plain pickle, as Python's `pickle.dump` writes.
+    Pickle,
     /// A safetensors file, as Hugging Face's libraries write.
     Safetensors,
+    /// The index (`*.index.json`) of a checkpoint in several files, as Hugging Face's libraries write.
+    Shards,
+}
+
+impl Container {
+    /// A short name: `zip`, `legacy`, `tar`, `torchscript`, `pickle`, `safetensors`, `shards`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Container::Zip => "zip",
+            Container::Legacy => "legacy",
+            Container::Tar => "tar",
+            Container::TorchScript => "torchscript",
+            Container::Pickle => "pickle",
+            Container::Safetensors => "safetensors",
+            Container::Shards => "shards",
+        }
+    }
+}
+
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// A test of a file's first bytes, what it means and what to do.
 type Sign = (fn(&[u8]) -> bool, &'static str, &'static str);
 
 /// Files that PyTorch, or those around it, write and this version does not read.
-const UNSUPPORTED: [Sign; 5] = [
-    (is_legacy, "a file of torch 1.5 or older (the stream of pickles before zip archives)", RESAVE),
-    (is_tar, "a tar archive, as torch 0.1.9 and older wrote", RESAVE),
-    (is_plain_pickle, "a plain pickle, not one of `torch.save`", RESAVE),
-    (|bytes| bytes.starts_with(b"PYTORCH1"), "a preview format of torch 1.0 (`PYTORCH1`)", RESAVE),
-    (is_shard_index, "the index of a checkpoint in several files", "load the files that it names"),
+const UNSUPPORTED: [Sign; 1] =
+    [(|bytes| bytes.starts_with(b"PYTORCH1"), "a preview format of torch 1.0 (`PYTORCH1`)", RESAVE)];
+
+/// A test of a file's first bytes, and the kind of file that it tells.
+type Read = (fn(&[u8]) -> bool, Container);
+
+/// Files that are read. Pickles of the old protocols have no sign of their own and come after all others.
+const READ: [Read; 5] = [
+    (is_zip, Container::Zip),
+    (is_legacy, Container::Legacy),
+    (is_tar, Container::Tar),
+    (is_shard_index, Container::Shards),
+    (is_safetensors, Container::Safetensors),
 ];
 
 const RESAVE: &str = "load it in PyTorch and save it again with `torch.save`";
@@ -75,11 +115,8 @@ pub(super) fn sniff(bytes: &[u8]) -> Result<Container> {
     if bytes.is_empty() {
         return Err(Error::invalid("the file is empty").help(AGAIN));
     }
-    if bytes.starts_with(b"PK\x03\x04") {
-        return Ok(Container::Zip);
-    }
-    if is_safetensors(bytes) {
-        return Ok(Container::Safetensors);
+    if let Some((_, container)) = READ.iter().find(|(test, _)| test(bytes)) {
+        return Ok(*container);
     }
     if let Some((_, what, help)) = UNSUPPORTED.iter().find(|(test, ..)| test(bytes)) {
         return Err(Error::unsupported(*what).help(*help));
@@ -87,17 +124,29 @@ pub(super) fn sniff(bytes: &[u8]) -> Result<Container> {
     if let Some((_, what, help)) = FOREIGN.iter().find(|(test, ..)| test(bytes)) {
         return Err(Error::invalid(*what).help(*help));
     }
+    match is_pickle(bytes) {
+        true => Ok(Container::Pickle),
+        false => Err(unknown(bytes)),
+    }
+}
+
+/// The error for a file that is nothing known.
+pub(super) fn unknown(bytes: &[u8]) -> Error {
     let start: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let zeros = bytes.iter().take(4096).all(|&byte| byte == 0);
-    Err(Error::invalid(match zeros {
+    Error::invalid(match zeros {
         true => "it starts with zeros, as a file does whose download was not finished".into(),
         false => format!("it is not a file that PyTorch writes; it starts with the bytes {}", start.join(" ")),
     })
-    .help(AGAIN))
+    .help(AGAIN)
+}
+
+pub(super) fn is_zip(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04")
 }
 
 /// The magic number that `torch.save` put first before torch 1.6, a pickled integer of any protocol.
-fn is_legacy(bytes: &[u8]) -> bool {
+pub(super) fn is_legacy(bytes: &[u8]) -> bool {
     let start = &bytes[..bytes.len().min(40)];
     start.starts_with(b"L119547037146038801333356L\n.")
         || (start.starts_with(&[0x80])
@@ -116,8 +165,13 @@ fn is_safetensors(bytes: &[u8]) -> bool {
     (2..1 << 40).contains(&len) && matches!(rest, [b'{', b'"' | b'}' | b' ' | b'\t' | b'\r' | b'\n', ..])
 }
 
-fn is_plain_pickle(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x80, 2..=5, b'}' | b']' | b'(' | b'c' | 0x95 | b'X' | b'K' | b')', ..])
+/// A pickle that says its protocol, or what may be one of protocol 0 or 1: an instruction first and a full stop last.
+fn is_pickle(bytes: &[u8]) -> bool {
+    match bytes {
+        [0x80, 2..=5, ..] => true,
+        [first, .., b'.'] => b"()[]}cFGIJKLMNSTUVX".contains(first),
+        _ => false,
+    }
 }
 
 fn is_shard_index(bytes: &[u8]) -> bool {

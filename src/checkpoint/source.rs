@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 pub(super) enum Source {
     Mapped(Mmap),
     Memory(Box<[u8]>),
+    /// A part of another source that is a file by itself.
+    Window(Arc<Source>, Range<usize>),
 }
 
 impl Source {
@@ -46,13 +48,26 @@ impl Source {
         Ok(Arc::new(Self::Memory(bytes.into())))
     }
 
+    /// The bytes of `range` as a source of their own.
+    pub(super) fn window(source: &Arc<Self>, range: Range<usize>) -> Arc<Self> {
+        assert!(range.start <= range.end && range.end <= source.len(), "a window must lie inside its file");
+        Arc::new(Self::Window(Arc::clone(source), range))
+    }
+
     /// Whether the bytes are pages of a file rather than a copy in memory.
     pub(super) fn is_mapped(&self) -> bool {
-        matches!(self, Self::Mapped(_))
+        match self {
+            Self::Mapped(_) => true,
+            Self::Memory(_) => false,
+            Self::Window(source, _) => source.is_mapped(),
+        }
     }
 
     /// Tells the operating system that mapped pages will not be needed soon.
     pub(super) fn release_pages(&self, start: usize, len: usize) {
+        if let Self::Window(source, range) = self {
+            return source.release_pages(range.start + start, len);
+        }
         #[cfg(unix)]
         if let Self::Mapped(map) = self {
             // SAFETY: the map is a read-only mapping of a file, so dropped pages are read from the file again.
@@ -70,6 +85,7 @@ impl Deref for Source {
         match self {
             Self::Mapped(map) => map,
             Self::Memory(bytes) => bytes,
+            Self::Window(source, range) => &source[range.clone()],
         }
     }
 }

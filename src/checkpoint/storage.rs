@@ -18,11 +18,13 @@ pub struct Storage {
     location: Arc<str>,
 }
 
+/// Cloning them copies no data.
+#[derive(Clone)]
 enum Bytes {
     Range { source: Arc<Source>, range: Range<usize> },
-    Owned(Box<[u8]>),
+    Owned(Arc<Box<[u8]>>),
     Shared(Arc<dyn AsRef<[u8]> + Send + Sync>),
-    Deferred(Box<Deferred>),
+    Deferred(Arc<Deferred>),
 }
 
 /// Bytes that are computed, inflated say, when they are first asked for.
@@ -44,7 +46,7 @@ impl Storage {
 
     /// A storage that owns its bytes, little-endian.
     pub fn owned(bytes: impl Into<Box<[u8]>>, location: impl Into<Arc<str>>) -> Arc<Self> {
-        Arc::new(Self { bytes: Bytes::Owned(bytes.into()), location: location.into() })
+        Arc::new(Self { bytes: Bytes::Owned(Arc::new(bytes.into())), location: location.into() })
     }
 
     /// A storage of bytes, little-endian, that something else owns.
@@ -59,7 +61,7 @@ impl Storage {
         make: impl Fn() -> Result<Box<[u8]>> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let deferred = Deferred { len, make: Box::new(make), made: OnceLock::new() };
-        Arc::new(Self { bytes: Bytes::Deferred(Box::new(deferred)), location: location.into() })
+        Arc::new(Self { bytes: Bytes::Deferred(Arc::new(deferred)), location: location.into() })
     }
 
     /// The bytes, little-endian. Pages of a mapped file are read as they are touched; compressed or byte-swapped ones are
@@ -111,9 +113,15 @@ impl Storage {
         matches!(&self.bytes, Bytes::Range { source, .. } if source.is_mapped())
     }
 
-    /// The device that the storage was saved from: `cpu`, `cuda:0`, `mps`.
+    /// The device that the storage was saved from, or that [`MapLocation`](super::MapLocation) gave it: `cpu`,
+    /// `cuda:0`, `mps`.
     pub fn location(&self) -> &str {
         &self.location
+    }
+
+    /// The same bytes, not copied, with another location tag.
+    pub(crate) fn with_location(&self, location: impl Into<Arc<str>>) -> Arc<Self> {
+        Arc::new(Self { bytes: self.bytes.clone(), location: location.into() })
     }
 
     /// Tells the operating system that the mapped pages of `range` (of this storage) will not be needed soon, so that

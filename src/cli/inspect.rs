@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sconce::checkpoint::{Container, Dict, Storage, StoredTensor, Value};
+use sconce::checkpoint::{Dict, Storage, StoredTensor, Value};
 use sconce::{Checkpoint, Tensor};
 use serde_json::json;
 
@@ -61,10 +61,7 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
 }
 
 fn container(checkpoint: &Checkpoint) -> &'static str {
-    match checkpoint.container() {
-        Container::Zip => "zip",
-        _ => "other",
-    }
+    checkpoint.container().name()
 }
 
 /// The values of a file that have nothing inside them, by name, and the storages of its tensors.

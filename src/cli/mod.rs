@@ -11,6 +11,7 @@ mod image;
 mod inspect;
 mod labels;
 mod model;
+mod profile;
 mod run;
 mod statistics;
 

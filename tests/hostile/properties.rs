@@ -10,8 +10,26 @@ use crate::load;
 
 const FILES: [&str; 6] = ["training.pt", "layouts.pt", "opaque.pt", "deflated.pt", "big_endian.pt", "protocol4.pt"];
 
+/// Files of other containers, none of which stays whole when its end is cut off.
+const OTHERS: [&str; 8] = [
+    "legacy_training.pth",
+    "legacy_views.pth",
+    "legacy_protocol0.pth",
+    "scripted.pt",
+    "plain_tensors2.pkl",
+    "plain_tensors4.pkl",
+    "plain_protocol0.pkl",
+    "pytorch_model.bin.index.json",
+];
+const PADDED: [&str; 2] = ["tar.tar", "tar_python2.tar"];
+
 fn file(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoint").join(name)).unwrap()
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    std::fs::read(data.join(if FILES.contains(&name) { "checkpoint" } else { "containers" }).join(name)).unwrap()
+}
+
+fn any_file() -> impl Strategy<Value = &'static str> {
+    prop::sample::select([&FILES[..], &OTHERS, &PADDED].concat())
 }
 
 /// Loads it and uses what is loaded: prints it and reads every tensor of a sensible size.
@@ -59,12 +77,21 @@ proptest! {
     }
 
     #[test]
+    fn random_streams(bytes in prop::collection::vec(any::<u8>(), 0..400), legacy in any::<bool>()) {
+        let start: &[u8] = match legacy {
+            true => b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.",
+            false => b"\x80\x03",
+        };
+        use_file(&[start, &bytes].concat());
+    }
+
+    #[test]
     fn random_pickles(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         use_file(&crate::checkpoint(&bytes));
     }
 
     #[test]
-    fn truncated_files(name in prop::sample::select(&FILES[..]), cut in any::<prop::sample::Index>()) {
+    fn truncated_files(name in prop::sample::select([&FILES[..], &OTHERS].concat()), cut in any::<prop::sample::Index>()) {
         let bytes = file(name);
         let len = cut.index(bytes.len());
         prop_assert!(load(&bytes[..len]).is_err());
@@ -72,7 +99,7 @@ proptest! {
 
     #[test]
     fn damaged_files(
-        name in prop::sample::select(&FILES[..]),
+        name in any_file(),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let mut bytes = file(name);

@@ -46,6 +46,14 @@ impl Method {
             Method::Direct
         }
     }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Method::Direct => "direct",
+            Method::Depthwise => "depthwise",
+            Method::Winograd => "winograd",
+        }
+    }
 }
 
 impl ConvWeights {
@@ -134,6 +142,10 @@ impl Conv {
         let zeros = vec![0.0; if method == Method::Depthwise { step.c_in } else { run }];
         let winograd = (method == Method::Winograd).then(|| Winograd::new(step));
         Self { step: step.clone(), isa, method, winograd, image, taps, run, zeros }
+    }
+
+    pub(crate) fn method(&self) -> Method {
+        self.method
     }
 
     /// The elements of scratch memory that a run needs.

@@ -99,13 +99,6 @@ simd! {
     pub(crate) fn binary_left<L>(op: Binary, a: f32, b: &[f32], y: &mut [f32]) {
         with_binary!(op, f => map(b, y, |x| f(a, x)));
     }
-
-    /// `y += x`.
-    pub(crate) fn add_assign<L>(y: &mut [f32], x: &[f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y += x;
-        }
-    }
 }
 
 #[cfg(test)]

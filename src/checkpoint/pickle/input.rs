@@ -18,6 +18,11 @@ impl<'a> Input<'a> {
         self.at
     }
 
+    /// Where a part of the bytes, as [`Input::take`] gives them, begins.
+    pub(super) fn position_of(&self, part: &[u8]) -> usize {
+        part.as_ptr().addr() - self.bytes.as_ptr().addr()
+    }
+
     pub(super) fn left(&self) -> usize {
         self.bytes.len() - self.at
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::input::Input;
 use super::node::{Arena, DictNode, Globals, Id, Node, ObjectNode, SetNode, StorageId, Storages};
+use super::persistent::Outside;
 use super::reduce::Made;
 use super::{opcode as op, text};
 use crate::checkpoint::hash::QuickMap;
@@ -19,6 +20,7 @@ pub(in crate::checkpoint) struct Unpickled<'a> {
     pub(super) globals: Globals,
     pub(super) storages: Vec<StorageId>,
     pub(super) root: Id,
+    end: usize,
 }
 
 impl Unpickled<'_> {
@@ -26,33 +28,42 @@ impl Unpickled<'_> {
     pub(in crate::checkpoint) fn storages(&self) -> &[StorageId] {
         &self.storages
     }
+
+    /// The index of the storage that the pickle is, if it is one.
+    pub(in crate::checkpoint) fn root_storage(&self) -> Option<usize> {
+        match *self.arena.node(self.root) {
+            Node::Storage(index, _) => Some(index as usize),
+            _ => None,
+        }
+    }
+
+    /// Where the pickle ends in the bytes that it was read from.
+    pub(in crate::checkpoint) fn end(&self) -> usize {
+        self.end
+    }
 }
 
 /// Runs the first pickle in `bytes`, up to its STOP.
 pub(in crate::checkpoint) fn unpickle(bytes: &[u8]) -> Result<Unpickled<'_>> {
     if u32::try_from(bytes.len()).is_err() {
-        // Every part of the arena is counted in 32 bits and takes at least a byte of the pickle.
         return Err(Error::unsupported(format!("a pickle of {} bytes; up to 4 GiB are read", bytes.len())));
     }
-    let mut machine = Machine::new(bytes);
-    loop {
-        let at = machine.input.position();
-        match machine.step() {
-            Ok(None) => {}
-            Ok(Some(root)) => {
-                return Ok(Unpickled {
-                    arena: machine.arena,
-                    globals: machine.globals,
-                    storages: machine.storages.all,
-                    root,
-                });
-            }
-            Err(error) => return Err(error.context(format_args!("byte {at}"))),
-        }
+    unpickle_at(bytes, 0, Outside::Storages)
+}
+
+/// Runs the pickle that starts at byte `start` of `bytes`, up to its STOP. Errors count bytes from the start of `bytes`.
+pub(in crate::checkpoint) fn unpickle_at(bytes: &[u8], start: usize, mut outside: Outside) -> Result<Unpickled<'_>> {
+    let mut machine = Machine::new(bytes, start);
+    if let Outside::Objects(objects) = &mut outside {
+        machine.adopt(objects)?;
     }
+    machine.outside = outside;
+    machine.run()
 }
 
 pub(super) struct Machine<'a> {
+    /// Where the pickle starts; the input counts from there.
+    start: usize,
     input: Input<'a>,
     pub(super) arena: Arena<'a>,
     pub(super) globals: Globals,
@@ -61,6 +72,9 @@ pub(super) struct Machine<'a> {
     /// Lengths of the stack at the marks; what lies below the last one cannot be popped.
     marks: Vec<usize>,
     memo: Memo,
+    pub(super) outside: Outside,
+    /// The storages that were found in strings of bytes, by the string.
+    pub(super) embedded: QuickMap<Id, u32>,
 }
 
 /// Ids of the values that need only one node; the integers of one byte follow them.
@@ -71,10 +85,14 @@ const EMPTY_TUPLE: Id = 3;
 const ZERO: Id = 4;
 
 impl<'a> Machine<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
+    fn new(bytes: &'a [u8], start: usize) -> Self {
+        // Every part of the arena is counted in 32 bits and takes at least a byte of the pickle.
+        let bytes = bytes.get(start..).unwrap_or_default();
+        let bytes = &bytes[..bytes.len().min(u32::MAX as usize)];
         let mut nodes = vec![Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(0, 0)];
         nodes.extend((0..=255).map(Node::Int));
         Self {
+            start,
             input: Input::new(bytes),
             arena: Arena { nodes, ..Arena::default() },
             globals: Globals::default(),
@@ -82,6 +100,27 @@ impl<'a> Machine<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: Memo::default(),
+            outside: Outside::Storages,
+            embedded: QuickMap::default(),
+        }
+    }
+
+    fn run(mut self) -> Result<Unpickled<'a>> {
+        loop {
+            let at = self.start + self.input.position();
+            match self.step() {
+                Ok(None) => {}
+                Ok(Some(root)) => {
+                    return Ok(Unpickled {
+                        arena: self.arena,
+                        globals: self.globals,
+                        storages: self.storages.all,
+                        root,
+                        end: self.start + self.input.position(),
+                    });
+                }
+                Err(error) => return Err(error.context(format_args!("byte {at}"))),
+            }
         }
     }
 
@@ -226,7 +265,10 @@ impl<'a> Machine<'a> {
             }
             op::REDUCE | op::NEWOBJ => {
                 let [callee, args] = self.pop_array()?;
-                let made = self.call(callee, self.arguments(args)?)?;
+                let made = match self.embedded(callee, args)? {
+                    Some(made) => made,
+                    None => self.call(callee, self.arguments(args)?)?,
+                };
                 self.push_made(made.bare_if(opcode == op::NEWOBJ))
             }
             op::NEWOBJ_EX => {
@@ -257,12 +299,13 @@ impl<'a> Machine<'a> {
             }
             op::PERSID => {
                 let id = text::utf8(self.input.line()?)?;
-                Err(Error::invalid(format!("the persistent id `{}` is not a storage's", id.escape_debug())))
+                let made = self.persistent_text(id)?;
+                self.push_made(made)
             }
             op::BINPERSID => {
                 let id = self.pop()?;
-                let node = self.persistent(id)?;
-                self.push(node)
+                let made = self.persistent(id)?;
+                self.push_made(made)
             }
             op::EXT1 | op::EXT2 | op::EXT4 => {
                 Err(Error::unsupported("the pickle uses Python's extension registry, which the file does not hold"))
@@ -309,6 +352,10 @@ impl<'a> Machine<'a> {
     fn push_made(&mut self, made: Made<'a>) -> Result<()> {
         let node = match made {
             Made::Node(node) => node,
+            Made::Existing(id) => {
+                self.stack.push(id);
+                return Ok(());
+            }
             Made::Dict(dict) => self.arena.dict(dict),
             Made::Tensor(tensor) => self.arena.tensor(tensor),
             Made::Object(object) => Node::Object(Box::new(object)),
@@ -342,12 +389,23 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn push(&mut self, node: Node<'a>) -> Result<()> {
+        let id = self.add(node)?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    /// Puts a node into the arena.
+    pub(super) fn add(&mut self, node: Node<'a>) -> Result<Id> {
         if self.arena.nodes.len() >= MAX_NODES {
             return Err(Error::unsupported(format!("the pickle holds more than {MAX_NODES} values")));
         }
-        self.stack.push(self.arena.nodes.len() as Id);
         self.arena.nodes.push(node);
-        Ok(())
+        Ok(self.arena.nodes.len() as Id - 1)
+    }
+
+    /// Where a part of the pickle is in the bytes that it was read from.
+    pub(super) fn position_of(&self, part: &[u8]) -> usize {
+        self.start + self.input.position_of(part)
     }
 
     fn floor(&self) -> usize {

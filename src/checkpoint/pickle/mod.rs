@@ -5,10 +5,12 @@ mod input;
 mod machine;
 mod node;
 pub(super) mod opcode;
+mod persistent;
 mod rebuild;
 mod reduce;
 mod text;
 mod tree;
 
-pub(super) use machine::unpickle;
-pub(super) use node::{StorageId, storage_class};
+pub(super) use machine::{Unpickled, unpickle, unpickle_at};
+pub(super) use node::{StorageId, storage_class, storage_dtype};
+pub(super) use persistent::{Embedded, KeyedTensor, ObjectIndex, Objects, Outside};

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::persistent::Embedded;
 use super::text;
 use crate::checkpoint::Layout;
 use crate::checkpoint::hash::QuickMap;
@@ -292,6 +293,10 @@ pub(super) enum Known {
     PerChannelAffine {
         float_parameters: bool,
     },
+    /// `torch.storage._load_from_bytes`.
+    LoadFromBytes,
+    /// A function of TorchScript that gives its first argument with a type.
+    Typed,
 }
 
 /// The classes and functions that a pickle names, each once.
@@ -359,13 +364,19 @@ fn known(name: &str) -> Known {
         "torch._utils._rebuild_tensor_v2" => Known::RebuildTensorV2,
         "torch._utils._rebuild_tensor_v3" => Known::RebuildTensorV3,
         "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state" => Known::RebuildParameter,
+        "torch.jit._pickle.build_intlist"
+        | "torch.jit._pickle.build_doublelist"
+        | "torch.jit._pickle.build_boollist"
+        | "torch.jit._pickle.build_tensorlist"
+        | "torch.jit._pickle.restore_type_tag" => Known::Typed,
+        "torch.storage._load_from_bytes" => Known::LoadFromBytes,
         _ => torch_name(name).unwrap_or(Known::Nothing),
     }
 }
 
 /// Dtypes (`torch.float32`), storage classes (`torch.FloatStorage`, `torch.cuda.FloatStorage`) and tensor classes
 /// (`torch.FloatTensor`).
-fn torch_name(full: &str) -> Option<Known> {
+pub(super) fn torch_name(full: &str) -> Option<Known> {
     let rest = full.strip_prefix("torch.")?;
     if let Some(dtype) = DType::ALL.iter().find(|dtype| dtype.name() == rest) {
         return Some(Known::DType(*dtype));
@@ -409,7 +420,15 @@ pub(in crate::checkpoint) fn storage_class(dtype: DType) -> Option<&'static str>
     STORAGE_CLASSES.iter().find(|(known, _)| *known == dtype).map(|(_, name)| *name)
 }
 
-/// What a persistent id says about one storage.
+/// The dtype of a storage class; an inner `None` for one of bytes.
+pub(in crate::checkpoint) fn storage_dtype(name: &str) -> Option<Option<DType>> {
+    match torch_name(name)? {
+        Known::StorageClass(dtype) => Some(dtype),
+        _ => None,
+    }
+}
+
+/// What a file says about one storage.
 pub(in crate::checkpoint) struct StorageId {
     pub(in crate::checkpoint) key: Arc<str>,
     /// The dtype of its class; none when its elements are bytes.
@@ -417,6 +436,10 @@ pub(in crate::checkpoint) struct StorageId {
     pub(in crate::checkpoint) location: Arc<str>,
     /// Its size, checked not to overflow.
     pub(in crate::checkpoint) bytes: u64,
+    /// For a part of another storage, that one's index and the byte in it where the part begins.
+    pub(in crate::checkpoint) view: Option<(u32, u64)>,
+    /// The bytes, where the pickle itself holds them.
+    pub(in crate::checkpoint) embedded: Option<Embedded>,
 }
 
 /// The storages that a pickle refers to, each key once, in the order of the first reference.

@@ -1,16 +1,15 @@
-//! What calls, state, items and persistent ids mean in a pickle: the few classes and functions that are known.
-
-use std::sync::Arc;
+//! What calls, state and items mean in a pickle: the few classes and functions that are known.
 
 use super::machine::{Machine, pairs};
-use super::node::{DictNode, Id, Known, Node, ObjectNode, SetNode, StorageId, TensorNode};
+use super::node::{DictNode, Id, Known, Node, ObjectNode, SetNode, TensorNode};
 use super::text;
 use crate::checkpoint::value::DictKind;
-use crate::dtype::DType;
 use crate::error::{Error, Result};
 
 /// What a call made, not yet in the arena.
 pub(super) enum Made<'a> {
+    /// What is there already.
+    Existing(Id),
     Node(Node<'a>),
     Dict(DictNode),
     Tensor(TensorNode),
@@ -60,6 +59,7 @@ impl<'a> Machine<'a> {
                 _ => None,
             },
             Known::Dict(kind) => self.dict(kind, args),
+            Known::Typed => args.first().map(|&value| Made::Existing(value)),
             Known::Reconstructor => self.reconstruct(args),
             known => self.simple(known, args).map(Made::Node),
         };
@@ -170,57 +170,6 @@ impl<'a> Machine<'a> {
             Node::Int(int) => Some(int as f64),
             _ => None,
         }
-    }
-
-    /// The storage that a persistent id `("storage", class, key, location, number of elements)` names.
-    pub(super) fn persistent(&mut self, id: Id) -> Result<Node<'a>> {
-        let bad = || Error::invalid("a persistent id is not `('storage', class, key, location, number of elements)`");
-        let &[kind, class, key, location, numel] = self.arena.items(id).ok_or_else(bad)? else { return Err(bad()) };
-        let text = |id| self.arena.text(id).ok_or_else(bad);
-        let (kind, key, location) = (text(kind)?, text(key)?, text(location)?);
-        let Node::Int(numel) = *self.node(numel) else { return Err(bad()) };
-        if kind != "storage" {
-            return Err(bad());
-        }
-        let Known::StorageClass(dtype) = self.known(class) else { return Err(self.strange_storage(key, class)) };
-        let size = dtype.map_or(1, DType::size) as u64;
-        let bytes = u64::try_from(numel)
-            .ok()
-            .and_then(|numel| numel.checked_mul(size))
-            .ok_or_else(|| Error::invalid(format!("storage `{key}` has {numel} elements of {size} bytes")))?;
-        if let Some(&index) = self.storages.index.get(key) {
-            let known = &self.storages.all[index as usize];
-            if known.bytes != bytes || (known.dtype != dtype && bytes > 0) {
-                let describe = |dtype: Option<DType>| dtype.map_or("untyped", DType::name);
-                return Err(Error::invalid(format!(
-                    "storage `{key}` has {} bytes of {} in one place, {bytes} of {} in another",
-                    known.bytes,
-                    describe(known.dtype),
-                    describe(dtype)
-                )));
-            }
-            return Ok(Node::Storage(index, dtype));
-        }
-        let index = self.storages.all.len() as u32;
-        let key: Arc<str> = key.into();
-        // As a rule all storages of a file were in one place.
-        let location = match self.storages.all.last() {
-            Some(last) if *last.location == *location => Arc::clone(&last.location),
-            _ => location.into(),
-        };
-        self.storages.index.insert(Arc::clone(&key), index);
-        self.storages.all.push(StorageId { key, dtype, location, bytes });
-        Ok(Node::Storage(index, dtype))
-    }
-
-    fn strange_storage(&self, key: &str, class: Id) -> Error {
-        Error::unsupported(match self.node(class) {
-            Node::Global(index) => {
-                let name = &self.globals.get(*index).name;
-                format!("storage `{key}` is of class `{name}`, which this crate does not know")
-            }
-            other => format!("storage `{key}` is of {}, not of a storage class", other.describe()),
-        })
     }
 
     /// Appends what is on the stack from `from` on to a list or list-like object.

@@ -180,8 +180,13 @@ impl Builder<'_, '_, '_> {
         let (shape, stride) = (sizes(node.shape, "sizes")?, sizes(node.stride, "strides")?);
         let tensor = match node.storage {
             Some(storage) => {
-                let storage = (self.storage)(storage as usize, unit(node.dtype))?;
-                let tensor = StoredTensor::new(storage, node.dtype, shape, stride, node.offset)?;
+                let opened = (self.storage)(storage as usize, unit(node.dtype))?;
+                let mut tensor = StoredTensor::new(opened, node.dtype, shape, stride, node.offset)?;
+                if let Some((root, start)) = self.pickle.storages[storage as usize].view {
+                    // A part of a storage is not one of its own, so that what shares bytes shares the storage.
+                    let storage = (self.storage)(root as usize, unit(node.dtype))?;
+                    tensor = tensor.in_storage(storage, start)?;
+                }
                 tensor.with_extra(node.extra.as_deref().map(|extra| self.extra(extra)).transpose()?)
             }
             None => {

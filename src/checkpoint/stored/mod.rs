@@ -91,6 +91,17 @@ impl StoredTensor {
         Self::unchecked(Storage::owned([], location), dtype, shape, stride, 0).with_extra(Some(extra))
     }
 
+    /// The same elements as a view of `storage`, where the storage of this one starts at a byte.
+    pub(super) fn in_storage(self, storage: Arc<Storage>, start: u64) -> Result<Self> {
+        let size = self.dtype.size() as u64;
+        let offset = usize::try_from(start / size).ok().filter(|_| start.is_multiple_of(size));
+        let offset = offset.and_then(|start| start.checked_add(self.offset)).ok_or_else(|| {
+            Error::invalid(format!("a {} tensor in a part of a storage that starts at byte {start}", self.dtype))
+        })?;
+        let Self { dtype, shape, stride, requires_grad, conj, neg, .. } = self;
+        Ok(Self { requires_grad, conj, neg, ..Self::new(storage, dtype, shape, stride, offset)? })
+    }
+
     /// A contiguous tensor that owns its bytes (little-endian).
     pub fn from_bytes(dtype: DType, shape: impl Into<Shape>, bytes: impl Into<Box<[u8]>>) -> Result<Self> {
         let shape = shape.into();
@@ -109,6 +120,13 @@ impl StoredTensor {
     #[must_use]
     pub(crate) fn with_bits(mut self, conj: bool, neg: bool) -> Self {
         (self.conj, self.neg) = (conj, neg);
+        self
+    }
+
+    /// The same view of another storage, of the same length.
+    pub(crate) fn with_storage(mut self, storage: Arc<Storage>) -> Self {
+        debug_assert_eq!(storage.len(), self.storage.len());
+        self.storage = storage;
         self
     }
 

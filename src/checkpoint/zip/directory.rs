@@ -202,23 +202,27 @@ struct End {
 }
 
 impl End {
-    /// Finds the last end record: a comment, or other bytes, may follow it.
     fn find(bytes: &[u8]) -> Result<Self> {
+        let at = Self::position(bytes)?;
+        Self::read(bytes, at)
+            .map_err(|_| Error::invalid(format!("the zip archive's end record, at byte {at}, is damaged")))?
+            .check(at)
+    }
+
+    /// Finds the last end record: a comment, or other bytes, may follow it.
+    fn position(bytes: &[u8]) -> Result<usize> {
         let reach = bytes.len().saturating_sub(END_RECORD + 0xffff);
         let last = bytes.len().checked_sub(END_RECORD);
         let at = last
             .and_then(|last| bytes[reach..last + 4].windows(4).rposition(|window| window == b"PK\x05\x06"))
             .map(|at| reach + at);
-        let Some(at) = at else {
-            return Err(Error::invalid(format!(
+        at.ok_or_else(|| {
+            Error::invalid(format!(
                 "the zip archive is cut short: its end, the directory of its entries, is not in the {} bytes of the file",
                 bytes.len()
             ))
-            .help("download or copy it again"));
-        };
-        Self::read(bytes, at)
-            .map_err(|_| Error::invalid(format!("the zip archive's end record, at byte {at}, is damaged")))?
-            .check(at)
+            .help("download or copy it again")
+        })
     }
 
     fn read(bytes: &[u8], at: usize) -> Result<Self> {
@@ -267,6 +271,22 @@ impl End {
             _ => Ok(self),
         }
     }
+}
+
+/// Where the last archive in `bytes` starts and ends. It starts at 0 unless it was written after another one: then it
+/// counts its positions from its own start, as `torch.save` does when it is called again with an open file.
+pub(super) fn last_archive(bytes: &[u8]) -> Result<Range<usize>> {
+    let at = End::position(bytes)?;
+    let mut fields = Fields { bytes, at: at + 12 };
+    let (size, start, comment) = (fields.u32()?, fields.u32()?, fields.u16()?);
+    // The directory, or the larger end record, is where it is, and says where it is counted from the archive's start.
+    let (place, stated) = match at.checked_sub(ZIP64_LOCATOR).filter(|&at| bytes[at..].starts_with(b"PK\x06\x07")) {
+        Some(locator) => (locator.checked_sub(ZIP64_END_RECORD), Fields { bytes, at: locator + 8 }.u64()?),
+        None => (at.checked_sub(size as usize), start.into()),
+    };
+    let start = place.and_then(|place| place.checked_sub(usize::try_from(stated).ok()?));
+    let start = start.filter(|&start| bytes[start..].starts_with(b"PK\x03\x04")).unwrap_or(0);
+    Ok(start..fields.at.saturating_add(comment.into()).min(bytes.len()))
 }
 
 /// Little-endian numbers, read in order and never past the end.

@@ -1,4 +1,4 @@
-//! Checkpoints in zip archives: what torch 1.6 and later write.
+//! Checkpoints in zip archives: what torch 1.6 and later write, and TorchScript.
 
 mod directory;
 
@@ -7,35 +7,59 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::directory::{Directory, Entry, Method};
-use super::Storage;
 use super::pickle::{StorageId, unpickle};
 use super::source::Source;
 use super::value::Value;
+use super::{Container, Storage, sniff, torchscript};
 use crate::error::{Error, Result};
 
-/// Reads a checkpoint from a mapped zip archive. No tensor's bytes are read.
-pub(super) fn open(source: &Arc<Source>) -> Result<Value> {
+/// Reads the checkpoints in a file of zip archives: one, or several where `torch.save` was called again with the same open
+/// file. No tensor's bytes are read.
+pub(super) fn open(source: &Arc<Source>) -> Result<(Container, Vec<Value>)> {
+    let mut archives = Vec::new();
+    let mut end = source.len();
+    while end > 0 {
+        let archive = directory::last_archive(&source[..end])?;
+        if sniff::is_legacy(&source[archive.end..end]) {
+            return Err(Error::unsupported(format!(
+                "a save in the legacy form after a zip archive, at byte {}",
+                archive.end
+            ))
+            .help("keep it in a file of its own"));
+        }
+        end = archive.start;
+        archives.push(archive);
+    }
+    if let [_] = &archives[..] {
+        let (container, value) = open_one(source)?;
+        return Ok((container, vec![value]));
+    }
+    let mut container = Container::Zip;
+    let mut values = Vec::with_capacity(archives.len());
+    for range in archives {
+        let start = range.start;
+        let (kind, value) = open_one(&Source::window(source, range))
+            .map_err(|error| error.context(format_args!("the zip archive that starts at byte {start}")))?;
+        container = kind;
+        values.push(value);
+    }
+    // They were found from the last to the first.
+    values.reverse();
+    Ok((container, values))
+}
+
+fn open_one(source: &Arc<Source>) -> Result<(Container, Value)> {
     let archive = Archive::open(source)?;
-    let pickle_entry = archive.pickle()?;
+    let (container, pickle) = archive.kind()?;
     archive.check_version()?;
-    let swap = archive.is_big_endian()?;
-    let limit = pickle_entry.compressed.saturating_mul(MAX_PICKLE_RATIO).max(MIN_PICKLE_LIMIT);
-    let bytes = archive.read(pickle_entry, limit)?;
-    let in_pickle = |error: Error| error.context(format_args!("`{}`", pickle_entry.shown_name()));
-    let pickle = unpickle(&bytes).map_err(in_pickle)?;
-    let mut finder = Finder { archive: &archive, name: archive.prefix.to_vec(), next: 0 };
-    let records = pickle.storages().iter().map(|id| finder.record(id)).collect::<Result<Vec<_>>>()?;
-    let mut opened: Vec<Option<Arc<Storage>>> = vec![None; records.len()];
-    let mut swapped: HashMap<(usize, usize), Arc<Storage>> = HashMap::new();
-    let mut open = |index: usize, unit: usize| {
-        let make = || records[index].storage(source, if swap { unit } else { 1 });
-        let storage = match swap && unit > 1 {
-            true => swapped.entry((index, unit)).or_insert_with(make),
-            false => opened[index].get_or_insert_with(make),
-        };
-        Ok(Arc::clone(storage))
-    };
-    pickle.into_value(&mut open).map_err(in_pickle)
+    let value = archive.unpickle(pickle, "data/")?;
+    Ok((
+        container,
+        match container {
+            Container::TorchScript => torchscript::state_dict(&value, pickle.size)?,
+            _ => value,
+        },
+    ))
 }
 
 /// A compressed pickle may unpack to this many times its size: far more than real ones do, and few enough that a small
@@ -86,19 +110,22 @@ impl<'a> Archive<'a> {
         self.directory.find(&[self.prefix, name.as_bytes()].concat())
     }
 
-    /// The entry of the pickle, if this is a checkpoint and not another archive.
-    fn pickle(&self) -> Result<&Entry<'a>> {
+    /// Which kind of archive this is, and the entry of its pickle.
+    fn kind(&self) -> Result<(Container, &Entry<'a>)> {
         const RESAVE: &str = "load it in PyTorch and save its `state_dict()` with `torch.save`";
         let any = |test: &dyn Fn(&[u8]) -> bool| self.directory.entries().iter().any(|entry| test(entry.name));
         let unsupported = |what: &str| Err(Error::unsupported(what).help(RESAVE));
-        if self.entry("constants.pkl").is_some() || self.entry("model.json").is_some() {
-            return unsupported("a TorchScript archive");
+        if self.entry("model.json").is_some() {
+            return unsupported("a TorchScript archive of torch 1.2 or older");
         }
         if self.entry("archive_format").is_some() || any(&|name| name.ends_with(b"serialized_exported_program.json")) {
             return unsupported("a `.pt2` archive of `torch.export`");
         }
         if let Some(entry) = self.entry("data.pkl").filter(|_| !self.prefix.is_empty()) {
-            return Ok(entry);
+            return Ok(match self.entry("constants.pkl") {
+                Some(_) => (Container::TorchScript, entry),
+                None => (Container::Zip, entry),
+            });
         }
         if any(&|name| name.ends_with(b".npy")) {
             return Err(Error::invalid("a NumPy `.npz` archive, not a checkpoint"));
@@ -113,6 +140,29 @@ impl<'a> Archive<'a> {
             true => error.help("it holds a checkpoint: unpack it first"),
             false => error,
         })
+    }
+
+    /// The value of a pickle whose storages are entries in `folder`.
+    fn unpickle(&self, entry: &Entry<'a>, folder: &'static str) -> Result<Value> {
+        let swap = self.is_big_endian()?;
+        let limit = entry.compressed.saturating_mul(MAX_PICKLE_RATIO).max(MIN_PICKLE_LIMIT);
+        let bytes = self.read(entry, limit)?;
+        let in_pickle = |error: Error| error.context(format_args!("`{}`", entry.shown_name()));
+        let pickle = unpickle(&bytes).map_err(in_pickle)?;
+        let name = [self.prefix, folder.as_bytes()].concat();
+        let mut finder = Finder { archive: self, folder: name.len(), name, next: 0 };
+        let records = pickle.storages().iter().map(|id| finder.record(id)).collect::<Result<Vec<_>>>()?;
+        let mut opened: Vec<Option<Arc<Storage>>> = vec![None; records.len()];
+        let mut swapped: HashMap<(usize, usize), Arc<Storage>> = HashMap::new();
+        let mut open = |index: usize, unit: usize| {
+            let make = || records[index].storage(self.source, if swap { unit } else { 1 });
+            let storage = match swap && unit > 1 {
+                true => swapped.entry((index, unit)).or_insert_with(make),
+                false => opened[index].get_or_insert_with(make),
+            };
+            Ok(Arc::clone(storage))
+        };
+        pickle.into_value(&mut open).map_err(in_pickle)
     }
 
     /// Refuses archives of a later version, whose layout is not known.
@@ -178,15 +228,16 @@ impl<'a> Archive<'a> {
 /// tried before the index is asked.
 struct Finder<'f, 'a> {
     archive: &'f Archive<'a>,
+    /// The name looked for, and the length of the folder that all are in.
     name: Vec<u8>,
+    folder: usize,
     next: usize,
 }
 
 impl<'a> Finder<'_, 'a> {
     fn entry(&mut self, key: &str) -> Option<&Entry<'a>> {
         let directory = &self.archive.directory;
-        self.name.truncate(self.archive.prefix.len());
-        self.name.extend_from_slice(b"data/");
+        self.name.truncate(self.folder);
         self.name.extend_from_slice(key.as_bytes());
         let at = match directory.entries().get(self.next) {
             Some(entry) if entry.name == self.name => self.next,
@@ -199,6 +250,12 @@ impl<'a> Finder<'_, 'a> {
     /// The bytes of a storage, which are as many as the pickle says.
     fn record(&mut self, id: &StorageId) -> Result<Record> {
         let archive = self.archive;
+        if id.view.is_some() {
+            return Err(Error::invalid(format!(
+                "storage `{}` is a part of another, as none in a zip archive is",
+                id.key
+            )));
+        }
         let record = |place| Ok(Record { place, location: Arc::clone(&id.location) });
         let Some(entry) = self.entry(&id.key) else {
             if id.bytes == 0 {

@@ -47,12 +47,19 @@ pub(crate) struct Kernels {
     pub(crate) dots: &'static [unsafe fn(&DotTile)],
     pub(crate) winograd_input: unsafe fn(&WinogradInput),
     pub(crate) winograd_output: unsafe fn(&WinogradOutput),
+    /// So many rounds of a full tile's multiplications and additions, of the numbers given: the most there can be.
+    pub(crate) multiply_add: unsafe fn(usize, f32, f32) -> f32,
 }
 
 impl Kernels {
     /// The most rows that a tile can have.
     pub(crate) fn rows(&self) -> usize {
         self.tiles.len()
+    }
+
+    /// The floating-point operations of a round of `multiply_add`.
+    pub(crate) fn round_flops(&self) -> usize {
+        2 * self.rows() * self.columns
     }
 }
 

@@ -288,6 +288,33 @@ unsafe fn dot_step<S: Simd, const MR: usize, const FULL: bool>(
     }
 }
 
+/// Multiplies and adds, `rounds` times for each of `MR` times two vectors, and does nothing else; gives the sum.
+///
+/// # Safety
+/// The caller is compiled for `S`.
+#[inline(always)]
+pub(super) unsafe fn multiply_add<S: Simd, const MR: usize>(rounds: usize, a: f32, b: f32) -> f32 {
+    // SAFETY: the caller is compiled for `S`.
+    unsafe {
+        let (a, b) = (S::splat(a), [S::splat(b), S::splat(-b)]);
+        let mut acc = [[S::splat(1.0); 2]; MR];
+        for _ in 0..rounds {
+            for i in 0..MR {
+                for j in 0..2 {
+                    acc[i][j] = S::mul_add(a, acc[i][j], b[j]);
+                }
+            }
+        }
+        let mut sum = S::splat(0.0);
+        for i in 0..MR {
+            for j in 0..2 {
+                sum = S::add(sum, acc[i][j]);
+            }
+        }
+        S::sum(sum)
+    }
+}
+
 /// Makes the [`Kernels`](super::Kernels) of an instruction set: `$rows` are the heights of its tiles in order, `$wrap`
 /// the attribute that turns the instruction set on.
 macro_rules! kernels {
@@ -317,6 +344,11 @@ macro_rules! kernels {
             // SAFETY: as above.
             unsafe { winograd::output::<$simd>(t) }
         }
+        $(#[$wrap])?
+        unsafe fn run_multiply_add(rounds: usize, a: f32, b: f32) -> f32 {
+            // SAFETY: as above.
+            unsafe { tile::multiply_add::<$simd, { [$($rows),*].len() }>(rounds, a, b) }
+        }
         pub(super) static KERNELS: Kernels = Kernels {
             isa: Isa::$isa,
             lanes: <$simd as Simd>::LANES,
@@ -326,6 +358,7 @@ macro_rules! kernels {
             dots: &[run_dot::<1>, run_dot::<2>, run_dot::<3>, run_dot::<4>],
             winograd_input: run_winograd_input,
             winograd_output: run_winograd_output,
+            multiply_add: run_multiply_add,
         };
     };
 }
