@@ -74,6 +74,7 @@ pub(super) struct NamedStorage<'v> {
     pub(super) dtype: Option<crate::dtype::DType>,
 }
 
+#[derive(Clone, Copy)]
 enum Task<'v> {
     Value(&'v Value),
     /// Items that are appended to the list before them, from a position on.
