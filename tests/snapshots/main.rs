@@ -25,7 +25,10 @@ const SNAPSHOTS: &[(&str, &[&str])] = &[
     ("inspect-torchscript", &["inspect containers/scripted.pt"]),
     ("inspect-pickle", &["inspect containers/plain_tensors4.pkl", "inspect containers/plain_protocol0.pkl"]),
     ("inspect-shards", &["inspect containers/pytorch_model.bin.index.json"]),
-    ("inspect-module", &["inspect modules/user.pt", "inspect modules/train.pt", "inspect modules/user.pt blocks.0 --json"]),
+    (
+        "inspect-module",
+        &["inspect modules/user.pt", "inspect modules/train.pt", "inspect modules/user.pt blocks.0 --json"],
+    ),
     ("inspect-modules", &["inspect modules/nested.pt", "inspect modules/several.pt", "inspect modules/hooked.pt"]),
     (
         "inspect-named",
