@@ -6,6 +6,7 @@ import io
 import pickletools
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,7 @@ def main():
                 for name in archive.namelist():
                     if name.endswith("data.pkl"):
                         put("pickle", path.name, archive.read(name))
-            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError):
+            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError, zlib.error):
                 pass
         elif data[257:262] == b"ustar":
             try:

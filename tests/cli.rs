@@ -168,7 +168,7 @@ fn a_state_dict_that_does_not_fit_is_told_whole() {
     let ran = run(&["run", "part.pt", "--arch=squeezenet1_1", "--input=x.npy"]);
     let words = [
         "`part.pt` as `squeezenet1_1`: ",
-        "1 loaded, 50 missing, 1 unexpected, 1 with the wrong shape",
+        "1 of 52 loaded, 50 missing, 1 unexpected, 1 with the wrong shape",
         "missing     features.3.squeeze.weight",
         "unexpected  head.bias",
         "features.0.weight: model [64, 3, 3, 3], file [4]",
@@ -260,7 +260,7 @@ fn usage_errors_and_help() {
     }
     let help = run(&["--help"]);
     assert_eq!((help.status, help.err.as_str()), (0, ""));
-    for command in ["inspect", "diff", "run", "bench", "devices"] {
+    for command in ["inspect", "diff", "convert", "run", "bench", "devices"] {
         assert!(help.out.contains(&format!("\n  {command} ")), "{}", help.out);
     }
     let version = run(&["--version"]);
@@ -293,7 +293,8 @@ fn inspect_prints_json() {
     assert!(all["tensors"][0].get("sha256").is_none() && all["tensors"][0].get("statistics").is_none());
     let one = json(&["inspect", "mlp.pt", "2.weight", "--json", "--digest"]);
     let keys: Vec<&String> = one["tensors"][0].as_object().unwrap().keys().collect();
-    let names = ["name", "dtype", "shape", "stride", "location", "requires_grad", "bytes", "storage", "sha256"];
+    let names =
+        ["name", "dtype", "shape", "stride", "location", "requires_grad", "layout", "bytes", "storage", "sha256"];
     assert_eq!(keys, [&names[..], &["statistics"]].concat());
     assert_eq!(one["tensors"].as_array().map(Vec::len), Some(1));
 }
@@ -354,6 +355,46 @@ fn diff_tells_equal_from_different() {
     let json = run(&["diff", "mlp.pt", "changed.pt", "--json"]);
     let json: Value = serde_json::from_str(&json.out).expect("JSON");
     assert_eq!((&json["equal"], &json["elements"][0]["different"]), (&Value::from(false), &Value::from(1)));
+}
+
+#[test]
+fn convert_writes_what_diff_finds_equal() {
+    let folder = scratch("convert");
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let done = |arguments: &[&str]| {
+        let ran = run(arguments);
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{arguments:?}: {}", ran.out);
+        ran.out
+    };
+    let (whole, flat, arrays) = (path("whole.pt"), path("flat.safetensors"), path("flat.npz"));
+    // All of the file, then the state dict in other formats and back.
+    done(&["convert", "nested.pt", &whole]);
+    done(&["diff", "nested.pt", &whole]);
+    let out = done(&["convert", "nested.pt", &flat, "--key=model_state_dict"]);
+    assert!(out.contains("left out: 4 tensors and 1 other value, in `epoch`, `ema`"), "{out}");
+    done(&["diff", "mlp.pt", &flat]);
+    done(&["convert", "mlp.pt", &arrays]);
+    let again = path("again.pt");
+    done(&["convert", &flat, &again]);
+    done(&["diff", "mlp.pt", &again]);
+    // Names and dtypes.
+    let half = path("half.pt");
+    let out = done(&["convert", "parallel.pt", &half, "--strip-prefix=module.", "--rename=0=body", "--dtype=f16"]);
+    assert!(out.contains("float32 -> float16: 4 tensors"), "{out}");
+    let names = run(&["inspect", &half]).out;
+    assert!(names.contains("body.weight  float16  [16, 12]") && names.contains("2.bias       float16"), "{names}");
+    let out = path("regex.pt");
+    done(&["convert", "mlp.pt", &out, r"--rename-regex=^(\d)\.=layer$1."]);
+    assert!(run(&["inspect", &out]).out.contains("layer2.weight"));
+    // A file is not overwritten by mistake, and what does not fit is said before anything is written.
+    assert_error(&run(&["convert", "mlp.pt", &half]), &["half.pt` is there already", "--force"]);
+    done(&["convert", "mlp.pt", &half, "--force"]);
+    assert_error(&run(&["convert", "nested.pt", &path("x.safetensors")]), &["model_state_dict", "ema.state"]);
+    assert_error(&run(&["convert", "mlp.pt", &path("x.onnx")]), &["`.onnx`", ".safetensors"]);
+    assert_error(&run(&["convert", "mlp.pt", &path("x.pt"), "--strip-prefix=net."]), &["`net.`", "`0.weight`"]);
+    assert_error(&run(&["convert", "mlp.pt", &path("x.pt"), "--rename=9=8"]), &["`9`"]);
+    assert_error(&run(&["convert", "mlp.pt", &path("x.pt"), "--rename-regex=(=x"]), &["not a regular expression"]);
+    assert!(!folder.join("x.pt").exists() && !folder.join("x.safetensors").exists());
 }
 
 #[test]

@@ -127,7 +127,8 @@ impl Archive {
         let start = self.file.stream_position()?;
         // As torch aligns them, with an extra field.
         let pad = (64 - (start + 34 + name.len() as u64) % 64) % 64;
-        self.file.write_all(b"PK\x03\x04\0\0\0\0")?;
+        // The flag says that the sizes are in the directory.
+        self.file.write_all(b"PK\x03\x04\0\0\x08\0")?;
         self.file.write_all(&method.to_le_bytes())?;
         self.file.write_all(&[0; 16])?;
         self.file.write_all(&(name.len() as u16).to_le_bytes())?;
@@ -136,7 +137,7 @@ impl Archive {
         self.file.write_all(b"FB")?;
         self.file.write_all(&(pad as u16).to_le_bytes())?;
         self.file.write_all(&vec![b'Z'; pad as usize])?;
-        self.central.extend(b"PK\x01\x02\0\0\0\0\0\0");
+        self.central.extend(b"PK\x01\x02\0\0\0\0\x08\0");
         self.central.extend(method.to_le_bytes());
         self.central.extend([0; 8]);
         self.central.extend([0xff; 8]);

@@ -6,6 +6,7 @@
 mod bench;
 mod compare;
 mod console;
+mod convert;
 mod devices;
 mod diff;
 mod image;
@@ -64,6 +65,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Compare what is in two files
     Diff(diff::Args),
+    /// Write a file in another format, dtype or with other names
+    Convert(convert::Args),
     /// Run a model once: print, save or check what it gives
     Run(run::Args),
     /// Time opening, compiling and running models
@@ -174,6 +177,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Inspect(args) => inspect::run(args, &mut context),
         Command::Diff(args) => diff::run(args, &mut context),
+        Command::Convert(args) => convert::run(args, &mut context),
         Command::Run(args) => run::run(args, &mut context),
         Command::Bench(args) => bench::run(args, &mut context),
         Command::Devices(args) => devices::run(args, &mut context),

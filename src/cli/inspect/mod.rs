@@ -102,6 +102,7 @@ fn container(checkpoint: &Checkpoint) -> String {
         Container::Tar => "tar archive, as of torch 0.1.1 to 0.1.9".to_owned(),
         Container::TorchScript => "TorchScript archive: its weights, its code is not read".to_owned(),
         Container::Pickle => "plain pickle".to_owned(),
+        Container::Safetensors => "safetensors".to_owned(),
         Container::Shards => "index of a checkpoint in several files".to_owned(),
         other => other.to_string(),
     }
