@@ -100,6 +100,12 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
     }
 }
 
+// x less whole turns, so that the device's sine is as exact as it can be.
+fn turned(x: T) -> T {
+    let k = round(x * 0.15915494);
+    return (x - k * 6.28125) - k * 0.0019353072;
+}
+
 // PyTorch's pow: a negative base has a power for every whole exponent.
 fn power(x: T, e: T) -> T {
     let size = pow(abs(x), e);

@@ -14,7 +14,7 @@ use crate::graph::op::{Op, Unary};
 use crate::graph::step::Memory;
 use crate::graph::{Graph, Var, lower, optimize};
 use crate::import::module::{self, StoredModule};
-use crate::import::program::{Port, Program};
+use crate::import::program::{Program, TensorInfo};
 use crate::nn::Module;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -41,26 +41,6 @@ pub struct Model {
 }
 
 type Trace = dyn Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send + Sync;
-
-/// What a model takes or gives: one tensor of its signature.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TensorInfo {
-    /// The argument's name in `forward`, or the output's place: a key of a dict, a number in a tuple, joined by points
-    /// where they are nested.
-    pub name: String,
-    /// The dtype that the model was exported with.
-    pub dtype: DType,
-    /// The sizes; `None` where the caller chooses.
-    pub shape: Vec<Option<usize>>,
-}
-
-impl fmt::Display for TensorInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sizes: Vec<String> = self.shape.iter().map(|size| size.map_or("?".into(), |n| n.to_string())).collect();
-        write!(f, "{}: {} [{}]", self.name, self.dtype, sizes.join(", "))
-    }
-}
 
 #[derive(Default)]
 struct State {
@@ -141,9 +121,8 @@ impl Model {
             return Self::from_stored(&module::find(checkpoint.root(), key)?, device);
         };
         let program = Program::read(exported, key)?;
-        let info = |port: &Port| TensorInfo { name: port.name.clone(), dtype: port.dtype, shape: port.shape.clone() };
-        let inputs = program.inputs().iter().map(info).collect();
-        let outputs = program.output_ports().iter().map(info).collect();
+        let inputs = program.inputs().iter().map(TensorInfo::from).collect();
+        let outputs = program.output_ports().iter().map(TensorInfo::from).collect();
         let model = Self::from_fn(device, move |graph: &mut Graph, inputs: &[Var]| {
             Ok(program.trace(graph, inputs)?.into_iter().map(|(var, _)| var).collect())
         });

@@ -132,9 +132,9 @@ fn nested(archive: &Archive<'_>, name: &str, objects: &mut HashMap<String, &'sta
     if source.is_empty() {
         return Ok(Some(Tensors::new()));
     }
-    let root = zip::open(&source).and_then(zip::Contents::saves).map_err(context)?.swap_remove(0);
+    let (_, saves, _) = zip::open(&source).map_err(context)?;
     let mut tensors = Tensors::new();
-    for (key, value) in root.as_dict().map_err(context)? {
+    for (key, value) in saves[0].as_dict().map_err(context)? {
         let key = key.as_str().map_err(context)?.to_string();
         match value {
             Value::Tensor(tensor) => {

@@ -245,13 +245,10 @@ fn open(source: &Arc<Source>, directory: Option<&Path>) -> Result<Opened> {
         Container::Safetensors => (Container::Safetensors, vec![safetensors::open(source)?]),
         Container::Shards => return shards::open(source, directory),
         // Which kind of archive it is, its entries tell.
-        Container::Zip | Container::TorchScript | Container::ExportedProgram => match zip::open(source)? {
-            zip::Contents::Saves(container, saves) => (container, saves),
-            zip::Contents::Program(exported) => {
-                let (container, saves) = (Container::ExportedProgram, vec![exported.root()]);
-                return Ok(Opened { container, saves, bytes, exported: Some(Arc::new(exported)) });
-            }
-        },
+        Container::Zip | Container::TorchScript | Container::ExportedProgram => {
+            let (container, saves, exported) = zip::open(source)?;
+            return Ok(Opened { container, saves, bytes, exported: exported.map(Arc::new) });
+        }
     };
     Ok(Opened { container, saves, bytes, exported: None })
 }

@@ -2,3 +2,5 @@
 
 pub(crate) mod module;
 pub(crate) mod program;
+
+pub use program::{OpCount, ProgramInfo, TensorInfo};

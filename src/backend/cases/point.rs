@@ -35,11 +35,31 @@ pub(crate) fn every_unary() -> Vec<Unary> {
         Unary::Sqrt,
         Unary::Rsqrt,
         Unary::Erf,
+        Unary::Sin,
+        Unary::Cos,
+        Unary::Floor,
+        Unary::Ceil,
+        Unary::Round,
+        Unary::Trunc,
     ]
 }
 
-const EVERY_BINARY: [Binary; 7] =
-    [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Maximum, Binary::Minimum, Binary::Pow];
+const EVERY_BINARY: [Binary; 14] = [
+    Binary::Add,
+    Binary::Sub,
+    Binary::Mul,
+    Binary::Div,
+    Binary::Maximum,
+    Binary::Minimum,
+    Binary::Pow,
+    Binary::Eq,
+    Binary::Ne,
+    Binary::Lt,
+    Binary::Le,
+    Binary::Gt,
+    Binary::Ge,
+    Binary::Keep,
+];
 
 /// A step over contiguous inputs and a contiguous output.
 fn contiguous(shape: &[usize], program: Program, inputs: usize) -> PointwiseStep {

@@ -14,27 +14,9 @@ use super::value::Value;
 use super::{Container, Storage, sniff, torchscript};
 use crate::error::{Error, Result};
 
-/// What a file of zip archives holds.
-pub(super) enum Contents {
-    /// What was saved to it, and in which kind of archive.
-    Saves(Container, Vec<Value>),
-    /// A program of `torch.export`.
-    Program(Exported),
-}
-
-impl Contents {
-    /// What was saved.
-    pub(super) fn saves(self) -> Result<Vec<Value>> {
-        match self {
-            Contents::Saves(_, saves) => Ok(saves),
-            Contents::Program(_) => Err(Error::unsupported("a program of `torch.export` inside another file")),
-        }
-    }
-}
-
 /// Reads the checkpoints in a file of zip archives: one, or several where `torch.save` was called again with the same open
-/// file. No tensor's bytes are read.
-pub(super) fn open(source: &Arc<Source>) -> Result<Contents> {
+/// file. No tensor's bytes are read. The program comes with its state dict if it is one of `torch.export`.
+pub(super) fn open(source: &Arc<Source>) -> Result<(Container, Vec<Value>, Option<Exported>)> {
     let mut archives = Vec::new();
     let mut end = source.len();
     while end > 0 {
@@ -52,28 +34,27 @@ pub(super) fn open(source: &Arc<Source>) -> Result<Contents> {
     if let [_] = &archives[..] {
         let archive = Archive::open(source)?;
         if let Some(exported) = export::open(&archive)? {
-            return Ok(Contents::Program(exported));
+            return Ok((Container::ExportedProgram, vec![exported.root()], Some(exported)));
         }
-        let (container, value) = read(&archive)?;
-        return Ok(Contents::Saves(container, vec![value]));
+        let (container, value) = open_one(&archive)?;
+        return Ok((container, vec![value], None));
     }
     let mut container = Container::Zip;
     let mut values = Vec::with_capacity(archives.len());
     for range in archives {
         let start = range.start;
         let (kind, value) = Archive::open(&Source::window(source, range))
-            .and_then(|archive| read(&archive))
+            .and_then(|archive| open_one(&archive))
             .map_err(|error| error.context(format_args!("the zip archive that starts at byte {start}")))?;
         container = kind;
         values.push(value);
     }
     // They were found from the last to the first.
     values.reverse();
-    Ok(Contents::Saves(container, values))
+    Ok((container, values, None))
 }
 
-/// Reads the checkpoint of an archive.
-fn read(archive: &Archive<'_>) -> Result<(Container, Value)> {
+fn open_one(archive: &Archive<'_>) -> Result<(Container, Value)> {
     let (container, pickle) = archive.kind()?;
     archive.check_version()?;
     let value = archive.unpickle(pickle, "data/")?;

@@ -14,7 +14,6 @@ use crate::checkpoint::StoredTensor;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Var};
-use crate::shape::Shape;
 
 /// A graph in the making.
 pub(super) struct Build<'a> {
@@ -52,8 +51,7 @@ impl<'a> Build<'a> {
         let mut build = Self { graph, program, frame, bases: Vec::new(), symbols: HashMap::new() };
         build.bind_inputs(inputs)?;
         build.run_nodes(top)?;
-        let outputs: Vec<_> = program.outputs().collect();
-        outputs.into_iter().map(|output| build.output(output)).collect()
+        program.outputs().map(|output| build.output(output)).collect()
     }
 
     fn bind_inputs(&mut self, inputs: &[Var]) -> Result<()> {
@@ -99,7 +97,6 @@ impl<'a> Build<'a> {
             other => return Err(Error::unsupported(format!("an output of the kind {other:?}"))),
         };
         let var = if x.dtype.is_float() || x.dtype == DType::Bool { self.var(&x)? } else { self.int_var(&x)? };
-        // What a plan gives is computed, never an input itself.
         Ok((var, x.dtype))
     }
 
@@ -164,7 +161,6 @@ impl<'a> Build<'a> {
         let values: Vec<Value> = match out {
             Out::X(x) => vec![Value::Tensor(self.fresh(x))],
             Out::Xs(xs) => xs.into_iter().map(|x| Value::Tensor(self.fresh(x))).collect(),
-            Out::Handles(handles) => handles.into_iter().map(Value::Tensor).collect(),
             Out::View(handle, views) => vec![Value::Tensor(self.alias(&handle, &views)?)],
             Out::Views(handle, all) => {
                 all.iter().map(|views| Ok(Value::Tensor(self.alias(&handle, views)?))).collect::<Result<_>>()?
@@ -194,7 +190,7 @@ impl<'a> Build<'a> {
         let fits = shape.len() == meta.sizes.len()
             && shape.iter().zip(&meta.sizes).all(|(&own, size)| match size {
                 Size::Int(size) => i64::try_from(own).is_ok_and(|own| own == *size),
-                Size::Expr { .. } => symbols::value(&self.symbols, size).is_none_or(|size| size == own as i64),
+                Size::Expr(_) => symbols::value(&self.symbols, size).is_none_or(|size| size == own as i64),
             });
         if !fits {
             let sizes: Vec<String> = meta.sizes.iter().map(symbols::show).collect();
@@ -296,11 +292,6 @@ impl<'a> Build<'a> {
     pub(super) fn symbol(&self, size: &Size) -> Option<i64> {
         symbols::value(&self.symbols, size)
     }
-
-    /// The expression of a symbolic integer.
-    pub(super) fn sym_int(&self, name: &str) -> Option<i64> {
-        self.symbol(self.frame.graph.sym_ints.get(name)?)
-    }
 }
 
 /// The names of a node's results.
@@ -319,9 +310,4 @@ fn output_names(node: &Node) -> Vec<&str> {
 /// The views that broadcast, as PyTorch's `expand` does.
 pub(super) fn expand_to(shape: &[usize]) -> ViewOp {
     ViewOp::Expand(shape.to_vec())
-}
-
-/// The sizes as the graph's shape.
-pub(super) fn to_shape(sizes: &[usize]) -> Shape {
-    Shape::from(sizes)
 }

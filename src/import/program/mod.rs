@@ -7,6 +7,7 @@ mod alias;
 mod aten;
 mod build;
 mod host;
+mod info;
 mod json;
 mod prims;
 mod schema;
@@ -16,6 +17,8 @@ mod value;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+pub use self::info::{OpCount, ProgramInfo, TensorInfo};
 
 use self::schema::{Arg, Input, Output, Size};
 use crate::checkpoint::StoredTensor;
@@ -30,7 +33,6 @@ pub(crate) struct Program {
     index: usize,
     schema: schema::Program,
     inputs: Vec<Port>,
-    /// Which of the caller's inputs are tensors: the number of each input of the graph.
     outputs: Vec<Port>,
     /// The graph's names of parameters, buffers and constants: theirs in the file, and whether they are constants.
     weights: HashMap<String, (String, bool)>,
@@ -220,7 +222,7 @@ fn port(schema: &schema::Program, name: String, arg: &str) -> Result<Port> {
     let dtype = meta.dtype.ok_or_else(|| Error::unsupported(format!("`{arg}` has a dtype that is not known")))?;
     let size = |size: &Size| match size {
         Size::Int(size) => usize::try_from(*size).ok(),
-        Size::Expr { .. } => None,
+        Size::Expr(_) => None,
     };
     Ok(Port { name, dtype, shape: meta.sizes.iter().map(size).collect(), arg: arg.into() })
 }
@@ -233,7 +235,7 @@ fn input_ports(schema: &schema::Program) -> Result<Vec<Port>> {
         .iter()
         .filter_map(|input| match input {
             Input::User { arg } => Some(Some(arg)),
-            Input::Fixed { .. } => Some(None),
+            Input::Fixed => Some(None),
             _ => None,
         })
         .map(|arg| arg.unwrap_or(&None))

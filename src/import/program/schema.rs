@@ -34,8 +34,6 @@ pub(super) struct Graph {
     pub(super) outputs: Vec<Arg>,
     pub(super) nodes: Vec<Node>,
     pub(super) tensors: HashMap<String, Meta>,
-    /// The names of symbolic integers with their expressions.
-    pub(super) sym_ints: HashMap<String, Size>,
 }
 
 /// One operation.
@@ -57,25 +55,17 @@ pub(super) struct Meta {
     pub(super) strides: Vec<Size>,
 }
 
-/// A size: a number, or an expression with the value that it had at export.
+/// A size: a number, or an expression of symbols.
 #[derive(Clone, Debug)]
 pub(super) enum Size {
     Int(i64),
-    Expr { text: String, hint: Option<i64> },
+    Expr(String),
 }
 
 impl Size {
-    /// The number, or the one at export.
-    pub(super) fn hint(&self) -> Option<i64> {
-        match self {
-            Size::Int(size) => Some(*size),
-            Size::Expr { hint, .. } => *hint,
-        }
-    }
-
     /// The symbol, if the size is one by itself: `s77` of `Symbol('s77', positive=True, integer=True)`.
     pub(super) fn symbol(&self) -> Option<&str> {
-        let Size::Expr { text, .. } = self else { return None };
+        let Size::Expr(text) = self else { return None };
         let (name, rest) = text.strip_prefix("Symbol('")?.split_once('\'')?;
         (rest.ends_with(')') && !rest[..rest.len() - 1].contains(['(', ')'])).then_some(name)
     }
@@ -94,12 +84,10 @@ pub(super) enum Arg {
     /// Integers, some by name.
     Ints(Vec<Sym>),
     Floats(Vec<f64>),
-    Bools(Vec<bool>),
     /// A symbolic integer, float or boolean.
     Sym(String),
     DType(DType),
-    MemoryFormat(i64),
-    /// A device or a layout, which say nothing here.
+    /// A device, a layout or a memory format, which say nothing here.
     Ignored,
     Graph(Box<Graph>),
     /// A kind that is not known, by its name in the file.
@@ -126,9 +114,7 @@ pub(super) enum Input {
         is_constant: bool,
     },
     /// A value that was fixed at export.
-    Fixed {
-        name: String,
-    },
+    Fixed,
     /// A custom object or a token.
     Other {
         name: String,
@@ -141,7 +127,6 @@ pub(super) enum Output {
     User(Arg),
     /// The new value of a buffer, parameter or input.
     Mutation {
-        arg: String,
         kind: &'static str,
         target: String,
     },
@@ -207,13 +192,11 @@ impl Graph {
     fn read(json: &Json) -> Result<Self> {
         let args = |field: &str| list(json, field)?.iter().map(Arg::read).collect::<Result<Vec<_>>>();
         let tensors = json["tensor_values"].as_object().ok_or_else(|| invalid("tensor_values"))?;
-        let sym_ints = json["sym_int_values"].as_object().into_iter().flatten();
         Ok(Self {
             inputs: args("inputs")?,
             outputs: args("outputs")?,
             nodes: list(json, "nodes")?.iter().map(Node::read).collect::<Result<_>>()?,
             tensors: tensors.iter().map(|(name, json)| Ok((name.clone(), Meta::read(json)?))).collect::<Result<_>>()?,
-            sym_ints: sym_ints.filter_map(|(name, json)| Some((name.clone(), size(json).ok()?))).collect(),
         })
     }
 }
@@ -253,7 +236,7 @@ fn size(json: &Json) -> Result<Size> {
         return Ok(Size::Int(size));
     }
     let expr = json.get("as_expr").ok_or_else(|| invalid("size"))?;
-    Ok(Size::Expr { text: text(expr, "expr_str")?, hint: expr["hint"]["as_int"].as_i64() })
+    Ok(Size::Expr(text(expr, "expr_str")?))
 }
 
 /// The name of a tensor: in `{"name": ..}`.
@@ -282,9 +265,6 @@ impl Arg {
             "as_ints" => Arg::Ints(items()?.iter().map(|json| number(json).map(Sym::Int)).collect::<Result<_>>()?),
             "as_sym_ints" => Arg::Ints(items()?.iter().map(sym).collect::<Result<_>>()?),
             "as_floats" => Arg::Floats(items()?.iter().map(float).collect::<Result<_>>()?),
-            "as_bools" => {
-                Arg::Bools(items()?.iter().map(|b| b.as_bool().ok_or_else(|| invalid(kind))).collect::<Result<_>>()?)
-            }
             "as_sym_int" | "as_sym_float" | "as_sym_bool" => {
                 if let Some(int) = value["as_int"].as_i64() {
                     Arg::Int(int)
@@ -300,8 +280,7 @@ impl Arg {
                 Some(dtype) => Arg::DType(dtype),
                 None => Arg::Other(kind.clone()),
             },
-            "as_memory_format" => Arg::MemoryFormat(number(value)?),
-            "as_device" | "as_layout" => Arg::Ignored,
+            "as_device" | "as_layout" | "as_memory_format" => Arg::Ignored,
             "as_graph" => Arg::Graph(Box::new(Graph::read(&value["graph"])?)),
             other => Arg::Other(other.into()),
         })
@@ -340,7 +319,7 @@ impl Input {
             "parameter" => weight("parameter_name", false)?,
             "buffer" => weight("buffer_name", spec["persistent"] == false)?,
             "tensor_constant" => weight("tensor_constant_name", true)?,
-            "constant_input" => Input::Fixed { name: text(spec, "name")? },
+            "constant_input" => Input::Fixed,
             other => Input::Other { name: format!("{other} `{}`", spec["arg"]["name"].as_str().unwrap_or_default()) },
         })
     }
@@ -352,7 +331,7 @@ impl Output {
             return Err(invalid("output_specs"));
         };
         let mutation = |kind: &'static str, field: &str| -> Result<Output> {
-            Ok(Output::Mutation { arg: name(&spec["arg"])?, kind, target: text(spec, field)? })
+            Ok(Output::Mutation { kind, target: text(spec, field)? })
         };
         Ok(match kind.as_str() {
             "user_output" => Output::User(Arg::read(&spec["arg"])?),
@@ -372,7 +351,7 @@ mod tests {
     fn module_paths_and_symbols() {
         assert_eq!(module_path("L__self__,,Net;L__self__layer1,layer1.0.conv1,torch.nn.Conv2d"), "layer1.0.conv1");
         assert_eq!(module_path(""), "");
-        let expr = |text: &str| Size::Expr { text: text.into(), hint: None };
+        let expr = |text: &str| Size::Expr(text.into());
         assert_eq!(expr("Symbol('s77', positive=True, integer=True)").symbol(), Some("s77"));
         assert_eq!(expr("Mul(Integer(2), Symbol('s77', integer=True))").symbol(), None);
         assert_eq!(expr("Symbol('s0') + Symbol('s1')").symbol(), None);

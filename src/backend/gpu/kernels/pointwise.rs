@@ -202,6 +202,7 @@ fn call(unary: Unary, x: usize, lanes: usize) -> String {
     match unary {
         Unary::FromInt => return format!("T(bitcast<{ints}>(v{x}))"),
         Unary::ToInt => return format!("bitcast<T>({ints}(v{x}))"),
+        Unary::Sin | Unary::Cos => return format!("{}(turned(v{x}))", unary.name()),
         unary if !unary.is_activation() => return format!("{}(v{x})", unary.name()),
         _ => {}
     }

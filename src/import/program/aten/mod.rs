@@ -13,6 +13,8 @@ mod norm;
 mod pointwise;
 mod pool;
 mod reduce;
+mod rnn;
+mod sample;
 mod shape;
 mod sym;
 
@@ -28,8 +30,6 @@ pub(super) enum Out {
     /// A tensor with memory of its own, the first result if there are several.
     X(X),
     Xs(Vec<X>),
-    /// Tensors that are there already.
-    Handles(Vec<Handle>),
     /// A view of a tensor.
     View(Handle, Vec<ViewOp>),
     Views(Handle, Vec<Vec<ViewOp>>),
@@ -85,6 +85,8 @@ fn find_function(target: &str) -> Option<Function> {
         reduce::find,
         attention::find,
         gather::find,
+        sample::find,
+        rnn::find,
         create::find,
         copy::find,
         sym::find,

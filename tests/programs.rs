@@ -1,0 +1,140 @@
+//! Programs of `torch.export` against PyTorch: `tools/programs.py` exports small modules in both forms and writes what
+//! PyTorch answers.
+
+mod common;
+
+use common::compare::{Tolerance, compare};
+use common::{data, devices};
+use sconce::{Checkpoint, Device, ErrorKind, Model, ProgramInfo, Tensor};
+
+/// The tensors of a dict of the expectations, by name.
+fn tensors(case: &Checkpoint, key: &str) -> Vec<(String, Tensor)> {
+    let entries = case[key].as_dict().unwrap().into_iter();
+    entries
+        .map(|(name, value)| {
+            let tensor = Tensor::from_stored(value.as_tensor().unwrap()).unwrap();
+            (name.as_str().unwrap().to_string(), tensor)
+        })
+        .collect()
+}
+
+fn file(name: &str) -> std::path::PathBuf {
+    data(&format!("programs/{name}"))
+}
+
+/// Integers and booleans as `int64`, floats as `float32`.
+fn plain(x: &Tensor) -> Tensor {
+    match x.dtype().is_float() {
+        true => Tensor::new(x.shape().clone(), x.to_f32().unwrap()).unwrap(),
+        false => Tensor::new(x.shape().clone(), x.to_i64().unwrap()).unwrap(),
+    }
+}
+
+/// Runs `NAME.pt2` and compares it with `expected.pt` on every device.
+fn check(name: &str, expected: &str) {
+    let case = sconce::load(file(&format!("{expected}.pt"))).unwrap();
+    let (inputs, outputs) = (tensors(&case, "inputs"), tensors(&case, "outputs"));
+    for device in devices() {
+        let model = Model::load(file(&format!("{name}.pt2")), device).unwrap();
+        let given: Vec<(&str, Tensor)> = inputs.iter().rev().map(|(name, x)| (name.as_str(), x.clone())).collect();
+        let found = model.run_named(&given).unwrap_or_else(|error| panic!("{name} on {device:?}: {error}"));
+        let names: Vec<&String> = found.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, outputs.iter().map(|(name, _)| name).collect::<Vec<_>>(), "{name}");
+        for ((key, found), (_, expected)) in found.iter().zip(&outputs) {
+            let compared = compare(&[plain(found)], &[plain(expected)], Tolerance::OfLargest(2e-6));
+            compared.unwrap_or_else(|error| panic!("{name}, `{key}` on {device:?}: {error}"));
+        }
+    }
+}
+
+macro_rules! programs {
+    ($($test:ident: $($name:literal),* as $expected:literal;)*) => {
+        $(#[test] fn $test() { $(check($name, $expected);)* })*
+    };
+}
+
+programs! {
+    convolutions_in_place: "residual", "residual.core" as "residual";
+    writes_through_views: "writes", "writes.core" as "writes";
+    dicts_and_keywords: "signature", "signature.core" as "signature";
+    tied_strided_and_boolean_weights: "tied", "tied.core" as "tied";
+    containers_of_older_versions: "tied.2_6", "tied.2_8" as "tied";
+    free_batch: "dynamic", "dynamic.core" as "dynamic";
+    resizing_and_sampling: "resized" as "resized";
+    attention: "encoder", "encoder.core" as "encoder";
+    recurrent_layers: "recurrent" as "recurrent";
+    gated_layers: "gated" as "gated";
+    masks_from_the_input: "masked", "masked.core" as "masked";
+}
+
+#[test]
+fn a_free_size_runs_at_every_size_in_its_range() {
+    let model = Model::load(file("dynamic.pt2"), &Device::cpu()).unwrap();
+    assert_eq!(model.inputs()[0].shape, [None, Some(2), Some(6), Some(5)]);
+    for batch in [2, 3, 5, 8, 9] {
+        let y = model.run(&[common::made_input([batch, 2, 6, 5], 1.0)]).unwrap();
+        assert_eq!((y[0].shape().to_vec(), y[1].shape().to_vec()), (vec![batch * 3], vec![batch * 2]));
+    }
+    for batch in [1, 10] {
+        let error = model.run(&[common::made_input([batch, 2, 6, 5], 1.0)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Shape);
+        assert!(error.to_string().contains(&format!("is {batch}, outside of the program's range 2..=9")), "{error}");
+    }
+    let fixed = Model::load(file("residual.pt2"), &Device::cpu()).unwrap();
+    let error = fixed.run(&[common::made_input([2, 3, 17, 16], 1.0)]).unwrap_err().to_string();
+    assert!(
+        error.contains("expected [1, 3, 17, 16], found [2, 3, 17, 16]") && error.contains("dynamic_shapes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn refusals_name_everything_at_once() {
+    for name in ["counter", "counter.core", "unknown"] {
+        let case = sconce::load(file(&format!("{}.pt", name.trim_end_matches(".core")))).unwrap();
+        let error = match Model::load(file(&format!("{name}.pt2")), &Device::cpu()) {
+            Ok(model) => model.run(&[common::made_input([2], 1.0)]).unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        for word in case["error"].as_list().unwrap() {
+            assert!(error.to_string().contains(word.as_str().unwrap()), "{error}");
+        }
+    }
+}
+
+#[test]
+fn indices_out_of_range_and_wrong_names_are_errors() {
+    for device in devices() {
+        for name in ["tied.pt2", "tied.core.pt2"] {
+            let model = Model::load(file(name), device).unwrap();
+            let error = model.run(&[Tensor::new([1, 3], [0i64, 5, 2]).unwrap()]).unwrap_err();
+            assert!(error.to_string().contains("out of range"), "{error}");
+            let error = model.run(&[Tensor::new([1, 3], [0f32, 1.0, 2.0]).unwrap()]).unwrap_err();
+            assert!(error.to_string().contains("expected int64, found floats"), "{error}");
+        }
+    }
+    let model = Model::load(file("signature.pt2"), &Device::cpu()).unwrap();
+    let error = model.run_named(&[("y", Tensor::new([1], [0f32]).unwrap())]).unwrap_err();
+    assert!(error.to_string().contains("no input `y`; it has `x`, `pair.0`, `pair.1`, `scale`"), "{error}");
+    let error = model.run_named(&[("x", Tensor::new([1], [0f32]).unwrap())]).unwrap_err();
+    assert!(error.to_string().contains("`pair.0` is missing"), "{error}");
+}
+
+#[test]
+fn programs_are_described() {
+    let checkpoint = sconce::load(file("unknown.pt2")).unwrap();
+    let [program] = &ProgramInfo::of(&checkpoint).unwrap()[..] else { panic!("one program") };
+    let text = program.to_string();
+    assert!(
+        text.contains("input  x: float32 [2, 2]") && text.contains("aten.special_i0.default  not supported"),
+        "{text}"
+    );
+    assert!(program.ops.iter().any(|op| op.name == "aten.add.Tensor" && op.is_supported));
+    let state = sconce::load(file("tied.pt2")).unwrap().state_dict().unwrap();
+    let weights = sconce::load(file("tied.2_6.pt2")).unwrap().state_dict().unwrap();
+    assert_eq!(state.names().collect::<Vec<_>>(), weights.names().collect::<Vec<_>>());
+    let storage = |name: &str| state[name].storage();
+    assert!(std::sync::Arc::ptr_eq(storage("embedding.weight"), storage("out.weight")));
+    assert!(ProgramInfo::of(&sconce::load(file("tied.pt")).unwrap()).unwrap().is_empty());
+}

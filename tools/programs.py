@@ -1,0 +1,245 @@
+"""Writes the programs of tests/data/programs: small modules, exported with torch.export, and what PyTorch answers.
+
+usage: programs.py
+
+Each NAME.pt2 has a NAME.pt: {"torch": version, "inputs": {name: tensor}, "outputs": {name: tensor}}, or "error": the words
+that the refusal must have. NAME.core.pt2 is the same module after `run_decompositions()`.
+"""
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+DATA = Path(__file__).resolve().parent.parent / "tests" / "data" / "programs"
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 8, 3, 1, 1, groups=2), nn.BatchNorm2d(8)
+        self.pool, self.drop, self.fc = nn.MaxPool2d(3, 2, 1), nn.Dropout(0.5, inplace=True), nn.Linear(8, 5)
+        for norm in (self.bn1, self.bn2):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        x = self.pool(nn.functional.relu_(self.bn1(self.conv1(x))))
+        y = self.bn2(self.conv2(x))
+        y += x
+        y = nn.functional.relu_(y)
+        return self.fc(self.drop(torch.flatten(nn.functional.adaptive_avg_pool2d(y, 1), 1)))
+
+
+class Writes(nn.Module):
+    """Writes through views, read through their bases and through other views."""
+
+    def forward(self, x):
+        mask = x.new_zeros(6, 6)
+        mask[:3, 3:].fill_(1.0)
+        mask[4::2] += 2
+        y = x.clone()
+        rows = y[1:3]
+        column = y.transpose(0, 1)[2]
+        rows.mul_(2.0)
+        column.add_(1.0)
+        flat = y.view(-1)
+        flat[::5].relu_()
+        return y, rows + column[1:3, None], mask * y, column
+
+
+class Signature(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x, pair, *, scale):
+        y = self.fc(x) * scale
+        return {"sum": y + pair[0], "rest": (pair[1] > 0, y.argmax(-1)), "n": torch.arange(3)}
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        big = torch.randn(4, 6)
+        self.a, self.b = nn.Parameter(big[:2]), nn.Parameter(big[1:4].t())
+        self.embedding, self.out = nn.Embedding(5, 6), nn.Linear(6, 5, bias=False)
+        self.out.weight = self.embedding.weight
+        self.register_buffer("keep", torch.tensor([True, False, True]))
+        self.register_buffer("short", torch.randn(3).half())
+        self.register_buffer("empty", torch.zeros(0, 6))
+        self.register_buffer("hidden", torch.tensor([-torch.inf, 1.0, 2.0]), persistent=False)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens) @ self.b + self.short.float()
+        x = x.masked_fill(~self.keep, 0.5).maximum(self.hidden)
+        with torch.no_grad():
+            x = x + 1
+        x = torch.cat([x, self.a[:, :3][None].expand(x.shape[0], -1, -1)], 1)
+        return self.out(torch.cat([x, x * 2], -1)), self.empty.sum(0)
+
+
+class Dynamic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.conv(x).relu().view(x.shape[0], 4, -1)
+        return self.fc(x.mean(-1)).reshape(-1), x.new_ones(x.shape[0] * 2)
+
+
+class Resized(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.deep = nn.ConvTranspose2d(3, 4, 4, 2, 1), nn.Conv3d(2, 3, 3, (2, 1, 1), 1, groups=1)
+
+    def forward(self, x, v):
+        f = nn.functional
+        y = self.up(x)
+        small = f.interpolate(y, size=(7, 9), mode="bilinear")
+        aligned = f.interpolate(y, size=(7, 9), mode="bilinear", align_corners=True)
+        cubic = f.interpolate(y, scale_factor=1.5, mode="bicubic")
+        near = f.interpolate(y, scale_factor=2)
+        rolled = torch.roll(y, (1, -2), (2, 3)).flip(3)
+        shuffled = f.pixel_shuffle(y, 2)
+        grid = f.grid_sample(x, torch.tanh(x.permute(0, 2, 3, 1)[..., :2]), align_corners=False)
+        deep = f.max_pool3d(self.deep(v), 2)
+        return small, aligned, cubic, near, rolled, shuffled, grid, deep, f.unfold(x, 3, padding=1)
+
+
+class Masked(nn.Module):
+    """Integers and masks that depend on the input, as text models have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.positions = nn.Embedding(20, 8), nn.Embedding(12, 8)
+
+    def forward(self, tokens):
+        mask = tokens.ne(1)
+        positions = mask.int().cumsum(1) * mask + 1
+        x = self.embedding(tokens) + self.positions(positions.long())
+        shut = (1.0 - mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
+        q = x[:, None]
+        y = nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=shut)
+        z = nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=mask[:, None, None, :])
+        last = tokens.argmax(-1)
+        return y[:, 0], z[:, 0], x[torch.arange(x.shape[0]), last], positions, mask
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x):
+        self.count.add_(1)
+        return x * self.count
+
+
+class Unknown(nn.Module):
+    def forward(self, x):
+        return torch.linalg.inv(x) + torch.special.i0(x) + torch.special.i0(x + 1) + torch.rand_like(x)
+
+
+def write(name, module, inputs, kwargs=None, forms=("plain", "core"), error=None, **options):
+    module = module.eval()
+    kwargs = kwargs or {}
+    with torch.no_grad():
+        program = torch.export.export(module, inputs, kwargs, **options)
+        for form in forms:
+            path = DATA / (f"{name}.pt2" if form == "plain" else f"{name}.core.pt2")
+            done = program if form == "plain" else program.run_decompositions()
+            done._example_inputs = None
+            for node in done.graph.nodes:
+                node.meta.pop("stack_trace", None)
+            torch.export.save(done, path)
+            repack(path)
+            print(f"{path.name}: {path.stat().st_size:,} bytes")
+        case = {"torch": torch.__version__}
+        if error:
+            case["error"] = error
+        else:
+            case["inputs"] = named_inputs(module, inputs, kwargs)
+            case["outputs"] = named("", module(*inputs, **kwargs))
+        torch.save(case, DATA / f"{name}.pt")
+    return program
+
+
+def named(path, value):
+    join = lambda key: f"{path}.{key}" if path else str(key)
+    if isinstance(value, dict):
+        return {k: v for key, child in value.items() for k, v in named(join(key), child).items()}
+    if isinstance(value, (tuple, list)):
+        return {k: v for i, child in enumerate(value) for k, v in named(join(i), child).items()}
+    return {path or "output": value}
+
+
+def named_inputs(module, inputs, kwargs):
+    import inspect
+
+    names = list(inspect.signature(module.forward).parameters)
+    return {k: v for name, value in [*zip(names, inputs), *kwargs.items()] for k, v in named(name, value).items()}
+
+
+def repack(path):
+    """Compresses what is no tensor, and takes out what is not read."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry: archive.read(entry) for entry in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, data in entries.items():
+            if "sample_inputs" in entry or entry.endswith("serialization_id"):
+                continue
+            method = zipfile.ZIP_DEFLATED if entry.endswith(".json") else zipfile.ZIP_STORED
+            archive.writestr(zipfile.ZipInfo(entry), data, method)
+
+
+def older(name, program):
+    """The containers of torch 2.6 and 2.8 with the content of a newer one."""
+    with zipfile.ZipFile(DATA / f"{name}.pt2") as archive:
+        entries = {entry.split("/", 1)[1]: archive.read(entry) for entry in archive.namelist()}
+    state, constants = dict(program.state_dict), dict(program.constants)
+    torch.save(state, DATA / "state.tmp")
+    torch.save(constants, DATA / "constants.tmp")
+    text = entries["models/model.json"]
+    with zipfile.ZipFile(DATA / f"{name}.2_6.pt2", "w") as archive:
+        archive.writestr("serialized_exported_program.json", text.replace(b'"-Infinity"', b"-Infinity"))
+        archive.write(DATA / "state.tmp", "serialized_state_dict.pt")
+        archive.write(DATA / "constants.tmp", "serialized_constants.pt")
+        archive.writestr("version", "8.2")
+    with zipfile.ZipFile(DATA / f"{name}.2_8.pt2", "w") as archive:
+        archive.writestr("x/archive_format", "pt2")
+        archive.writestr("x/models/model.json", text)
+        archive.write(DATA / "state.tmp", "x/data/weights/model.pt")
+        archive.write(DATA / "constants.tmp", "x/data/constants/model.pt")
+    for path in ("state.tmp", "constants.tmp"):
+        (DATA / path).unlink()
+
+
+def main():
+    shutil.rmtree(DATA, ignore_errors=True)
+    DATA.mkdir(parents=True)
+    torch.manual_seed(0)
+    write("residual", Residual(), (torch.randn(1, 3, 17, 16),))
+    write("writes", Writes(), (torch.randn(6, 6),))
+    pair = (torch.randn(2, 3), torch.randn(2))
+    write("signature", Signature(), (torch.randn(2, 4), pair), {"scale": torch.tensor(2.0)})
+    older("tied", write("tied", Tied(), (torch.tensor([[0, 4, 2]]),)))
+    batch = torch.export.Dim("batch", min=2, max=9)
+    write("dynamic", Dynamic(), (torch.randn(4, 2, 6, 5),), dynamic_shapes=({0: batch},))
+    write("resized", Resized(), (torch.randn(1, 3, 5, 6), torch.randn(1, 2, 5, 6, 4)), forms=["plain"])
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 24, batch_first=True), 2)
+    write("encoder", encoder, (torch.randn(1, 5, 16),))
+    write("recurrent", nn.LSTM(6, 4, 2, bidirectional=True), (torch.randn(3, 2, 6),), forms=["plain"])
+    write("gated", nn.GRU(6, 4, batch_first=True), (torch.randn(2, 3, 6),), forms=["plain"])
+    write("masked", Masked(), (torch.tensor([[4, 7, 2, 19, 1], [3, 18, 1, 1, 1]]),))
+    write("counter", Counter(), (torch.randn(2),), error=["`count`"])
+    write("unknown", Unknown(), (torch.randn(2, 2),), forms=["plain"],
+          error=["`aten.linalg_inv.default` (once)", "`aten.special_i0.default` (2 times)", "`aten.rand_like.default`"])
+
+
+if __name__ == "__main__":
+    main()
