@@ -1,8 +1,9 @@
 // A convolution over NHWC images, or a linear layer (an image of one row), as one matrix product on tiles that go
-// through workgroup memory: output pixels times output channels, summed over the quads of every tap's channels.
+// through workgroup memory: output pixels times output channels, summed over the quads of every tap's channels. Where
+// the tiles are too few to fill a GPU, several workgroups share the sum of one: each stores its part for `split_sum`.
 //
 // The weight is [channel][tap][c_in / groups padded to 4]. A workgroup makes TM pixels times TN channels of one group
-// with TM * TN / 16 threads of 4 x 4; both edges are guarded.
+// with TM * TN / 16 threads of 4 x 4, or 256 threads of 8 x 8 where the tile is 128 x 128; both edges are guarded.
 
 // The element type of x: vec4<f32> where the channels of a group are a multiple of 4, else f32.
 alias X = vec4<f32>;
@@ -40,6 +41,8 @@ struct Params {
     bias_at: u32,
     residual_at: u32,
     y_at: u32,
+    // The quads of the sum that a workgroup takes when the sum is split; a multiple of 4.
+    split_quads: u32,
     // What is fused: the activation and its arguments, whether there is a bias, and when the residual is added (0 never,
     // 1 before the activation, 2 after it). These are no constants, so that layers share pipelines.
     act: u32,
@@ -169,13 +172,17 @@ fn finish(pixel: u32, channel: u32, sum: f32) {
     y[p.y_at + at] = v;
 }
 
-// The tile's shape; multiples of 4 whose TM * TN / 16 is a multiple of 4, and 64 at most each.
+// The tile's shape; multiples of 4 whose TM * TN / 16 is a multiple of 4, and 64 at most each; or 128 x 128.
 override TM: u32 = 64u;
 override TN: u32 = 64u;
 override THREADS: u32 = 256u;
+// The quads of the sum at a step: 4, or 2 in the large tile, which has the same room for twice the rows.
+override QUADS: u32 = 4u;
+// 1 when z counts parts of the sum and y is [part][pixel][channel], without what is fused.
+override SPLIT: u32 = 0u;
 
 // Quads by [quad of the step][row], the pitch chosen so that neighbours write to different banks.
-const PITCH = 66u;
+override PITCH: u32 = 264u / QUADS - 2u * (4u / QUADS - 1u);
 var<workgroup> tile_x: array<vec4<f32>, 264>;
 var<workgroup> tile_w: array<vec4<f32>, 264>;
 
@@ -235,42 +242,70 @@ fn fetch_w(row: u32, channel: u32, at: u32, quads: u32) -> vec4<f32> {
     return w[p.w_at + row * quads + at];
 }
 
+// Stores the sum of a pixel and one of a group's channels, or the `part` of it, if the layer has them.
+fn store(pixel: u32, channel: u32, group: u32, part: u32, sum: f32) {
+    if (pixel >= p.pixels || channel >= p.channels) {
+        return;
+    }
+    if (SPLIT == 1u) {
+        y[(part * p.pixels + pixel) * p.channels + channel] = sum;
+    } else {
+        finish(pixel, p.first + group * p.channels + channel, sum);
+    }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) t: u32) {
     let group = group_id.y / p.tiles;
     let first_channel = (group_id.y - group * p.tiles) * TN;
-    let first_pixel = (group_id.z * p.fold + group_id.x) * TM;
+    let first_pixel = (select(group_id.z, 0u, SPLIT == 1u) * p.fold + group_id.x) * TM;
     let group_at = p.x_at + group * p.group_in;
     let quads = p.kernel_h * p.kernel_w * p.quads;
+    let start = select(0u, group_id.z * p.split_quads, SPLIT == 1u);
+    let end = select(quads, min(quads, start + p.split_quads), SPLIT == 1u);
 
-    // Each thread loads one quad of one row, or of two rows where the tile has more rows than a quarter of the threads.
-    let load_quad = t & 3u;
-    let load_row = t >> 2u;
-    let rows = THREADS / 4u;
+    // Each thread loads one quad of one row, or of two rows where the threads are too few.
+    let load_quad = t % QUADS;
+    let load_row = t / QUADS;
+    let rows = THREADS / QUADS;
     let pixel0 = pixel_at(select(p.pixels, first_pixel + load_row, load_row < TM));
     let pixel1 = pixel_at(select(p.pixels, first_pixel + load_row + rows, load_row + rows < TM));
     let channel0 = first_channel + load_row;
     let w_row0 = group * p.channels + channel0;
-    var place = advance(Place(0u, 0u, 0u), load_quad);
+    var place = advance(Place(0u, 0u, 0u), start + load_quad);
 
-    let tx = t % (TN / 4u);
-    let ty = t / (TN / 4u);
+    let across = select(TN / 4u, TN / 8u, QUADS == 2u);
+    let tx = t % across;
+    let ty = t / across;
     var acc0 = vec4<f32>();
     var acc1 = vec4<f32>();
     var acc2 = vec4<f32>();
     var acc3 = vec4<f32>();
+    // Of the large tile: rows 0 to 7 by channels 0 to 3, then by channels 4 to 7.
+    var acc4 = vec4<f32>();
+    var acc5 = vec4<f32>();
+    var acc6 = vec4<f32>();
+    var acc7 = vec4<f32>();
+    var acc8 = vec4<f32>();
+    var acc9 = vec4<f32>();
+    var acc10 = vec4<f32>();
+    var acc11 = vec4<f32>();
+    var acc12 = vec4<f32>();
+    var acc13 = vec4<f32>();
+    var acc14 = vec4<f32>();
+    var acc15 = vec4<f32>();
 
     var x0 = fetch_x(pixel0, place, group_at);
     var x1 = vec4<f32>();
     if (rows < TM) {
         x1 = fetch_x(pixel1, place, group_at);
     }
-    var w0 = fetch_w(w_row0, channel0, load_quad, quads);
+    var w0 = fetch_w(w_row0, channel0, start + load_quad, quads);
     var w1 = vec4<f32>();
     if (rows < TN) {
-        w1 = fetch_w(w_row0 + rows, channel0 + rows, load_quad, quads);
+        w1 = fetch_w(w_row0 + rows, channel0 + rows, start + load_quad, quads);
     }
-    for (var step = 0u; step < quads; step += 4u) {
+    for (var step = start; step < end; step += QUADS) {
         if (load_row < TM) {
             tile_x[load_quad * PITCH + load_row] = x0;
         }
@@ -285,76 +320,152 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         }
         workgroupBarrier();
         // The next step's loads are on their way while this one is summed.
-        place = advance(place, 4u);
+        place = advance(place, QUADS);
         x0 = fetch_x(pixel0, place, group_at);
-        w0 = fetch_w(w_row0, channel0, step + 4u + load_quad, quads);
+        w0 = fetch_w(w_row0, channel0, step + QUADS + load_quad, quads);
         if (rows < TM) {
             x1 = fetch_x(pixel1, place, group_at);
         }
         if (rows < TN) {
-            w1 = fetch_w(w_row0 + rows, channel0 + rows, step + 4u + load_quad, quads);
+            w1 = fetch_w(w_row0 + rows, channel0 + rows, step + QUADS + load_quad, quads);
         }
-        let a00 = tile_x[0u * PITCH + ty];
-        let a01 = tile_x[0u * PITCH + ty + TM / 4u];
-        let a02 = tile_x[0u * PITCH + ty + TM / 2u];
-        let a03 = tile_x[0u * PITCH + ty + TM / 4u * 3u];
-        let b00 = tile_w[0u * PITCH + tx];
-        let b01 = tile_w[0u * PITCH + tx + TN / 4u];
-        let b02 = tile_w[0u * PITCH + tx + TN / 2u];
-        let b03 = tile_w[0u * PITCH + tx + TN / 4u * 3u];
-        acc0 = dot_add4(a00, b00, b01, b02, b03, acc0);
-        acc1 = dot_add4(a01, b00, b01, b02, b03, acc1);
-        acc2 = dot_add4(a02, b00, b01, b02, b03, acc2);
-        acc3 = dot_add4(a03, b00, b01, b02, b03, acc3);
-        let a10 = tile_x[1u * PITCH + ty];
-        let a11 = tile_x[1u * PITCH + ty + TM / 4u];
-        let a12 = tile_x[1u * PITCH + ty + TM / 2u];
-        let a13 = tile_x[1u * PITCH + ty + TM / 4u * 3u];
-        let b10 = tile_w[1u * PITCH + tx];
-        let b11 = tile_w[1u * PITCH + tx + TN / 4u];
-        let b12 = tile_w[1u * PITCH + tx + TN / 2u];
-        let b13 = tile_w[1u * PITCH + tx + TN / 4u * 3u];
-        acc0 = dot_add4(a10, b10, b11, b12, b13, acc0);
-        acc1 = dot_add4(a11, b10, b11, b12, b13, acc1);
-        acc2 = dot_add4(a12, b10, b11, b12, b13, acc2);
-        acc3 = dot_add4(a13, b10, b11, b12, b13, acc3);
-        let a20 = tile_x[2u * PITCH + ty];
-        let a21 = tile_x[2u * PITCH + ty + TM / 4u];
-        let a22 = tile_x[2u * PITCH + ty + TM / 2u];
-        let a23 = tile_x[2u * PITCH + ty + TM / 4u * 3u];
-        let b20 = tile_w[2u * PITCH + tx];
-        let b21 = tile_w[2u * PITCH + tx + TN / 4u];
-        let b22 = tile_w[2u * PITCH + tx + TN / 2u];
-        let b23 = tile_w[2u * PITCH + tx + TN / 4u * 3u];
-        acc0 = dot_add4(a20, b20, b21, b22, b23, acc0);
-        acc1 = dot_add4(a21, b20, b21, b22, b23, acc1);
-        acc2 = dot_add4(a22, b20, b21, b22, b23, acc2);
-        acc3 = dot_add4(a23, b20, b21, b22, b23, acc3);
-        let a30 = tile_x[3u * PITCH + ty];
-        let a31 = tile_x[3u * PITCH + ty + TM / 4u];
-        let a32 = tile_x[3u * PITCH + ty + TM / 2u];
-        let a33 = tile_x[3u * PITCH + ty + TM / 4u * 3u];
-        let b30 = tile_w[3u * PITCH + tx];
-        let b31 = tile_w[3u * PITCH + tx + TN / 4u];
-        let b32 = tile_w[3u * PITCH + tx + TN / 2u];
-        let b33 = tile_w[3u * PITCH + tx + TN / 4u * 3u];
-        acc0 = dot_add4(a30, b30, b31, b32, b33, acc0);
-        acc1 = dot_add4(a31, b30, b31, b32, b33, acc1);
-        acc2 = dot_add4(a32, b30, b31, b32, b33, acc2);
-        acc3 = dot_add4(a33, b30, b31, b32, b33, acc3);
+        if (QUADS == 2u) {
+            let c00 = tile_x[0u * PITCH + ty + 0u];
+            let c01 = tile_x[0u * PITCH + ty + 16u];
+            let c02 = tile_x[0u * PITCH + ty + 32u];
+            let c03 = tile_x[0u * PITCH + ty + 48u];
+            let c04 = tile_x[0u * PITCH + ty + 64u];
+            let c05 = tile_x[0u * PITCH + ty + 80u];
+            let c06 = tile_x[0u * PITCH + ty + 96u];
+            let c07 = tile_x[0u * PITCH + ty + 112u];
+            let d00 = tile_w[0u * PITCH + tx + 0u];
+            let d01 = tile_w[0u * PITCH + tx + 16u];
+            let d02 = tile_w[0u * PITCH + tx + 32u];
+            let d03 = tile_w[0u * PITCH + tx + 48u];
+            let d04 = tile_w[0u * PITCH + tx + 64u];
+            let d05 = tile_w[0u * PITCH + tx + 80u];
+            let d06 = tile_w[0u * PITCH + tx + 96u];
+            let d07 = tile_w[0u * PITCH + tx + 112u];
+            acc0 = dot_add4(c00, d00, d01, d02, d03, acc0);
+            acc1 = dot_add4(c01, d00, d01, d02, d03, acc1);
+            acc2 = dot_add4(c02, d00, d01, d02, d03, acc2);
+            acc3 = dot_add4(c03, d00, d01, d02, d03, acc3);
+            acc4 = dot_add4(c04, d00, d01, d02, d03, acc4);
+            acc5 = dot_add4(c05, d00, d01, d02, d03, acc5);
+            acc6 = dot_add4(c06, d00, d01, d02, d03, acc6);
+            acc7 = dot_add4(c07, d00, d01, d02, d03, acc7);
+            acc8 = dot_add4(c00, d04, d05, d06, d07, acc8);
+            acc9 = dot_add4(c01, d04, d05, d06, d07, acc9);
+            acc10 = dot_add4(c02, d04, d05, d06, d07, acc10);
+            acc11 = dot_add4(c03, d04, d05, d06, d07, acc11);
+            acc12 = dot_add4(c04, d04, d05, d06, d07, acc12);
+            acc13 = dot_add4(c05, d04, d05, d06, d07, acc13);
+            acc14 = dot_add4(c06, d04, d05, d06, d07, acc14);
+            acc15 = dot_add4(c07, d04, d05, d06, d07, acc15);
+            let c10 = tile_x[1u * PITCH + ty + 0u];
+            let c11 = tile_x[1u * PITCH + ty + 16u];
+            let c12 = tile_x[1u * PITCH + ty + 32u];
+            let c13 = tile_x[1u * PITCH + ty + 48u];
+            let c14 = tile_x[1u * PITCH + ty + 64u];
+            let c15 = tile_x[1u * PITCH + ty + 80u];
+            let c16 = tile_x[1u * PITCH + ty + 96u];
+            let c17 = tile_x[1u * PITCH + ty + 112u];
+            let d10 = tile_w[1u * PITCH + tx + 0u];
+            let d11 = tile_w[1u * PITCH + tx + 16u];
+            let d12 = tile_w[1u * PITCH + tx + 32u];
+            let d13 = tile_w[1u * PITCH + tx + 48u];
+            let d14 = tile_w[1u * PITCH + tx + 64u];
+            let d15 = tile_w[1u * PITCH + tx + 80u];
+            let d16 = tile_w[1u * PITCH + tx + 96u];
+            let d17 = tile_w[1u * PITCH + tx + 112u];
+            acc0 = dot_add4(c10, d10, d11, d12, d13, acc0);
+            acc1 = dot_add4(c11, d10, d11, d12, d13, acc1);
+            acc2 = dot_add4(c12, d10, d11, d12, d13, acc2);
+            acc3 = dot_add4(c13, d10, d11, d12, d13, acc3);
+            acc4 = dot_add4(c14, d10, d11, d12, d13, acc4);
+            acc5 = dot_add4(c15, d10, d11, d12, d13, acc5);
+            acc6 = dot_add4(c16, d10, d11, d12, d13, acc6);
+            acc7 = dot_add4(c17, d10, d11, d12, d13, acc7);
+            acc8 = dot_add4(c10, d14, d15, d16, d17, acc8);
+            acc9 = dot_add4(c11, d14, d15, d16, d17, acc9);
+            acc10 = dot_add4(c12, d14, d15, d16, d17, acc10);
+            acc11 = dot_add4(c13, d14, d15, d16, d17, acc11);
+            acc12 = dot_add4(c14, d14, d15, d16, d17, acc12);
+            acc13 = dot_add4(c15, d14, d15, d16, d17, acc13);
+            acc14 = dot_add4(c16, d14, d15, d16, d17, acc14);
+            acc15 = dot_add4(c17, d14, d15, d16, d17, acc15);
+        } else {
+            let a00 = tile_x[0u * PITCH + ty];
+            let a01 = tile_x[0u * PITCH + ty + TM / 4u];
+            let a02 = tile_x[0u * PITCH + ty + TM / 2u];
+            let a03 = tile_x[0u * PITCH + ty + TM / 4u * 3u];
+            let b00 = tile_w[0u * PITCH + tx];
+            let b01 = tile_w[0u * PITCH + tx + TN / 4u];
+            let b02 = tile_w[0u * PITCH + tx + TN / 2u];
+            let b03 = tile_w[0u * PITCH + tx + TN / 4u * 3u];
+            acc0 = dot_add4(a00, b00, b01, b02, b03, acc0);
+            acc1 = dot_add4(a01, b00, b01, b02, b03, acc1);
+            acc2 = dot_add4(a02, b00, b01, b02, b03, acc2);
+            acc3 = dot_add4(a03, b00, b01, b02, b03, acc3);
+            let a10 = tile_x[1u * PITCH + ty];
+            let a11 = tile_x[1u * PITCH + ty + TM / 4u];
+            let a12 = tile_x[1u * PITCH + ty + TM / 2u];
+            let a13 = tile_x[1u * PITCH + ty + TM / 4u * 3u];
+            let b10 = tile_w[1u * PITCH + tx];
+            let b11 = tile_w[1u * PITCH + tx + TN / 4u];
+            let b12 = tile_w[1u * PITCH + tx + TN / 2u];
+            let b13 = tile_w[1u * PITCH + tx + TN / 4u * 3u];
+            acc0 = dot_add4(a10, b10, b11, b12, b13, acc0);
+            acc1 = dot_add4(a11, b10, b11, b12, b13, acc1);
+            acc2 = dot_add4(a12, b10, b11, b12, b13, acc2);
+            acc3 = dot_add4(a13, b10, b11, b12, b13, acc3);
+            let a20 = tile_x[2u * PITCH + ty];
+            let a21 = tile_x[2u * PITCH + ty + TM / 4u];
+            let a22 = tile_x[2u * PITCH + ty + TM / 2u];
+            let a23 = tile_x[2u * PITCH + ty + TM / 4u * 3u];
+            let b20 = tile_w[2u * PITCH + tx];
+            let b21 = tile_w[2u * PITCH + tx + TN / 4u];
+            let b22 = tile_w[2u * PITCH + tx + TN / 2u];
+            let b23 = tile_w[2u * PITCH + tx + TN / 4u * 3u];
+            acc0 = dot_add4(a20, b20, b21, b22, b23, acc0);
+            acc1 = dot_add4(a21, b20, b21, b22, b23, acc1);
+            acc2 = dot_add4(a22, b20, b21, b22, b23, acc2);
+            acc3 = dot_add4(a23, b20, b21, b22, b23, acc3);
+            let a30 = tile_x[3u * PITCH + ty];
+            let a31 = tile_x[3u * PITCH + ty + TM / 4u];
+            let a32 = tile_x[3u * PITCH + ty + TM / 2u];
+            let a33 = tile_x[3u * PITCH + ty + TM / 4u * 3u];
+            let b30 = tile_w[3u * PITCH + tx];
+            let b31 = tile_w[3u * PITCH + tx + TN / 4u];
+            let b32 = tile_w[3u * PITCH + tx + TN / 2u];
+            let b33 = tile_w[3u * PITCH + tx + TN / 4u * 3u];
+            acc0 = dot_add4(a30, b30, b31, b32, b33, acc0);
+            acc1 = dot_add4(a31, b30, b31, b32, b33, acc1);
+            acc2 = dot_add4(a32, b30, b31, b32, b33, acc2);
+            acc3 = dot_add4(a33, b30, b31, b32, b33, acc3);
+        }
         workgroupBarrier();
     }
 
+    if (QUADS == 2u) {
+        var sums = array<vec4<f32>, 16>(
+            acc0, acc1, acc2, acc3, acc4, acc5, acc6, acc7,
+            acc8, acc9, acc10, acc11, acc12, acc13, acc14, acc15,
+        );
+        for (var i = 0u; i < 16u; i++) {
+            let pixel = first_pixel + ty + (i & 7u) * 16u;
+            let channel = first_channel + tx + (i >> 3u) * 64u;
+            for (var j = 0u; j < 4u; j++) {
+                store(pixel, channel + j * 16u, group, group_id.z, sums[i][j]);
+            }
+        }
+        return;
+    }
     for (var i = 0u; i < 4u; i++) {
         let pixel = first_pixel + ty + i * (TM / 4u);
-        if (pixel < p.pixels) {
-            let acc = select(select(acc0, acc1, i == 1u), select(acc2, acc3, i == 3u), i > 1u);
-            for (var j = 0u; j < 4u; j++) {
-                let channel = first_channel + tx + j * (TN / 4u);
-                if (channel < p.channels) {
-                    finish(pixel, p.first + group * p.channels + channel, acc[j]);
-                }
-            }
+        let acc = select(select(acc0, acc1, i == 1u), select(acc2, acc3, i == 3u), i > 1u);
+        for (var j = 0u; j < 4u; j++) {
+            store(pixel, first_channel + tx + j * (TN / 4u), group, group_id.z, acc[j]);
         }
     }
 }

@@ -1,11 +1,11 @@
-// Rows of a table by index. An index outside the table gives zeros and its position plus 1 in the status word.
+// Rows of tables by the same indices. An index outside the table gives zeros and its position plus 1 in the status word.
 // A table larger than a binding comes in parts, one dispatch each, of which the first also does the checking.
 
 // vec4<u32> where a row is a multiple of 4 words, else u32: the bits are copied.
 alias T = vec4<u32>;
 
 struct Params {
-    // Indices * dim.
+    // Tables * indices * dim.
     count: u32,
     // The length of a row, in elements of T.
     dim: u32,
@@ -19,6 +19,8 @@ struct Params {
     y_at: u32,
     // Threads along x; the grid is folded into y.
     row: u32,
+    // Indices.
+    wanted: u32,
 }
 
 @group(0) @binding(0) var<storage, read> indices: array<i32>;
@@ -33,8 +35,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (i >= p.count) {
         return;
     }
-    let position = i / p.dim;
-    let lane = i - position * p.dim;
+    let place = i / p.dim;
+    let lane = i - place * p.dim;
+    let outer = place / p.wanted;
+    let position = place - outer * p.wanted;
     // A negative index becomes one past any table.
     let index = u32(indices[p.indices_at + position]);
     if (index >= p.rows) {
@@ -45,6 +49,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     if (index >= p.first && index < p.end) {
-        y[p.y_at + i] = table[p.table_at + (index - p.first) * p.dim + lane];
+        y[p.y_at + i] = table[p.table_at + (outer * p.rows + index - p.first) * p.dim + lane];
     }
 }

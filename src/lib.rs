@@ -1,12 +1,12 @@
 //! Opens the files PyTorch writes and runs the models in them, on any GPU through wgpu or on the CPU.
 
-#[allow(dead_code)]
 mod backend;
 pub mod checkpoint;
 mod device;
 mod dtype;
 mod error;
 mod graph;
+mod import;
 mod model;
 pub mod models;
 pub mod nn;
@@ -15,14 +15,16 @@ mod shape;
 mod state_dict;
 mod tensor;
 
-pub use checkpoint::Checkpoint;
+pub use backend::{Peak, StepProfile};
+pub use checkpoint::{Checkpoint, save};
 pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};
-pub use model::{Model, PlanInfo};
+pub use import::module::StoredModule;
+pub use model::{Model, PlanInfo, TensorInfo};
 pub use shape::Shape;
-pub use state_dict::{LoadReport, Mismatch, StateDict, Strict};
+pub use state_dict::{LoadReport, Mismatch, OptimizerState, ParamGroup, ParamState, StateDict, Strict};
 pub use tensor::{Element, Tensor};
 
 /// Opens a file that PyTorch wrote. The file is mapped: no tensor's bytes are read until they are used, and nothing in the

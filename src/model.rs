@@ -2,15 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::backend::{Plan, Weights};
-use crate::checkpoint::Storage;
+use crate::backend::{Plan, StepProfile, Weights};
+use crate::checkpoint::{Checkpoint, Storage};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::graph::op::{Op, Unary};
 use crate::graph::step::Memory;
 use crate::graph::{Graph, Var, lower, optimize};
+use crate::import::module::{self, StoredModule};
+use crate::import::program::{Port, Program};
 use crate::nn::Module;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -32,19 +36,47 @@ pub struct Model {
     trace: Box<Trace>,
     device: Device,
     state: Mutex<State>,
+    inputs: Vec<TensorInfo>,
+    outputs: Vec<TensorInfo>,
 }
 
 type Trace = dyn Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send + Sync;
+
+/// What a model takes or gives: one tensor of its signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TensorInfo {
+    /// The argument's name in `forward`, or the output's place: a key of a dict, a number in a tuple, joined by points
+    /// where they are nested.
+    pub name: String,
+    /// The dtype that the model was exported with.
+    pub dtype: DType,
+    /// The sizes; `None` where the caller chooses.
+    pub shape: Vec<Option<usize>>,
+}
+
+impl fmt::Display for TensorInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes: Vec<String> = self.shape.iter().map(|size| size.map_or("?".into(), |n| n.to_string())).collect();
+        write!(f, "{}: {} [{}]", self.name, self.dtype, sizes.join(", "))
+    }
+}
 
 #[derive(Default)]
 struct State {
     /// Made with the first plan.
     weights: Option<Weights>,
     /// The plans of the shapes that were met last, the latest last.
-    plans: Vec<(Vec<InputKind>, Plan)>,
+    plans: Vec<(Vec<InputKind>, Ready)>,
     /// The storages of all parameters so far. Weights are known by their storage's address, which this keeps from
     /// being used again; it keeps no data.
     storages: HashMap<usize, Weak<Storage>>,
+}
+
+/// A plan, and whether it computes with integers as floats.
+struct Ready {
+    plan: Plan,
+    computes_integers: bool,
 }
 
 /// What a plan is made for: of each input, the shape and whether it holds integers.
@@ -78,17 +110,124 @@ impl Model {
         }))
     }
 
+    /// Opens a file that says what to compute: a program of `torch.export` (`.pt2`), or a model of PyTorch's own layers
+    /// that was saved whole (`torch.save(model, PATH)`).
+    ///
+    /// ```no_run
+    /// use sconce::{Device, Model, Tensor};
+    /// let model = Model::load("resnet18.pt2", &Device::cpu())?;
+    /// let x = Tensor::read_npy("image.npy")?;
+    /// let y = model.run(&[x])?;
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`load`](crate::load); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with
+    /// every operation of the program that is not supported, or as [`StoredModule::to_module`];
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the file is a state dict, which does not say what to
+    /// compute.
+    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        Self::from_checkpoint(&checkpoint, None, device)
+            .map_err(|error| error.context(format_args!("`{}`", checkpoint.name())))
+    }
+
+    /// The model that an opened file holds; `key` names one of several.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_checkpoint(checkpoint: &Checkpoint, key: Option<&str>, device: &Device) -> Result<Self> {
+        let Some(exported) = checkpoint.exported() else {
+            return Self::from_stored(&module::find(checkpoint.root(), key)?, device);
+        };
+        let program = Program::read(exported, key)?;
+        let info = |port: &Port| TensorInfo { name: port.name.clone(), dtype: port.dtype, shape: port.shape.clone() };
+        let inputs = program.inputs().iter().map(info).collect();
+        let outputs = program.output_ports().iter().map(info).collect();
+        let model = Self::from_fn(device, move |graph: &mut Graph, inputs: &[Var]| {
+            Ok(program.trace(graph, inputs)?.into_iter().map(|(var, _)| var).collect())
+        });
+        Ok(Self { inputs, outputs, ..model })
+    }
+
+    /// A model that was saved whole, as one that runs:
+    ///
+    /// ```no_run
+    /// # use sconce::Model;
+    /// let module = sconce::load("model.pth")?.module()?;
+    /// let model = Model::from_stored(&module.eval(), &"auto".parse()?)?;
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`StoredModule::to_module`].
+    pub fn from_stored(module: &StoredModule, device: &Device) -> Result<Self> {
+        Ok(Self::from_fn(device, module::forward(module)?))
+    }
+
     /// A model from a function that adds what it computes to a graph. It is called once for each set of input shapes.
     pub fn from_fn(
         device: &Device,
         trace: impl Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send + Sync + 'static,
     ) -> Self {
-        Self { trace: Box::new(trace), device: device.clone(), state: Mutex::default() }
+        let (inputs, outputs) = (Vec::new(), Vec::new());
+        Self { trace: Box::new(trace), device: device.clone(), state: Mutex::default(), inputs, outputs }
+    }
+
+    /// What a model that came from a file takes, in order; nothing for one that was built in Rust.
+    pub fn inputs(&self) -> &[TensorInfo] {
+        &self.inputs
+    }
+
+    /// What a model that came from a file gives, in order; nothing for one that was built in Rust.
+    pub fn outputs(&self) -> &[TensorInfo] {
+        &self.outputs
+    }
+
+    /// Runs a model that came from a file, with inputs and outputs by name, in any order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a name that the model does not have or an input that is
+    /// missing, and those of [`Model::run`].
+    pub fn run_named(&self, inputs: &[(&str, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+        let names = || self.inputs.iter().map(|info| format!("`{}`", info.name)).collect::<Vec<_>>().join(", ");
+        if let Some((name, _)) = inputs.iter().find(|(name, _)| !self.inputs.iter().any(|info| info.name == *name)) {
+            return Err(Error::not_found(format!("the model has no input `{name}`; it has {}", names())));
+        }
+        let find = |info: &TensorInfo| inputs.iter().find(|(name, _)| *name == info.name).map(|(_, x)| x.clone());
+        let missing = |info: &TensorInfo| Error::not_found(format!("the input `{}` is missing", info.name));
+        let ordered = self.inputs.iter().map(|info| find(info).ok_or_else(|| missing(info)));
+        let outputs = self.run(&ordered.collect::<Result<Vec<_>>>()?)?;
+        Ok(self.outputs.iter().map(|info| info.name.clone()).zip(outputs).collect())
     }
 
     /// The device that it runs on.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Moves the model to another device, or to the same one when it was lost and opened again. What it had on the old
+    /// device is given back; the weights are loaded from their file again by the next run. PyTorch's `model.to(device)`.
+    ///
+    /// ```
+    /// # use sconce::{Device, ErrorKind, Graph, Model, Result, Tensor, Var};
+    /// /// Runs on a GPU as long as there is one, then on the CPU.
+    /// fn run(model: &mut Model, x: &[Tensor]) -> Result<Vec<Tensor>> {
+    ///     match model.run(x) {
+    ///         Err(error) if error.kind() == ErrorKind::Device => {
+    ///             model.to(&Device::open("auto")?);
+    ///             model.run(x)
+    ///         }
+    ///         result => result,
+    ///     }
+    /// }
+    /// # let relu = |g: &mut Graph, x: &[Var]| Ok(vec![g.relu(x[0])?]);
+    /// # assert_eq!(run(&mut Model::from_fn(&Device::cpu(), relu), &[Tensor::new([1], [2f32])?])?[0].as_slice::<f32>()?, [2.]);
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    pub fn to(&mut self, device: &Device) {
+        self.device = device.clone();
+        *self.state.get_mut().unwrap_or_else(PoisonError::into_inner) = State::default();
     }
 
     /// Runs the model and waits for its outputs: floats as `float32`, integers as `int64`.
@@ -99,7 +238,14 @@ impl Model {
     /// [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let kinds: Vec<(Shape, DType)> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
-        self.with_plan(&kinds, |plan| plan.run(inputs))
+        let outputs = self.with_plan(&kinds, |ready| {
+            if ready.computes_integers {
+                inputs.iter().try_for_each(check_range)?;
+            }
+            ready.plan.run(inputs)
+        })?;
+        let declared = self.outputs.iter().map(|info| Some(info.dtype)).chain(std::iter::repeat(None));
+        outputs.into_iter().zip(declared).map(|(output, dtype)| as_declared(output, dtype)).collect()
     }
 
     /// Makes the plan for inputs of these shapes and dtypes, and loads the weights, unless that has been done: the
@@ -108,13 +254,32 @@ impl Model {
     /// # Errors
     /// Those of [`Model::run`].
     pub fn compile(&self, inputs: &[(Shape, DType)]) -> Result<PlanInfo> {
-        let (steps, arena_bytes) = self.with_plan(inputs, |plan| Ok((plan.steps(), plan.arena_bytes())))?;
+        let (steps, arena_bytes) =
+            self.with_plan(inputs, |ready| Ok((ready.plan.steps(), ready.plan.arena_bytes())))?;
         let weight_bytes =
             self.state.lock().unwrap_or_else(PoisonError::into_inner).weights.as_ref().map_or(0, Weights::bytes);
         Ok(PlanInfo { steps, arena_bytes, weight_bytes })
     }
 
-    fn with_plan<T>(&self, inputs: &[(Shape, DType)], use_plan: impl FnOnce(&mut Plan) -> Result<T>) -> Result<T> {
+    /// Runs the model so often, at least once, and gives its steps with their times. The first run of a shape is slower
+    /// than the others: run the model before.
+    ///
+    /// ```
+    /// # use sconce::{Device, Graph, Model, Tensor, Var};
+    /// let model = Model::from_fn(&Device::cpu(), |g: &mut Graph, x: &[Var]| Ok(vec![g.softmax(x[0], -1)?]));
+    /// let profile = model.profile(&[Tensor::new([1, 2], [0f32, 0.])?], 10)?;
+    /// assert_eq!((profile.len(), profile[0].kernel), (1, "softmax"));
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Model::run`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a GPU.
+    pub fn profile(&self, inputs: &[Tensor], runs: usize) -> Result<Vec<StepProfile>> {
+        let kinds: Vec<(Shape, DType)> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
+        self.with_plan(&kinds, |ready| ready.plan.profile(inputs, runs))
+    }
+
+    fn with_plan<T>(&self, inputs: &[(Shape, DType)], use_plan: impl FnOnce(&mut Ready) -> Result<T>) -> Result<T> {
         if let Some((index, (_, dtype))) = inputs.iter().enumerate().find(|(_, (_, dtype))| !dtype.is_runnable()) {
             return Err(Error::unsupported(format!("input {index} is {dtype}, which does not run")));
         }
@@ -136,11 +301,13 @@ impl Model {
         result
     }
 
-    fn make_plan(&self, state: &mut State, inputs: &[(Shape, DType)]) -> Result<Plan> {
+    fn make_plan(&self, state: &mut State, inputs: &[(Shape, DType)]) -> Result<Ready> {
         let mut graph = Graph::new();
         let vars: Vec<Var> = inputs.iter().map(|(shape, dtype)| graph.input(shape.clone(), *dtype)).collect();
         let outputs = (self.trace)(&mut graph, &vars)?;
         graph.set_outputs(outputs);
+        let computes_integers =
+            graph.vars().any(|x| matches!(graph.node(x).op, Op::Unary(Unary::FromInt) if !graph.node(x).is_constant));
         let schedule = lower(&optimize(&graph)?, !self.device.is_cpu())?;
         for buffer in &schedule.buffers {
             if let Memory::Parameter(parameter) = &buffer.memory {
@@ -152,7 +319,29 @@ impl Model {
             Some(weights) => weights,
             none => none.insert(Weights::new(&self.device)?),
         };
-        Plan::new(&schedule, weights)
+        Ok(Ready { plan: Plan::new(&schedule, weights)?, computes_integers })
+    }
+}
+
+/// An error when an integer is too large to be computed with as an `f32`.
+fn check_range(input: &Tensor) -> Result<()> {
+    if input.dtype().is_float() {
+        return Ok(());
+    }
+    match input.to_i64()?.into_iter().find(|x| x.unsigned_abs() > 1 << 24) {
+        Some(x) => Err(Error::unsupported(format!("the input {x}: integers up to 2^24 are computed with"))),
+        None => Ok(()),
+    }
+}
+
+/// An output as booleans, if that is what the model gives.
+fn as_declared(output: Tensor, dtype: Option<DType>) -> Result<Tensor> {
+    match dtype {
+        Some(DType::Bool) => {
+            let bytes: Vec<u8> = output.to_f32()?.into_iter().map(|x| u8::from(x != 0.0)).collect();
+            Tensor::from_bytes(DType::Bool, output.shape().clone(), &bytes)
+        }
+        _ => Ok(output),
     }
 }
 
@@ -181,5 +370,31 @@ mod tests {
         assert_eq!(y[0].as_slice::<f32>().unwrap(), [1., 3.]);
         assert_eq!(y[1].as_slice::<f32>().unwrap(), [3., 4., 1., 2.]);
         assert_eq!(y[2].as_slice::<f32>().unwrap(), [1., 0.]);
+    }
+
+    /// A device that is lost in the middle is an error; opened again, it gives the same answer.
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn a_lost_device_is_opened_again() {
+        use crate::device::{DeviceKind, Kind};
+        let weight = StoredTensor::from_bytes(DType::F32, [1, 2], [0, 0, 128, 63, 0, 0, 0, 64]).unwrap();
+        let x = Tensor::new([2, 2], [1f32, 2., 3., 4.]).unwrap();
+        for info in Device::list().iter().filter(|info| info.kind != DeviceKind::Cpu && info.unsupported.is_none()) {
+            let device = Device::open(&info.name).unwrap();
+            let weight = weight.clone();
+            let mut model = Model::from_fn(&device, move |graph: &mut Graph, x: &[Var]| {
+                let weight = graph.float_parameter("weight", &weight)?;
+                Ok(vec![graph.linear(x[0], weight, None)?])
+            });
+            let inputs = std::slice::from_ref(&x);
+            assert_eq!(model.run(inputs).unwrap()[0].as_slice::<f32>().unwrap(), [5., 11.]);
+            let Kind::Gpu(gpu) = device.kind() else { panic!("{device} is a GPU") };
+            gpu.device().destroy();
+            assert_eq!(model.run(inputs).unwrap_err().kind(), crate::ErrorKind::Device);
+            model.to(&Device::open(&info.name).unwrap());
+            assert_eq!(model.run(inputs).unwrap()[0].as_slice::<f32>().unwrap(), [5., 11.]);
+            model.to(&Device::cpu());
+            assert_eq!(model.run(inputs).unwrap()[0].as_slice::<f32>().unwrap(), [5., 11.]);
+        }
     }
 }

@@ -6,16 +6,14 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use crate::checkpoint::{NPY_MAGIC as MAGIC, NUMPY_DTYPES, npy_header};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// NumPy's own headers are some hundred bytes; the version 2 length field would allow 4 GiB.
 const MAX_HEADER: usize = 1 << 20;
-/// NumPy pads its headers so that the data starts at a multiple of this.
-const ALIGNMENT: usize = 64;
 
 impl Tensor {
     /// Reads a `.npy` file: versions 1 to 3, floats of 16, 32 and 64 bits, integers of 8 to 64 bits and booleans, in
@@ -72,52 +70,11 @@ impl Tensor {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when NumPy has no such dtype, as `bfloat16`, and for
     /// more than 64 dimensions.
     pub fn to_npy(&self) -> Result<Vec<u8>> {
-        let (_, kind, size) = KINDS.iter().find(|(dtype, ..)| *dtype == self.dtype()).ok_or_else(|| {
-            Error::unsupported(format!("NumPy has no {}, so a `.npy` file cannot hold it", self.dtype()))
-        })?;
-        // NumPy's own limit; it also keeps the header within version 1's 65,535 bytes.
-        if self.shape().len() > 64 {
-            return Err(Error::unsupported(format!(
-                "NumPy arrays have at most 64 dimensions, the tensor has {}",
-                self.shape().len()
-            )));
-        }
-        let order = if *size == 1 { '|' } else { '<' };
-        let sizes: Vec<String> = self.shape().iter().map(ToString::to_string).collect();
-        let comma = if sizes.len() == 1 { "," } else { "" };
-        let mut header = format!(
-            "{{'descr': '{order}{kind}{size}', 'fortran_order': False, 'shape': ({}{comma}), }}",
-            sizes.join(", ")
-        );
-        let start = MAGIC.len() + 4;
-        let padded = (start + header.len() + 1).next_multiple_of(ALIGNMENT) - start;
-        header.extend(std::iter::repeat_n(' ', padded - 1 - header.len()));
-        header.push('\n');
-        let mut bytes = Vec::with_capacity(start + header.len() + self.bytes().len());
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&[1, 0]);
-        bytes.extend_from_slice(&u16::try_from(header.len()).expect("at most 64 dimensions").to_le_bytes());
-        bytes.extend_from_slice(header.as_bytes());
+        let mut bytes = npy_header(self.dtype(), self.shape())?;
         bytes.extend_from_slice(self.bytes());
         Ok(bytes)
     }
 }
-
-/// The dtypes with NumPy's letter and size.
-const KINDS: &[(DType, char, usize)] = &[
-    (DType::F64, 'f', 8),
-    (DType::F32, 'f', 4),
-    (DType::F16, 'f', 2),
-    (DType::I64, 'i', 8),
-    (DType::I32, 'i', 4),
-    (DType::I16, 'i', 2),
-    (DType::I8, 'i', 1),
-    (DType::U64, 'u', 8),
-    (DType::U32, 'u', 4),
-    (DType::U16, 'u', 2),
-    (DType::U8, 'u', 1),
-    (DType::Bool, 'b', 1),
-];
 
 fn read(reader: &mut impl Read) -> Result<Tensor> {
     let mut start = [0u8; 8];
@@ -236,7 +193,8 @@ fn parse_descr(descr: &str) -> Result<(DType, bool)> {
     let mut chars = descr.chars();
     let (order, kind) = (chars.next().ok_or_else(unsupported)?, chars.next().ok_or_else(unsupported)?);
     let size: usize = chars.as_str().parse().map_err(|_| unsupported())?;
-    let (dtype, ..) = KINDS.iter().find(|row| (row.1, row.2) == (kind, size)).ok_or_else(unsupported)?;
+    let known = NUMPY_DTYPES.iter().find(|row| (row.1, row.2) == (kind, size) && kind != 'c');
+    let (dtype, ..) = known.ok_or_else(unsupported)?;
     match order {
         '<' | '=' => Ok((*dtype, false)),
         '>' => Ok((*dtype, true)),

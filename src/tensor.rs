@@ -1,9 +1,13 @@
 //! Tensors: what goes into a model and what comes out.
 
+#[cfg(feature = "ndarray")]
+mod ndarray;
+
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::{StoredTensor, unpacked};
+use crate::checkpoint::{Storage, StoredTensor, Value, unpacked};
 use crate::dtype::{DType, convert};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
@@ -83,6 +87,14 @@ impl Tensor {
             return Err(Error::unsupported(format!("{what}: its integers are no numbers by themselves")).help(help));
         }
         Self::from_bytes(stored.dtype(), stored.shape().clone(), &stored.contiguous_bytes()?)
+    }
+
+    /// Saves the tensor, as `torch.save(tensor, path)` does: see [`save`](crate::save).
+    ///
+    /// # Errors
+    /// As [`save`](crate::save).
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        crate::checkpoint::save(self, path)
     }
 
     /// The type of the elements.
@@ -176,6 +188,27 @@ pub(crate) fn bytes_to_f32(dtype: DType, bytes: &[u8]) -> Result<Vec<f32>> {
         DType::U8 | DType::Bool => read(bytes, |x| u8::from_le_bytes(x).into()),
         other => return Err(Error::unsupported(format!("{other} tensors do not run"))),
     })
+}
+
+/// Contiguous, on the CPU, without gradients. The data is shared, not copied.
+impl From<&Tensor> for StoredTensor {
+    fn from(tensor: &Tensor) -> Self {
+        struct Data(Tensor);
+        impl AsRef<[u8]> for Data {
+            fn as_ref(&self) -> &[u8] {
+                self.0.bytes()
+            }
+        }
+        let storage = Storage::shared(Arc::new(Data(tensor.clone())), "cpu");
+        let stride = tensor.shape.contiguous_strides();
+        StoredTensor::new(storage, tensor.dtype, tensor.shape.clone(), stride, 0).expect("a tensor has all its bytes")
+    }
+}
+
+impl From<&Tensor> for Value {
+    fn from(tensor: &Tensor) -> Self {
+        StoredTensor::from(tensor).into()
+    }
 }
 
 impl fmt::Debug for Tensor {

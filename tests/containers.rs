@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use encoded::{Encoder, difference};
 use sconce::checkpoint::{Container, Value};
-use sconce::{Checkpoint, ErrorKind};
+use sconce::{Checkpoint, DType, ErrorKind};
 use serde_json::{Value as Json, json};
 
 fn data(name: &str) -> PathBuf {
@@ -146,6 +146,13 @@ fn files_of_python_2() {
 }
 
 #[test]
+fn parameters_of_torch_0_1() {
+    let checkpoint = check("legacy_parameters.pth", Container::Legacy);
+    let [weight, frozen] = ["weight", "frozen"].map(|name| checkpoint[name].as_tensor().unwrap().requires_grad());
+    assert!(weight && !frozen);
+}
+
+#[test]
 fn several_saves_in_one_file() {
     let checkpoint = check("legacy_saves.pth", Container::Legacy);
     assert_eq!(checkpoint.saves().len(), 3);
@@ -263,6 +270,18 @@ fn tar_archives() {
 }
 
 #[test]
+fn tar_archives_of_python_2_with_views_and_parameters() {
+    let checkpoint = check("tar_python2.tar", Container::Tar);
+    let tensor = |name: &str| checkpoint[name].as_tensor().unwrap();
+    assert!(Arc::ptr_eq(tensor("root").storage(), tensor("part").storage()));
+    // A view of a view.
+    assert!(Arc::ptr_eq(tensor("root").storage(), tensor("end").storage()));
+    assert_eq!(tensor("end").offset(), 6);
+    assert!(tensor("parameter").requires_grad());
+    assert_eq!(checkpoint["config"]["lr"].as_f64().unwrap(), 0.5);
+}
+
+#[test]
 fn damaged_tar_archives() {
     let good = bytes("tar.tar");
     let invalid = "invalid checkpoint: ";
@@ -349,6 +368,9 @@ fn plain_pickles() {
     for protocol in 0..=5 {
         check(&format!("plain_protocol{protocol}.pkl"), Container::Pickle);
     }
+    let numpy = sconce::load(data("plain_protocol4.pkl")).unwrap()["numpy"].clone();
+    let array = numpy[2].as_array().unwrap();
+    assert_eq!((array.dtype(), &array.shape()[..]), (DType::I16, &[2, 3][..]));
     let state = check("plain_tensors4.pkl", Container::Pickle);
     is_mapped(&state, "conv.weight");
     check("plain_tensors2.pkl", Container::Pickle);

@@ -15,7 +15,7 @@ mod matrix;
 mod point;
 mod rows;
 
-pub(crate) use point::every_unary;
+pub(super) use point::every_unary;
 
 /// One kernel, its arguments, and how exact its answer must be.
 pub(crate) struct Case {

@@ -6,16 +6,20 @@ pub(crate) mod cpu;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 pub(crate) mod key;
+pub(crate) mod lens;
 #[cfg(test)]
 pub(crate) mod lowered;
 #[cfg(test)]
 pub(crate) mod naive;
 pub(crate) mod ports;
+mod profile;
 
 use crate::device::{Device, Kind};
 use crate::error::Result;
 use crate::graph::step::Schedule;
 use crate::tensor::Tensor;
+
+pub use profile::{Peak, StepProfile};
 
 /// The weights of one model on its device, shared by the plans of the model.
 pub(crate) enum Weights {
@@ -64,6 +68,15 @@ impl Plan {
             Self::Cpu(plan) => plan.run(inputs),
             #[cfg(feature = "gpu")]
             Self::Gpu(plan) => plan.run(inputs),
+        }
+    }
+
+    /// Runs the plan so often and times its steps.
+    pub(crate) fn profile(&mut self, inputs: &[Tensor], runs: usize) -> Result<Vec<StepProfile>> {
+        match self {
+            Self::Cpu(plan) => plan.profile(inputs, runs),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(_) => Err(profile::unsupported_on_gpu()),
         }
     }
 

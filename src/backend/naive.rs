@@ -58,11 +58,11 @@ pub(crate) fn run(kernel: &Kernel, inputs: &[&[f64]], out: &mut [f64]) {
             }
         }
         Kernel::Attention(step) => attention(step, inputs, out),
-        Kernel::Embedding { count, rows, dim } => {
-            for i in 0..*count {
+        Kernel::Embedding { outer, count, rows, dim } => {
+            for (o, i) in pairs(*outer, *count) {
                 let index = inputs[0][i] as usize;
                 assert!(inputs[0][i] >= 0.0 && index < *rows, "the caller tests bad indices");
-                out[i * dim..][..*dim].copy_from_slice(&inputs[1][index * dim..][..*dim]);
+                out[(o * count + i) * dim..][..*dim].copy_from_slice(&inputs[1][(o * rows + index) * dim..][..*dim]);
             }
         }
         Kernel::Pad { shape, pads, mode } => pad(shape, pads, *mode, inputs[0], out),
@@ -324,6 +324,14 @@ pub(crate) fn unary(op: Unary, x: f64) -> f64 {
         Unary::Sqrt => x.sqrt(),
         Unary::Rsqrt => 1.0 / x.sqrt(),
         Unary::Erf => erf(x),
+        Unary::Sin => x.sin(),
+        Unary::Cos => x.cos(),
+        Unary::Floor => x.floor(),
+        Unary::Ceil => x.ceil(),
+        Unary::Round => x.round_ties_even(),
+        // Integers are numbers here.
+        Unary::Trunc | Unary::ToInt => x.trunc(),
+        Unary::FromInt => x,
     }
 }
 
@@ -337,6 +345,14 @@ pub(crate) fn binary(op: Binary, a: f64, b: f64) -> f64 {
         Binary::Maximum => maximum(a, b),
         Binary::Minimum => -maximum(-a, -b),
         Binary::Pow => a.powf(b),
+        Binary::Eq => f64::from(u8::from(a == b)),
+        Binary::Ne => f64::from(u8::from(a != b)),
+        Binary::Lt => f64::from(u8::from(a < b)),
+        Binary::Le => f64::from(u8::from(a <= b)),
+        Binary::Gt => f64::from(u8::from(a > b)),
+        Binary::Ge => f64::from(u8::from(a >= b)),
+        Binary::Keep if a == 0.0 => 0.0,
+        Binary::Keep => b,
     }
 }
 

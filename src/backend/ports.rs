@@ -67,6 +67,7 @@ pub(crate) fn output_tensor(port: &Port, words: &[u8]) -> Result<Tensor> {
 }
 
 /// The error for an index that names no row.
+#[cfg(feature = "gpu")]
 pub(crate) fn index_out_of_range(step: &str, position: usize, rows: usize) -> Error {
     Error::shape(format!("{step}: the index at position {position} is out of range, expected 0..{rows}"))
 }

@@ -30,7 +30,9 @@ pub(super) fn open(source: &Arc<Source>) -> Result<Vec<Value>> {
             _ => error.context(format_args!("save {count}, from byte {at} on")),
         };
         if sniff::is_zip(rest) {
-            saves.extend(zip::open(&Source::window(source, at..source.len())).map_err(later)?.1);
+            saves.extend(
+                zip::open(&Source::window(source, at..source.len())).and_then(zip::Contents::saves).map_err(later)?,
+            );
             break;
         }
         if count > 1 && !sniff::is_legacy(rest) {

@@ -3,10 +3,14 @@
 //! [`load`](crate::load) maps a file and reads its structure: names, dtypes, shapes and where the bytes are. Tensor data
 //! is read when it is used, straight from the mapped file.
 
+pub(crate) mod export;
 mod hash;
 mod legacy;
+mod location;
 mod pickle;
 mod plain;
+mod safetensors;
+mod save;
 mod shards;
 mod sniff;
 mod source;
@@ -19,16 +23,20 @@ mod zip;
 
 use std::fmt;
 use std::io::Read;
-use std::ops::Index;
+use std::ops::{Index, IndexMut};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use location::MapLocation;
+pub(crate) use save::{NPY_MAGIC, NUMPY_DTYPES, npy_header};
+pub use save::{save, save_with_progress};
 pub use sniff::Container;
 pub use storage::Storage;
 pub(crate) use stored::unpacked;
 pub use stored::{Layout, Quantizer, StoredTensor};
 pub use value::{BigInt, Dict, DictKind, Key, Object, Value};
 
+use self::export::Exported;
 use self::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -53,6 +61,7 @@ pub struct Checkpoint {
     file_bytes: u64,
     /// At least one.
     saves: Arc<[Value]>,
+    exported: Option<Arc<Exported>>,
 }
 
 /// What is in a file.
@@ -61,6 +70,7 @@ struct Opened {
     saves: Vec<Value>,
     /// The size of the file, or of all the files.
     bytes: u64,
+    exported: Option<Arc<Exported>>,
 }
 
 impl Checkpoint {
@@ -77,7 +87,8 @@ impl Checkpoint {
     /// in messages.
     ///
     /// # Errors
-    /// As [`load`](crate::load).
+    /// As [`load`](crate::load). The index of a checkpoint in several files is refused: there is no directory to find
+    /// them in.
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Box<[u8]>>) -> Result<Self> {
         Self::read(name.into(), || open(&Arc::new(Source::Memory(bytes.into())), None))
     }
@@ -92,8 +103,8 @@ impl Checkpoint {
 
     fn read(name: String, open: impl FnOnce() -> Result<Opened>) -> Result<Self> {
         match open() {
-            Ok(Opened { container, saves, bytes }) => {
-                Ok(Self { name, container, file_bytes: bytes, saves: saves.into() })
+            Ok(Opened { container, saves, bytes, exported }) => {
+                Ok(Self { name, container, file_bytes: bytes, saves: saves.into(), exported })
             }
             Err(error) => Err(in_file(error, &name)),
         }
@@ -114,6 +125,11 @@ impl Checkpoint {
         self.file_bytes
     }
 
+    /// The programs of a `.pt2` file.
+    pub(crate) fn exported(&self) -> Option<&Arc<Exported>> {
+        self.exported.as_ref()
+    }
+
     /// The object that was saved: as a rule a dict. When there are [several](Self::saves), the first.
     pub fn root(&self) -> &Value {
         &self.saves[0]
@@ -126,6 +142,30 @@ impl Checkpoint {
     /// archives, which PyTorch itself does not read back from such a file, and for plain pickles.
     pub fn saves(&self) -> &[Value] {
         &self.saves
+    }
+
+    /// The checkpoint with its storages on other devices: `map_location` of `torch.load`. The tags change and nothing
+    /// else: no byte is read, and what shared a storage still does. [`StateDict::device`](crate::StateDict::device)
+    /// opens the device that they name.
+    ///
+    /// ```no_run
+    /// use sconce::checkpoint::MapLocation;
+    /// let checkpoint = sconce::load("trained_on_a_gpu.pth")?;
+    /// let on_cpu = checkpoint.map_location("cpu");
+    /// let moved = checkpoint.map_location([("cuda:1", "cuda:0")]);
+    /// let large_on_gpu = checkpoint.map_location(MapLocation::from_fn(|storage, _| {
+    ///     (storage.len() > 1 << 20).then(|| "cuda:0".to_string())
+    /// }));
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    #[must_use]
+    pub fn map_location<'a>(&self, map: impl Into<MapLocation<'a>>) -> Self {
+        Self { saves: map.into().apply(&self.saves).into(), ..self.clone() }
+    }
+
+    /// The object that was saved, to change.
+    pub fn root_mut(&mut self) -> &mut Value {
+        &mut Arc::make_mut(&mut self.saves)[0]
     }
 
     /// The value of a key of the object that was saved; `None` when there is none.
@@ -160,6 +200,35 @@ impl Index<usize> for Checkpoint {
     }
 }
 
+impl IndexMut<&str> for Checkpoint {
+    /// The value of a string key, to change: see [`Value`].
+    ///
+    /// # Panics
+    /// As the same of [`Value`].
+    #[track_caller]
+    fn index_mut(&mut self, key: &str) -> &mut Value {
+        &mut self.root_mut()[key]
+    }
+}
+
+impl IndexMut<usize> for Checkpoint {
+    /// The item at a position, or the value of an integer key, to change: see [`Value`].
+    ///
+    /// # Panics
+    /// As the same of [`Value`].
+    #[track_caller]
+    fn index_mut(&mut self, key: usize) -> &mut Value {
+        &mut self.root_mut()[key]
+    }
+}
+
+impl From<&Checkpoint> for Value {
+    /// The object that was saved.
+    fn from(checkpoint: &Checkpoint) -> Self {
+        checkpoint.root().clone()
+    }
+}
+
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Checkpoint(`{}`, {:?})", self.name, self.root())
@@ -173,11 +242,18 @@ fn open(source: &Arc<Source>, directory: Option<&Path>) -> Result<Opened> {
         Container::Legacy => (Container::Legacy, legacy::open(source)?),
         Container::Tar => (Container::Tar, vec![tar::open(source)?]),
         Container::Pickle => (Container::Pickle, plain::open(source)?),
+        Container::Safetensors => (Container::Safetensors, vec![safetensors::open(source)?]),
         Container::Shards => return shards::open(source, directory),
         // Which kind of archive it is, its entries tell.
-        Container::Zip | Container::TorchScript => zip::open(source)?,
+        Container::Zip | Container::TorchScript | Container::ExportedProgram => match zip::open(source)? {
+            zip::Contents::Saves(container, saves) => (container, saves),
+            zip::Contents::Program(exported) => {
+                let (container, saves) = (Container::ExportedProgram, vec![exported.root()]);
+                return Ok(Opened { container, saves, bytes, exported: Some(Arc::new(exported)) });
+            }
+        },
     };
-    Ok(Opened { container, saves, bytes })
+    Ok(Opened { container, saves, bytes, exported: None })
 }
 
 /// An error about a file, with its name and the kind of trouble.

@@ -48,7 +48,7 @@ pub(super) fn open(source: &Arc<Source>, directory: Option<&Path>) -> Result<Ope
         Some((Value::from(name.as_str()), tensor.clone()))
     });
     let root = Dict::new(DictKind::OrderedDict, tensors).into();
-    Ok(Opened { container: Container::Shards, saves: vec![root], bytes })
+    Ok(Opened { container: Container::Shards, saves: vec![root], bytes, exported: None })
 }
 
 fn weight_map(index: &Json) -> Result<&serde_json::Map<String, Json>> {

@@ -19,12 +19,16 @@ pub enum Container {
     TorchScript,
     /// A plain pickle, as Python's `pickle.dump` writes.
     Pickle,
+    /// A safetensors file, as Hugging Face's libraries write.
+    Safetensors,
     /// The index (`*.index.json`) of a checkpoint in several files, as Hugging Face's libraries write.
     Shards,
+    /// A program of `torch.export` (`.pt2`): a graph with its weights.
+    ExportedProgram,
 }
 
 impl Container {
-    /// A short name: `zip`, `legacy`, `tar`, `torchscript`, `pickle`, `shards`.
+    /// A short name: `zip`, `legacy`, `tar`, `torchscript`, `pickle`, `safetensors`, `shards`, `pt2`.
     pub const fn name(self) -> &'static str {
         match self {
             Container::Zip => "zip",
@@ -32,7 +36,9 @@ impl Container {
             Container::Tar => "tar",
             Container::TorchScript => "torchscript",
             Container::Pickle => "pickle",
+            Container::Safetensors => "safetensors",
             Container::Shards => "shards",
+            Container::ExportedProgram => "pt2",
         }
     }
 }
@@ -47,20 +53,19 @@ impl fmt::Display for Container {
 type Sign = (fn(&[u8]) -> bool, &'static str, &'static str);
 
 /// Files that PyTorch, or those around it, write and this version does not read.
-const UNSUPPORTED: [Sign; 2] = [
-    (is_safetensors, "a safetensors file", "load it with `safetensors.torch.load_file` and save it with `torch.save`"),
-    (|bytes| bytes.starts_with(b"PYTORCH1"), "a preview format of torch 1.0 (`PYTORCH1`)", RESAVE),
-];
+const UNSUPPORTED: [Sign; 1] =
+    [(|bytes| bytes.starts_with(b"PYTORCH1"), "a preview format of torch 1.0 (`PYTORCH1`)", RESAVE)];
 
 /// A test of a file's first bytes, and the kind of file that it tells.
 type Read = (fn(&[u8]) -> bool, Container);
 
 /// Files that are read. Pickles of the old protocols have no sign of their own and come after all others.
-const READ: [Read; 4] = [
+const READ: [Read; 5] = [
     (is_zip, Container::Zip),
     (is_legacy, Container::Legacy),
     (is_tar, Container::Tar),
     (is_shard_index, Container::Shards),
+    (is_safetensors, Container::Safetensors),
 ];
 
 const RESAVE: &str = "load it in PyTorch and save it again with `torch.save`";
@@ -158,7 +163,9 @@ fn is_tar(bytes: &[u8]) -> bool {
 fn is_safetensors(bytes: &[u8]) -> bool {
     let Some((len, rest)) = bytes.split_first_chunk::<8>() else { return false };
     let len = u64::from_le_bytes(*len);
-    len >= 2 && len <= rest.len() as u64 && rest[0] == b'{'
+    // Also one that is cut short, or whose header is too long: what starts otherwise so is a text of JSON, whose
+    // letters are a larger number.
+    (2..1 << 40).contains(&len) && matches!(rest, [b'{', b'"' | b'}' | b' ' | b'\t' | b'\r' | b'\n', ..])
 }
 
 /// A pickle that says its protocol, or what may be one of protocol 0 or 1: an instruction first and a full stop last.

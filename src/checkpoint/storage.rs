@@ -1,5 +1,6 @@
 //! Storages: the byte ranges that tensors are views of.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -17,10 +18,13 @@ pub struct Storage {
     location: Arc<str>,
 }
 
+/// Cloning them copies no data.
+#[derive(Clone)]
 enum Bytes {
     Range { source: Arc<Source>, range: Range<usize> },
-    Owned(Box<[u8]>),
-    Deferred(Box<Deferred>),
+    Owned(Arc<Box<[u8]>>),
+    Shared(Arc<dyn AsRef<[u8]> + Send + Sync>),
+    Deferred(Arc<Deferred>),
 }
 
 /// Bytes that are computed, inflated say, when they are first asked for.
@@ -42,7 +46,12 @@ impl Storage {
 
     /// A storage that owns its bytes, little-endian.
     pub fn owned(bytes: impl Into<Box<[u8]>>, location: impl Into<Arc<str>>) -> Arc<Self> {
-        Arc::new(Self { bytes: Bytes::Owned(bytes.into()), location: location.into() })
+        Arc::new(Self { bytes: Bytes::Owned(Arc::new(bytes.into())), location: location.into() })
+    }
+
+    /// A storage of bytes, little-endian, that something else owns.
+    pub(crate) fn shared(bytes: Arc<dyn AsRef<[u8]> + Send + Sync>, location: impl Into<Arc<str>>) -> Arc<Self> {
+        Arc::new(Self { bytes: Bytes::Shared(bytes), location: location.into() })
     }
 
     /// A storage of `len` bytes that `make` gives when they are first asked for.
@@ -52,7 +61,7 @@ impl Storage {
         make: impl Fn() -> Result<Box<[u8]>> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let deferred = Deferred { len, make: Box::new(make), made: OnceLock::new() };
-        Arc::new(Self { bytes: Bytes::Deferred(Box::new(deferred)), location: location.into() })
+        Arc::new(Self { bytes: Bytes::Deferred(Arc::new(deferred)), location: location.into() })
     }
 
     /// The bytes, little-endian. Pages of a mapped file are read as they are touched; compressed or byte-swapped ones are
@@ -64,7 +73,23 @@ impl Storage {
         match &self.bytes {
             Bytes::Range { source, range } => Ok(&source[range.clone()]),
             Bytes::Owned(bytes) => Ok(bytes),
+            Bytes::Shared(bytes) => Ok((**bytes).as_ref()),
             Bytes::Deferred(deferred) => deferred.bytes(),
+        }
+    }
+
+    /// The bytes, without keeping those that had to be computed: for one who needs them once.
+    ///
+    /// # Errors
+    /// As [`Storage::bytes`].
+    pub(super) fn bytes_once(&self) -> Result<Cow<'_, [u8]>> {
+        match &self.bytes {
+            Bytes::Deferred(deferred) if deferred.made.get().is_none() => {
+                let bytes = (deferred.make)()?;
+                deferred.check(bytes.len())?;
+                Ok(Cow::Owned(bytes.into()))
+            }
+            _ => self.bytes().map(Cow::Borrowed),
         }
     }
 
@@ -73,6 +98,7 @@ impl Storage {
         match &self.bytes {
             Bytes::Range { range, .. } => range.len(),
             Bytes::Owned(bytes) => bytes.len(),
+            Bytes::Shared(bytes) => (**bytes).as_ref().len(),
             Bytes::Deferred(deferred) => deferred.len,
         }
     }
@@ -87,9 +113,15 @@ impl Storage {
         matches!(&self.bytes, Bytes::Range { source, .. } if source.is_mapped())
     }
 
-    /// The device that the storage was saved from: `cpu`, `cuda:0`, `mps`.
+    /// The device that the storage was saved from, or that [`MapLocation`](super::MapLocation) gave it: `cpu`,
+    /// `cuda:0`, `mps`.
     pub fn location(&self) -> &str {
         &self.location
+    }
+
+    /// The same bytes, not copied, with another location tag.
+    pub(crate) fn with_location(&self, location: impl Into<Arc<str>>) -> Arc<Self> {
+        Arc::new(Self { bytes: self.bytes.clone(), location: location.into() })
     }
 
     /// Tells the operating system that the mapped pages of `range` (of this storage) will not be needed soon, so that
@@ -104,14 +136,18 @@ impl Storage {
 
 impl Deferred {
     fn bytes(&self) -> Result<&[u8]> {
-        let made = self.made.get_or_init(|| match (self.make)() {
-            Ok(bytes) if bytes.len() == self.len => Ok(bytes),
-            Ok(bytes) => {
-                Err((ErrorKind::Invalid, format!("a storage of {} bytes turns out to have {}", self.len, bytes.len())))
-            }
-            Err(error) => Err((error.kind(), error.to_string())),
+        let made = self.made.get_or_init(|| {
+            let checked = (self.make)().and_then(|bytes| self.check(bytes.len()).map(|()| bytes));
+            checked.map_err(|error| (error.kind(), error.to_string()))
         });
         made.as_deref().map_err(|(kind, message)| Error::new(*kind, message.clone()))
+    }
+
+    fn check(&self, len: usize) -> Result<()> {
+        match len == self.len {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("a storage of {} bytes turns out to have {len}", self.len))),
+        }
     }
 }
 

@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use sconce::{Model, StateDict, Tensor};
+use sconce::{Peak, Tensor};
 use serde_json::{Value, json};
 
 use super::statistics::Statistics;
-use super::{Context, Failure, Result, Verdict, model, parse_positive};
+use super::{Context, Failure, Result, Verdict, model, parse_positive, profile};
 
 /// Without `--runs` a model runs at least this often and at least this long.
 const LEAST_RUNS: usize = 10;
 /// How often a file is opened, the median of which counts.
 const OPENS: usize = 9;
+/// The most runs of a profile.
+const PROFILED_RUNS: usize = 200;
 const LEAST_TIME: Duration = Duration::from_secs(3);
 
 /// `--device` may name several with commas between them. Each file, device and batch is measured in a process of its
@@ -44,6 +46,11 @@ pub(crate) struct Args {
     /// The shape of the input without the batch, as `3,224,224` [default: the architecture's own]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = parse_positive)]
     input_shape: Option<Vec<usize>>,
+
+    /// Say where the time goes: every step with its time, its operations and bytes a second, and what the machine
+    /// reaches at most
+    #[arg(long)]
+    profile: bool,
 
     /// Print JSON
     #[arg(long)]
@@ -75,6 +82,9 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
         writeln!(context.out, "{text}")?;
     } else {
         write_table(context.out, &results)?;
+        for result in results.iter().filter(|result| result.get("profile").is_some()) {
+            profile::write(context.out, result)?;
+        }
     }
     Ok(Verdict::Done)
 }
@@ -90,7 +100,7 @@ impl Case<'_> {
     /// Measures in this process.
     fn measure(&self, args: &Args, context: &Context<'_>) -> Result<Value> {
         let device = context.open_device(self.device)?;
-        let (state, first) = timed(|| self.source.open())?;
+        let (opened, first) = timed(|| self.source.open())?;
         // The first time may wait for the disk.
         let mut opens = vec![first];
         while opens.len() < OPENS {
@@ -98,9 +108,9 @@ impl Case<'_> {
         }
         opens.sort_by(f64::total_cmp);
         let open_ms = opens[OPENS / 2];
-        let input = self.input(args, &state)?;
+        let input = self.input(args, &opened)?;
         let ((model, plan), compile_ms) = timed(|| {
-            let model = Model::new(self.source.build(&state)?, &device)?;
+            let model = self.source.build(&opened, &device)?;
             let plan = model.compile(&[(input.shape().clone(), input.dtype())])?;
             Ok((model, plan))
         })?;
@@ -125,8 +135,9 @@ impl Case<'_> {
             times.push(ms);
             progress.show(format_args!("{} batch {}: run {}, {ms:.2} ms", self.model_name(), self.batch, times.len()));
         }
+        let runs = times.len().min(PROFILED_RUNS);
         let forward = Statistics::new(times).expect("at least one run");
-        Ok(json!({
+        let mut result = json!({
             "model": self.model_name(),
             "device": device.info().to_string(),
             "dtype": "float32",
@@ -143,7 +154,11 @@ impl Case<'_> {
                 "min": round(forward.min),
             },
             "peak_memory_bytes": peak_memory(),
-        }))
+        });
+        if args.profile {
+            result["profile"] = profile::to_json(&Peak::measure(&device)?, &model.profile(inputs, runs)?);
+        }
+        Ok(result)
     }
 
     /// Measures in a new process.
@@ -159,10 +174,16 @@ impl Case<'_> {
             ("--input-shape", args.input_shape.as_deref().map(join)),
             ("--threads", context.global.threads.map(|threads| threads.to_string())),
         ];
+        if args.model.eval {
+            command.arg("--eval");
+        }
         for (option, value) in options {
             if let Some(value) = value {
                 command.arg(format!("{option}={value}"));
             }
+        }
+        if args.profile {
+            command.arg("--profile");
         }
         if context.global.quiet {
             command.arg("--quiet");
@@ -185,10 +206,10 @@ impl Case<'_> {
         })
     }
 
-    fn input(&self, args: &Args, state: &StateDict) -> Result<Tensor> {
+    fn input(&self, args: &Args, opened: &model::Opened) -> Result<Tensor> {
         let shape = match &args.input_shape {
             Some(shape) => shape.clone(),
-            None => self.source.input_shape(state)?.to_vec(),
+            None => self.source.input_shape(opened)?.to_vec(),
         };
         let shape: Vec<usize> = std::iter::once(self.batch).chain(shape).collect();
         let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
@@ -253,23 +274,27 @@ fn write_table(out: &mut dyn Write, results: &[Value]) -> Result<()> {
         row.push(result["peak_memory_bytes"].as_f64().map_or("-".to_owned(), |bytes| format!("{:.0} MB", bytes / 1e6)));
         rows.push(row);
     }
+    write_columns(out, &rows, 2)?;
+    Ok(writeln!(out, "times in ms; `median` to `min` are of the forward pass, with its input written and output read")?)
+}
+
+/// Writes rows of as many cells each so that columns line up: names, the first `left` of them, to the left, numbers to
+/// the right.
+pub(crate) fn write_columns(out: &mut dyn Write, rows: &[Vec<String>], left: usize) -> Result<()> {
+    let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    for row in &rows {
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            // Names to the left, numbers to the right.
-            if column < 2 {
-                write!(out, "{cell:<width$}")?;
-            } else {
-                write!(out, "  {cell:>width$}")?;
-            }
-            if column == 0 {
-                write!(out, "  ")?;
+            let gap = if column == 0 { "" } else { "  " };
+            match column < left {
+                true => write!(out, "{gap}{cell:<width$}")?,
+                false => write!(out, "{gap}{cell:>width$}")?,
             }
         }
         writeln!(out)?;
     }
-    Ok(writeln!(out, "times in ms; `median` to `min` are of the forward pass, with its input written and output read")?)
+    Ok(())
 }
 
 /// Three significant digits or more.

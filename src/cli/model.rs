@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use sconce::nn::Module;
-use sconce::{Shape, StateDict, Strict, models};
+use sconce::checkpoint::Container;
+use sconce::{Checkpoint, Device, Model, Shape, StateDict, StoredModule, Strict, models};
 
 use super::{Failure, Result};
 
@@ -18,6 +18,20 @@ pub(crate) struct Args {
     /// Take this off the names of the weights, as the `module.` that DataParallel puts before them
     #[arg(long, value_name = "PREFIX")]
     pub(crate) strip_prefix: Option<String>,
+
+    /// Run a model that was saved whole in train mode as `model.eval()` would
+    #[arg(long)]
+    pub(crate) eval: bool,
+}
+
+/// What a file has of a model.
+pub(crate) enum Opened {
+    /// Its weights, which an architecture is for.
+    State(StateDict),
+    /// A program of `torch.export`.
+    Program(Checkpoint),
+    /// A model that was saved whole.
+    Module(StoredModule),
 }
 
 /// A file and what is needed to make the model in it.
@@ -29,9 +43,34 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Opens the file and finds its state dict. Reads no weights.
-    pub(crate) fn open(&self) -> Result<StateDict> {
+    /// Opens the file and finds its model or its state dict. Reads no weights.
+    pub(crate) fn open(&self) -> Result<Opened> {
         let checkpoint = sconce::load(self.path)?;
+        if self.arch.is_none() && checkpoint.container() == Container::ExportedProgram {
+            return Ok(Opened::Program(checkpoint));
+        }
+        if self.arch.is_none()
+            && let Some(module) = self.module(&checkpoint)
+        {
+            return Ok(Opened::Module(if self.args.eval { module.eval() } else { module }));
+        }
+        if self.args.eval {
+            let path = self.path.display();
+            return Err(Failure::new(format!("`--eval` is for a model that was saved whole, `{path}` has none")));
+        }
+        self.state(&checkpoint).map(Opened::State)
+    }
+
+    /// The model that was saved whole, if there is one; a prefix is of the names in a state dict.
+    fn module(&self, checkpoint: &Checkpoint) -> Option<StoredModule> {
+        match (&self.args.strip_prefix, &self.args.key) {
+            (Some(_), _) => None,
+            (None, Some(key)) => StoredModule::try_from(checkpoint.get(key)?).ok(),
+            (None, None) => checkpoint.module().ok(),
+        }
+    }
+
+    fn state(&self, checkpoint: &Checkpoint) -> Result<StateDict> {
         let state = match &self.args.key {
             Some(key) => checkpoint.state_dict_at(key)?,
             None => checkpoint.state_dict()?,
@@ -45,18 +84,50 @@ impl Source<'_> {
         Ok(state.strip_prefix(prefix))
     }
 
-    /// The architecture with the weights of `state`.
-    pub(crate) fn build(&self, state: &StateDict) -> Result<Box<dyn Module>> {
+    /// The model with its weights: the file's own, or the architecture that was named.
+    pub(crate) fn build(&self, opened: &Opened, device: &Device) -> Result<Model> {
+        let state = match opened {
+            Opened::State(state) => state,
+            Opened::Module(module) => {
+                let path = self.path.display();
+                return Model::from_stored(module, device).map_err(|error| Failure::about(format!("`{path}`"), error));
+            }
+            Opened::Program(checkpoint) => {
+                // `--key` names one of several programs.
+                let model = Model::from_checkpoint(checkpoint, self.args.key.as_deref(), device);
+                return model.map_err(|error| Failure::about(format!("`{}`", self.path.display()), error));
+            }
+        };
         let Some(name) = self.arch else { return Err(self.no_architecture(state)) };
         let mut net = models::by_name(name, state).map_err(|error| self.about(error))?;
         net.load_state_dict(state, Strict::Yes).map_err(|error| self.about(error))?;
-        Ok(net)
+        Ok(Model::new(net, device)?)
     }
 
     /// The shape of one input of the model, without the batch.
-    pub(crate) fn input_shape(&self, state: &StateDict) -> Result<Shape> {
+    pub(crate) fn input_shape(&self, opened: &Opened) -> Result<Shape> {
+        let state = match opened {
+            Opened::State(state) => state,
+            Opened::Program(checkpoint) => return self.program_input(checkpoint),
+            Opened::Module(_) => {
+                let message = format!("`{}` does not say the shape of its input", self.path.display());
+                return Err(Failure::new(message).help("give it with `--input-shape`"));
+            }
+        };
         let Some(name) = self.arch else { return Err(self.no_architecture(state)) };
         models::input_shape(name, state).map_err(|error| self.about(error))
+    }
+
+    /// The shape of a program's only input without the batch.
+    fn program_input(&self, checkpoint: &Checkpoint) -> Result<Shape> {
+        let about = |error| Failure::about(format!("`{}`", self.path.display()), error);
+        let model = Model::from_checkpoint(checkpoint, self.args.key.as_deref(), &Device::cpu()).map_err(about)?;
+        let sizes = match model.inputs() {
+            [input] => input.shape.get(1..).and_then(|sizes| sizes.iter().copied().collect::<Option<Vec<usize>>>()),
+            _ => None,
+        };
+        let message = format!("`{}` does not say one shape of one input", self.path.display());
+        sizes.map(Shape::from).ok_or_else(|| Failure::new(message).help("give it with `--input-shape`"))
     }
 
     fn about(&self, error: sconce::Error) -> Failure {

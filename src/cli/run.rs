@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use sconce::{Model, Tensor};
+use sconce::Tensor;
 
 use super::compare::{Comparison, Tolerance, show, values};
 use super::{Context, Failure, Result, Verdict, image, labels, model, parse_positive, parse_tolerance};
@@ -62,8 +62,8 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     let pictures = image::all_images(&args.input)?;
     let inputs = image::read_inputs(&args.input, &args.image)?;
     let source = model::Source { path: &args.file, arch: args.arch.as_deref(), args: &args.model };
-    let net = source.build(&source.open()?)?;
-    let model = Model::new(net, &context.open_device(&context.global.device)?)?;
+    let opened = source.open()?;
+    let model = source.build(&opened, &context.open_device(&context.global.device)?)?;
     if context.console.is_verbose() {
         let kinds: Vec<_> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
         context.console.say(super::plan_line(model.compile(&kinds)?));

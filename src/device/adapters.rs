@@ -121,7 +121,7 @@ pub(super) fn open(wanted: &Wanted, text: &str) -> Result<Device> {
 fn open_shared(adapter: usize, info: &DeviceInfo) -> Result<Arc<Gpu>> {
     let all = adapters();
     let mut open = all.open.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(gpu) = open[adapter].upgrade().filter(|gpu| !gpu.is_lost()) {
+    if let Some(gpu) = open[adapter].upgrade().filter(|gpu| gpu.poll_now().is_ok() || !gpu.is_lost()) {
         return Ok(gpu);
     }
     let gpu = connect(&all.adapters[adapter], info, GpuOptions::from_env())?;

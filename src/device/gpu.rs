@@ -163,8 +163,7 @@ impl Gpu {
         self.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
     }
 
-    /// Runs the callbacks of what is done, without waiting.
-    #[cfg(test)]
+    /// Runs the callbacks of what is done, without waiting: that of a lost device too.
     pub(crate) fn poll_now(&self) -> Result<()> {
         self.poll(wgpu::PollType::Poll)
     }

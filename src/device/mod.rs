@@ -23,6 +23,7 @@ pub use info::{DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 use pool::Pool;
 use select::Wanted;
 
+use crate::checkpoint::MapLocation;
 use crate::error::{Error, Result};
 
 /// The environment variable that narrows `gpu`, `gpu:N` and `auto` to the adapters whose name contains its value.
@@ -149,6 +150,17 @@ impl FromStr for Device {
     /// The same as [`Device::open`].
     fn from_str(text: &str) -> Result<Self> {
         Self::open(text)
+    }
+}
+
+/// Every storage goes to this device, which is written as PyTorch writes it: `cuda:0` for the first GPU.
+impl From<&Device> for MapLocation<'_> {
+    fn from(device: &Device) -> Self {
+        let id = device.info().id;
+        match id.strip_prefix("gpu:") {
+            Some(number) => format!("cuda:{number}").into(),
+            None => id.into(),
+        }
     }
 }
 

@@ -132,6 +132,15 @@ impl Graph {
         Ok(self.add_node(Op::Constant(tensor), vec![], shape, is_int, ""))
     }
 
+    /// The elements of a parameter or a constant.
+    pub(crate) fn known(&self, x: Var) -> Result<Option<Tensor>> {
+        match &self.node(x).op {
+            Op::Parameter(parameter) => Tensor::from_stored(&parameter.tensor).map(Some),
+            Op::Constant(tensor) => Ok(Some(tensor.clone())),
+            _ => Ok(None),
+        }
+    }
+
     /// A scalar constant.
     pub(crate) fn scalar(&mut self, value: f32) -> Var {
         let tensor = Tensor::new([], [value]).expect("one element");

@@ -45,6 +45,8 @@ pub(crate) enum Op {
     Attention { scale: f32, causal: bool },
     /// `indices (int64), table [rows, dim]`.
     Embedding,
+    /// `x, indices [n] (int64)`: places of `x` along `dim`.
+    IndexSelect { dim: usize },
     /// Any number of inputs.
     Cat { dim: usize },
     /// Any contiguous reinterpretation; the new shape is the node's.
@@ -82,6 +84,7 @@ impl Op {
             Op::Matmul => "matmul",
             Op::Attention { .. } => "scaled_dot_product_attention",
             Op::Embedding => "embedding",
+            Op::IndexSelect { .. } => "index_select",
             Op::Cat { .. } => "cat",
             Op::Reshape => "reshape",
             Op::Permute(_) => "permute",
@@ -255,6 +258,17 @@ pub(crate) enum Unary {
     Sqrt,
     Rsqrt,
     Erf,
+    Sin,
+    Cos,
+    Floor,
+    Ceil,
+    /// To the nearest whole number, from the middle to the even one.
+    Round,
+    Trunc,
+    /// The number that an integer is.
+    FromInt,
+    /// The integer that a whole number is.
+    ToInt,
 }
 
 impl Unary {
@@ -278,11 +292,27 @@ impl Unary {
             Unary::Sqrt => "sqrt",
             Unary::Rsqrt => "rsqrt",
             Unary::Erf => "erf",
+            Unary::Sin => "sin",
+            Unary::Cos => "cos",
+            Unary::Floor => "floor",
+            Unary::Ceil => "ceil",
+            Unary::Round => "round",
+            Unary::Trunc => "trunc",
+            Unary::FromInt => "from_int",
+            Unary::ToInt => "to_int",
         }
     }
 }
 
-/// A function of two numbers.
+impl Unary {
+    /// Whether the kernels of convolutions and linear layers can apply it to what they give.
+    pub(crate) fn is_activation(self) -> bool {
+        use Unary::{Ceil, Cos, Floor, FromInt, Round, Sin, ToInt, Trunc};
+        !matches!(self, Sin | Cos | Floor | Ceil | Round | Trunc | FromInt | ToInt)
+    }
+}
+
+/// A function of two numbers. Comparisons give 0 or 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Binary {
     Add,
@@ -292,6 +322,14 @@ pub(crate) enum Binary {
     Maximum,
     Minimum,
     Pow,
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    /// The second number where the first is not 0, else 0.
+    Keep,
 }
 
 impl Binary {
@@ -304,6 +342,13 @@ impl Binary {
             Binary::Maximum => "maximum",
             Binary::Minimum => "minimum",
             Binary::Pow => "pow",
+            Binary::Eq => "eq",
+            Binary::Ne => "ne",
+            Binary::Lt => "lt",
+            Binary::Le => "le",
+            Binary::Gt => "gt",
+            Binary::Ge => "ge",
+            Binary::Keep => "keep",
         }
     }
 }

@@ -101,8 +101,9 @@ pub(crate) enum Kernel {
     LayerNorm { rows: usize, len: usize, eps: f32, affine: bool },
     /// `q, k, v`, and the mask when there is one.
     Attention(AttentionStep),
-    /// `indices (i32) [count], table [rows, dim]`; gives `[count, dim]`. An index outside `0..rows` is an error.
-    Embedding { count: usize, rows: usize, dim: usize },
+    /// `indices (i32) [count], table [outer, rows, dim]`; gives `[outer, count, dim]`. An index outside `0..rows` is an
+    /// error.
+    Embedding { outer: usize, count: usize, rows: usize, dim: usize },
     /// `x`, contiguous, of shape `shape`; gives the padded shape, contiguous. `pads` has one pair a dimension.
     Pad { shape: Vec<usize>, pads: Vec<(usize, usize)>, mode: PadMode },
 }

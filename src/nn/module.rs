@@ -99,7 +99,15 @@ pub trait Module: Structure {
     }
 
     /// Takes the tensors of a state dict as the values of the parameters and buffers. Everything is checked first:
-    /// on an error nothing has changed. No tensor data is read or copied.
+    /// on an error nothing has changed. No tensor data is read or copied. Weights that the file has in parts, as
+    /// `weight_g` and `weight_v` of `weight_norm`, are [folded](StateDict::fold).
+    ///
+    /// It takes a state dict, as PyTorch does, and not a path:
+    ///
+    /// ```compile_fail
+    /// use sconce::{Strict, nn::{Linear, Module}};
+    /// let _ = Linear::new(2, 2).load_state_dict("model.pth", Strict::Yes);
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::StateDict`](crate::ErrorKind::StateDict) with [`Strict::Yes`] when anything is missing,

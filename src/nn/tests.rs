@@ -1,7 +1,7 @@
 //! How layers print and how state dicts are loaded.
 
 use super::*;
-use crate::checkpoint::StoredTensor;
+use crate::checkpoint::{Dict, StoredTensor};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Var};
@@ -125,7 +125,7 @@ fn names_are_in_pytorchs_order() {
 fn loaded_tensors_are_views_of_the_file_under_its_names() -> Result<()> {
     let (mut net, state) = (net(), state(NET));
     let report = net.load_state_dict(&state, Strict::Yes)?;
-    assert_eq!(report.to_string(), "state dict fits the model: 9 loaded");
+    assert_eq!(report.to_string(), "state dict fits the model: 9 of 9 loaded");
     let loaded = net.state_dict();
     assert!(loaded.names().eq(NET.iter().map(|(name, _)| *name)));
     assert!(loaded.iter().all(|(name, tensor)| tensor.is_same_view(&state[name])));
@@ -148,7 +148,7 @@ fn every_problem_is_in_one_error_and_nothing_is_loaded() {
     assert_eq!(
         error.to_string(),
         "\
-state dict does not fit the model: 6 loaded, 1 missing, 1 unexpected, 1 with the wrong shape, 1 with a dtype that does not run
+state dict does not fit the model: 6 of 9 loaded, 1 missing, 1 unexpected, 1 with the wrong shape, 1 with a dtype that does not run
   missing     head.bias
   unexpected  fc.weight
   shape       body.0.bias: model [4], file [5]
@@ -198,7 +198,7 @@ fn long_lists_are_cut() {
     let mut list: Box<dyn Module> = Box::new(list);
     let error = list.load_state_dict(&empty, Strict::Yes).unwrap_err().to_string();
     let lines: Vec<&str> = error.lines().collect();
-    assert_eq!(lines[0], "state dict does not fit the model: 0 loaded, 30 missing, 1 unexpected");
+    assert_eq!(lines[0], "state dict does not fit the model: 0 of 30 loaded, 30 missing, 1 unexpected");
     assert_eq!(lines[8..], ["  missing     7.weight", "  missing     ... and 22 more", "  unexpected  x"]);
 }
 
@@ -206,7 +206,8 @@ fn long_lists_are_cut() {
 fn only_old_state_dicts_may_lack_num_batches_tracked() {
     let old = state(NET).filter(|name, _| !name.ends_with("num_batches_tracked"));
     assert!(net().load_state_dict(&old, Strict::Yes).unwrap().is_complete());
-    let new = old.with_versions([("body.1".to_string(), 2)]);
+    let version = Dict::from_iter([("version", 2i64)]).into();
+    let new = old.with_metadata([("body.1".to_string(), version)]);
     let error = net().load_state_dict(&new, Strict::Yes).unwrap_err();
     assert!(error.to_string().contains("  missing     body.1.num_batches_tracked"), "{error}");
 }

@@ -13,8 +13,8 @@ const MAX_DEPTH: usize = 64;
 const MAX_ENTRIES: usize = 200_000;
 
 impl Checkpoint {
-    /// The state dict that the file holds: the file's own dict, or the one inside it, under whatever key. A saved
-    /// model counts as the state dict that it has.
+    /// The state dict that the file holds: the file's own dict, or the one inside it, under whatever key, which
+    /// [`StateDict::key`] tells. A saved model counts as the state dict that it has.
     ///
     /// ```no_run
     /// let state = sconce::load("training.pth")?.state_dict()?;
@@ -29,6 +29,16 @@ impl Checkpoint {
     /// [`state_dict_at`](Self::state_dict_at) takes one of them.
     pub fn state_dict(&self) -> Result<StateDict> {
         StateDict::try_from(self.root()).map_err(|error| error.context(format_args!("`{}`", self.name())))
+    }
+
+    /// Every state dict that the file holds, with its [`key`](StateDict::key): several models of one file. All are
+    /// views of the same mapping.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] when one has too many entries to be one.
+    pub fn state_dicts(&self) -> Result<Vec<StateDict>> {
+        let found = found(self.root()).into_iter().map(|(path, value)| collect(value, path));
+        found.collect::<Result<_>>().map_err(|error| error.context(format_args!("`{}`", self.name())))
     }
 
     /// The state dict under a key: `"model_state_dict"`, or `"nets.encoder"` for a key in a dict in a dict. The empty
@@ -46,16 +56,13 @@ impl TryFrom<&Value> for StateDict {
 
     /// The one state dict in a value: see [`Checkpoint::state_dict`].
     fn try_from(root: &Value) -> Result<Self> {
-        let mut found = candidates(root, true);
-        if found.is_empty() {
-            found = candidates(root, false);
-        }
+        let found = found(root);
         match &found[..] {
             [] => Err(none(root)),
-            [(_, value)] => collect(value),
+            [(path, value)] => collect(value, path.clone()),
             [(first, _), ..] => {
                 let count = |(path, value): &(String, &Value)| {
-                    format!("`{path}` ({} tensors)", collect(value).map_or(0, |state| state.len()))
+                    format!("`{path}` ({} tensors)", collect(value, String::new()).map_or(0, |state| state.len()))
                 };
                 let keys = list(found.iter().map(count).collect());
                 let message = format!("expected one state dict, found {}: {keys}", found.len());
@@ -64,6 +71,12 @@ impl TryFrom<&Value> for StateDict {
             }
         }
     }
+}
+
+/// The state dicts inside a value: those that look like one, else those that have any tensor.
+fn found(root: &Value) -> Vec<(String, &Value)> {
+    let found = candidates(root, true);
+    if found.is_empty() { candidates(root, false) } else { found }
 }
 
 /// The error of a value without a state dict.
@@ -86,7 +99,7 @@ fn state_dict_at(root: &Value, key: &str) -> Result<StateDict> {
             _ => error,
         });
     };
-    let state = collect(value)?;
+    let state = collect(value, key.to_string())?;
     if state.is_empty() {
         return Err(none(value).context(format_args!("key `{key}`")));
     }
@@ -94,7 +107,7 @@ fn state_dict_at(root: &Value, key: &str) -> Result<StateDict> {
 }
 
 /// The keys of a dict, for messages.
-fn keys(dict: &Dict) -> String {
+pub(super) fn keys(dict: &Dict) -> String {
     list(
         dict.keys().map(|key| if let Value::Str(name) = key { format!("`{name}`") } else { key.to_string() }).collect(),
     )
@@ -186,12 +199,12 @@ fn is_module(object: &Object) -> bool {
     ["_parameters", "_buffers", "_modules"].iter().all(|name| matches!(object.get(name), Some(Value::Dict(_))))
 }
 
-/// The tensors in a value by dotted names, and the versions of the modules.
-fn collect(value: &Value) -> Result<StateDict> {
-    let mut collector = Collector { state: StateDict::new(), visited: 0 };
+/// The tensors in a value by dotted names, and the metadata of the modules. It was found under `key`.
+fn collect(value: &Value, key: String) -> Result<StateDict> {
+    let mut collector = Collector { state: StateDict { key, ..StateDict::new() }, visited: 0 };
     collector.add(value, "", 0)?;
     Ok(match value {
-        Value::Dict(dict) => collector.state.with_versions(versions(dict)),
+        Value::Dict(dict) => collector.state.with_metadata(metadata(dict)),
         _ => collector.state,
     })
 }
@@ -259,16 +272,16 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_string() } else { format!("{path}.{key}") }
 }
 
-/// The module versions that PyTorch saves as an attribute of the dict.
-fn versions(dict: &Dict) -> Vec<(String, i64)> {
+/// What PyTorch saves about each module, as an attribute of the dict.
+fn metadata(dict: &Dict) -> Vec<(String, Value)> {
     let metadata =
         dict.attributes().and_then(|attributes| attributes.get("_metadata")).or_else(|| dict.get("_metadata"));
     let Some(Value::Dict(metadata)) = metadata else { return Vec::new() };
-    let version = |(module, entry): &(Value, Value)| match (module, entry.get("version")?) {
-        (Value::Str(module), Value::Int(version)) => Some((module.to_string(), *version)),
+    let named = metadata.iter().filter_map(|(module, entry)| match module {
+        Value::Str(module) => Some((module.to_string(), entry.clone())),
         _ => None,
-    };
-    metadata.iter().filter_map(version).collect()
+    });
+    named.collect()
 }
 
 #[cfg(test)]
@@ -312,8 +325,17 @@ mod tests {
             ("callbacks", dict([("c", dict([("best", tensor()), ("path", "x".into()), ("mode", "min".into())]))])),
             ("model_state_dict", weights()),
         ]);
-        for root in [weights(), dict([("state_dict", weights())]), training] {
-            assert_eq!(names(&state_dict(&root).unwrap()), ["fc.weight", "fc.bias"]);
+        let wrapped = |key: &str| dict([(key, weights())]);
+        let roots = [
+            ("", weights()),
+            ("state_dict", wrapped("state_dict")),
+            ("model", wrapped("model")),
+            ("params_ema", wrapped("params_ema")),
+            ("model_state_dict", training),
+        ];
+        for (key, root) in roots {
+            let state = state_dict(&root).unwrap();
+            assert_eq!((state.key(), names(&state)), (key, vec!["fc.weight", "fc.bias"]));
         }
         let loose = dict([("epoch", Value::Int(3)), ("lr", Value::Float(0.1)), ("weight", tensor())]);
         assert_eq!(names(&state_dict(&loose).unwrap()), ["weight"]);
@@ -328,7 +350,8 @@ mod tests {
              help: name one: `checkpoint.state_dict_at(\"nets.g\")`, `--key nets.g`"
         );
         for key in ["nets.g", "nets.d", "ema.0"] {
-            assert_eq!(names(&state_dict_at(&root, key).unwrap()), ["fc.weight", "fc.bias"]);
+            let state = state_dict_at(&root, key).unwrap();
+            assert_eq!((state.key(), names(&state)), (key, vec!["fc.weight", "fc.bias"]));
         }
         assert_eq!(
             names(&state_dict_at(&root, "nets").unwrap()),

@@ -11,12 +11,17 @@ use crate::shape::Shape;
 
 /// Lines of one kind that a report shows before it counts the rest.
 const SHOWN: usize = 8;
+/// Prefixes of one name that are tried: a name of nothing but dots would take forever.
+const MAX_PREFIXES: usize = 64;
 
 /// What [`load_state_dict`](crate::nn::Module::load_state_dict) loaded and what it did not, by the model's names.
 #[derive(Clone, Debug, Default)]
 pub struct LoadReport {
     /// The names that fit.
     pub loaded: Vec<String>,
+    /// Of the loaded ones, those that the file has in parts, as `weight_g` and `weight_v` of `weight_norm`: see
+    /// [`StateDict::fold`].
+    pub folded: Vec<String>,
     /// The names that the model has and the state dict lacks.
     pub missing: Vec<String>,
     /// The names that the state dict has and the model does not.
@@ -46,18 +51,22 @@ pub enum Mismatch {
         /// The dtype that the state dict has.
         dtype: DType,
     },
-    /// It is of a kind that no model computes with: sparse, quantized, without data.
-    Kind {
+    /// The state dict has something that no model computes with: a sparse, quantized or meta tensor, or a
+    /// parametrization that is not known.
+    Unusable {
         /// The tensor's name.
         name: String,
-        /// What it is, in words: `a sparse_coo tensor`.
-        kind: String,
-        /// What can be done about it.
-        help: &'static str,
+        /// What it is, and what can be done about it.
+        found: String,
     },
 }
 
 impl LoadReport {
+    /// The number of tensors that the model expects.
+    pub fn total(&self) -> usize {
+        self.loaded.len() + self.missing.len() + self.mismatched.len()
+    }
+
     /// Whether every name of the model and of the state dict fits.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
@@ -106,7 +115,8 @@ fn most_common(long: &[String], short: &[String]) -> Option<String> {
     let wanted: HashSet<&str> = short.iter().map(String::as_str).collect();
     let mut counts = HashMap::<&str, usize>::new();
     for name in long {
-        for (dot, _) in name.match_indices('.').filter(|&(dot, _)| wanted.contains(&name[dot + 1..])) {
+        let dots = name.match_indices('.').take(MAX_PREFIXES);
+        for (dot, _) in dots.filter(|&(dot, _)| wanted.contains(&name[dot + 1..])) {
             *counts.entry(&name[..=dot]).or_default() += 1;
         }
     }
@@ -116,17 +126,25 @@ fn most_common(long: &[String], short: &[String]) -> Option<String> {
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shapes = self.mismatched.iter().filter(|m| matches!(m, Mismatch::Shape { .. })).count();
-        let dtypes = self.mismatched.iter().filter(|m| matches!(m, Mismatch::DType { .. })).count();
-        let kinds = self.mismatched.len() - shapes - dtypes;
+        let (mut shapes, mut dtypes, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
+        for mismatch in &self.mismatched {
+            match mismatch {
+                Mismatch::Shape { name, model, file } => shapes.push(format!("{name}: model {model}, file {file}")),
+                Mismatch::DType { name, dtype } => dtypes.push(format!("{name}: {dtype}")),
+                Mismatch::Unusable { name, found } => unusable.push(format!("{name}: {found}")),
+            }
+        }
         let fits = if self.is_complete() { "fits" } else { "does not fit" };
-        write!(f, "state dict {fits} the model: {} loaded", self.loaded.len())?;
+        write!(f, "state dict {fits} the model: {} of {} loaded", self.loaded.len(), self.total())?;
+        if !self.folded.is_empty() {
+            write!(f, " ({} folded)", self.folded.len())?;
+        }
         for (count, what) in [
             (self.missing.len(), "missing"),
             (self.unexpected.len(), "unexpected"),
-            (shapes, "with the wrong shape"),
-            (dtypes, "with a dtype that does not run"),
-            (kinds, "of a kind that models cannot use"),
+            (shapes.len(), "with the wrong shape"),
+            (dtypes.len(), "with a dtype that does not run"),
+            (unusable.len(), "that cannot be used"),
         ] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
@@ -134,17 +152,9 @@ impl fmt::Display for LoadReport {
         }
         write_lines(f, "missing", &self.missing)?;
         write_lines(f, "unexpected", &self.unexpected)?;
-        let (mut shapes, mut dtypes, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
-        for mismatch in &self.mismatched {
-            match mismatch {
-                Mismatch::Shape { name, model, file } => shapes.push(format!("{name}: model {model}, file {file}")),
-                Mismatch::DType { name, dtype } => dtypes.push(format!("{name}: {dtype}")),
-                Mismatch::Kind { name, kind, help } => kinds.push(format!("{name}: {kind}; {help}")),
-            }
-        }
         write_lines(f, "shape", &shapes)?;
         write_lines(f, "dtype", &dtypes)?;
-        write_lines(f, "kind", &kinds)?;
+        write_lines(f, "unusable", &unusable)?;
         match &self.help {
             Some(help) => write!(f, "\n  help: {help}"),
             None => Ok(()),

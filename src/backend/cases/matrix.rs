@@ -233,7 +233,11 @@ fn conv2d() -> Vec<Case> {
     add("padding over image", ConvStep { input: [2, 1], padding: [4, 4], ..conv(3, 5, [3, 3], [8, 7]) });
     add("empty batch", ConvStep { batch: 0, ..conv(4, 8, [3, 3], [4, 4]) });
     add("bottleneck", ConvStep { input: [28, 28], padding: [1, 1], ..conv(64, 64, [3, 3], [28, 28]) });
+    let fused = Fused { bias: true, activation: Some(Unary::Relu), ..Fused::default() };
+    add("3x3 large", ConvStep { input: [10, 21], padding: [1, 1], fused, ..conv(10, 130, [3, 3], [10, 21]) });
+    add("3x3 large odd", ConvStep { batch: 2, ..conv(7, 131, [3, 2], [11, 6]) });
     // Grouped and depthwise.
+    add("groups large", ConvStep { groups: 2, ..conv(12, 260, [2, 2], [9, 15]) });
     add("groups", ConvStep { groups: 4, input: [6, 6], padding: [1, 1], ..conv(16, 32, [3, 3], [6, 6]) });
     add("groups odd", ConvStep { groups: 3, input: [5, 7], padding: [1, 1], ..conv(15, 21, [3, 3], [5, 7]) });
     add("groups of 1 to 2", ConvStep { groups: 6, input: [5, 7], padding: [1, 1], ..conv(6, 12, [3, 3], [5, 7]) });

@@ -208,7 +208,7 @@ fn embedding() -> Vec<Case> {
             let data = Data::I32((0..count).map(|_| random.below(rows) as i32).collect());
             let indices = Value { data, offset: 0, stored: None };
             let table = Value::parameter(&[rows, dim], random.exact(rows * dim)).stored_as(dtype, false);
-            let kernel = Kernel::Embedding { count, rows, dim };
+            let kernel = Kernel::Embedding { outer: 1, count, rows, dim };
             cases.push(Case::new(name, kernel, vec![indices, table], count * dim, 0.0));
         }
     }

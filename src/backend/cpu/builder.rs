@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::conv::Method;
 use super::kernel::Prepared;
-use super::lens::Lens;
 use super::linear::LinearWeights;
 use super::pack::{Floats, WeightSource};
 use super::plan::{MAX_INPUTS, Ready, Slot};
 use super::weights::{self, Form, PackKey, Packed, Values, Weights};
 use crate::backend::key::WeightKey;
+use crate::backend::lens::Lens;
 use crate::error::{Error, Result};
 use crate::graph::step::{Arg, Buffer, BufferId, Kernel, Memory, Schedule, Step};
 
@@ -61,7 +61,7 @@ impl<'a> Builder<'a> {
         if inputs.iter().any(|input| input.overlaps(output)) {
             return Err(Error::invalid("the step writes what it reads"));
         }
-        Ok(Ready { name: step.name.clone(), kernel: step.kernel.name(), prepared, inputs, output })
+        Ok(Ready { name: step.name.clone(), kernel: step.kernel.clone(), prepared, inputs, output })
     }
 
     /// `len` elements of an argument.

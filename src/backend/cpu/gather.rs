@@ -10,7 +10,7 @@ use crate::graph::op::PadMode;
 /// The elements written that are worth a task of their own.
 const TASK: usize = 16 << 10;
 
-/// `out [count, dim]` becomes the rows of `table [rows, dim]` that the indices name.
+/// `out [outer, count, dim]` becomes the rows of each `table [outer, rows, dim]` that the indices name.
 ///
 /// # Errors
 /// When an index is not that of a row.
@@ -21,21 +21,24 @@ pub(crate) fn embedding(
     [rows, dim]: [usize; 2],
     out: &mut [f32],
 ) -> Result<()> {
-    let count = indices.len();
+    let wanted = indices.len();
+    let count = if wanted * dim == 0 { 0 } else { out.len() / dim };
     let tasks = (count * dim / TASK).clamp(1, engine.pool.threads() * 4).min(count.max(1));
     let out = Shared::new(out);
     let bad = AtomicUsize::new(usize::MAX);
     engine.pool.run(tasks, |task| {
         let first = task * count / tasks;
-        for (i, &index) in (first..).zip(&indices[first..(task + 1) * count / tasks]) {
-            match usize::try_from(index) {
+        for i in first..(task + 1) * count / tasks {
+            let (o, position) = (i / wanted, i % wanted);
+            match usize::try_from(indices[position]) {
                 Ok(index) if index < rows => {
                     // SAFETY: every index has its own row of the output.
                     let out = unsafe { out.slice(i * dim..(i + 1) * dim) };
-                    out.copy_from_slice(&table[index * dim..(index + 1) * dim]);
+                    let row = o * rows + index;
+                    out.copy_from_slice(&table[row * dim..(row + 1) * dim]);
                 }
                 _ => {
-                    bad.fetch_min(i, Ordering::Relaxed);
+                    bad.fetch_min(position, Ordering::Relaxed);
                 }
             }
         }

@@ -92,6 +92,15 @@ impl Prepared {
         }
     }
 
+    /// How it is computed, where there are several ways.
+    pub(crate) fn method(&self) -> Option<&'static str> {
+        match self {
+            Prepared::Conv(kernel) => Some(kernel.conv.method().name()),
+            Prepared::Linear(kernel) => kernel.weights.as_ref().map(|weights| weights.method()),
+            _ => None,
+        }
+    }
+
     /// Runs the kernel. Every argument has the length that `Lens` gives.
     ///
     /// # Errors

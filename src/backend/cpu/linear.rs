@@ -44,6 +44,14 @@ impl LinearWeights {
         }
     }
 
+    /// Where the kernel reads the weight.
+    pub(crate) fn method(&self) -> &'static str {
+        match self.storage {
+            Weights::InPlace { .. } => "in place",
+            Weights::Packed(_) => "packed",
+        }
+    }
+
     /// Whether this step uses this weight where it lies. Weights are shared by the steps that agree in this.
     pub(crate) fn is_in_place(step: &LinearStep, weight: WeightSource<'_>) -> bool {
         match weight {

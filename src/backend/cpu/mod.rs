@@ -8,12 +8,12 @@ mod gather;
 mod gemm;
 pub(crate) mod isa;
 mod kernel;
-mod lens;
 pub(crate) mod linear;
 mod math;
 pub(crate) mod matmul;
 pub(crate) mod microkernel;
 mod pack;
+pub(crate) mod peak;
 mod plan;
 mod pointwise;
 mod pools;
@@ -24,10 +24,6 @@ mod rows;
 mod shared;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod timing;
-#[cfg(test)]
-mod timing_rest;
 mod vector;
 mod weights;
 mod winograd;

@@ -1,15 +1,16 @@
 //! Plans: schedules made ready to run on the CPU. Everything is allocated when a plan is made.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use super::Engine;
 use super::builder::Builder;
 use super::kernel::Prepared;
 use super::pack::Floats;
 use super::weights::{Values, Weights};
+use crate::backend::StepProfile;
 use crate::backend::ports;
 use crate::error::Result;
-use crate::graph::step::{Arg, Port, Schedule};
+use crate::graph::step::{Arg, Kernel, Port, Schedule};
 use crate::tensor::Tensor;
 
 /// The most arguments that a step may have.
@@ -38,7 +39,7 @@ unsafe impl Sync for Plan {}
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) name: String,
-    pub(super) kernel: &'static str,
+    pub(super) kernel: Kernel,
     pub(super) prepared: Prepared,
     pub(super) inputs: Vec<Slot>,
     pub(super) output: Slot,
@@ -165,20 +166,28 @@ impl Plan {
         self.outputs.iter().map(read).collect()
     }
 
-    /// Runs the plan; gives the name, the kernel and the time of every step.
+    /// Runs the plan so often, at least once, and times its steps.
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
-    pub(crate) fn profile(&mut self, inputs: &[Tensor]) -> Result<Vec<(&str, &'static str, Duration)>> {
-        self.write_inputs(inputs)?;
-        let mut times = Vec::with_capacity(self.steps.len());
-        for step in &self.steps {
-            let start = std::time::Instant::now();
-            // SAFETY: as in `run`.
-            unsafe { step.run(&self.engine, self.scratch.as_mut_slice())? };
-            times.push((step.name.as_str(), step.kernel, start.elapsed()));
+    pub(crate) fn profile(&mut self, inputs: &[Tensor], runs: usize) -> Result<Vec<StepProfile>> {
+        let runs = runs.max(1);
+        let mut times = vec![vec![0.0; runs]; self.steps.len()];
+        for run in 0..runs {
+            self.write_inputs(inputs)?;
+            for (step, times) in self.steps.iter().zip(&mut times) {
+                let start = Instant::now();
+                // SAFETY: as in `run`.
+                unsafe { step.run(&self.engine, self.scratch.as_mut_slice())? };
+                times[run] = start.elapsed().as_secs_f64() * 1e3;
+            }
         }
-        Ok(times)
+        let profile = |(step, times): (&Ready, &mut Vec<f64>)| {
+            let mut profile = StepProfile::new(&step.kernel, &step.name, step.prepared.method());
+            profile.set_times(times);
+            profile
+        };
+        Ok(self.steps.iter().zip(&mut times).map(profile).collect())
     }
 
     fn write_inputs(&mut self, inputs: &[Tensor]) -> Result<()> {

@@ -25,6 +25,11 @@ fn zip(a: &[f32], b: &[f32], y: &mut [f32], f: impl Fn(f32, f32) -> f32) {
     }
 }
 
+#[inline(always)]
+fn flag(holds: bool) -> f32 {
+    if holds { 1.0 } else { 0.0 }
+}
+
 /// Evaluates `$body` with `$f` bound to the function that `$op` is.
 macro_rules! with_unary {
     ($level:ident, $op:expr, $f:ident => $body:expr) => {
@@ -47,6 +52,15 @@ macro_rules! with_unary {
             Unary::Sqrt => with_unary!(@ $f = f32::sqrt => $body),
             Unary::Rsqrt => with_unary!(@ $f = |x: f32| 1.0 / x.sqrt() => $body),
             Unary::Erf => with_unary!(@ $f = math::erf::<$level> => $body),
+            Unary::Sin => with_unary!(@ $f = f32::sin => $body),
+            Unary::Cos => with_unary!(@ $f = f32::cos => $body),
+            Unary::Floor => with_unary!(@ $f = f32::floor => $body),
+            Unary::Ceil => with_unary!(@ $f = f32::ceil => $body),
+            Unary::Round => with_unary!(@ $f = f32::round_ties_even => $body),
+            Unary::Trunc => with_unary!(@ $f = f32::trunc => $body),
+            // An integer's word is read and written as a float's.
+            Unary::FromInt => with_unary!(@ $f = |x: f32| x.to_bits() as i32 as f32 => $body),
+            Unary::ToInt => with_unary!(@ $f = |x: f32| f32::from_bits(x as i32 as u32) => $body),
         }
     };
     (@ $f:ident = $function:expr => $body:expr) => {{
@@ -66,6 +80,13 @@ macro_rules! with_binary {
             Binary::Maximum => with_unary!(@ $f = math::maximum => $body),
             Binary::Minimum => with_unary!(@ $f = math::minimum => $body),
             Binary::Pow => with_unary!(@ $f = f32::powf => $body),
+            Binary::Eq => with_unary!(@ $f = |a: f32, b: f32| flag(a == b) => $body),
+            Binary::Ne => with_unary!(@ $f = |a: f32, b: f32| flag(a != b) => $body),
+            Binary::Lt => with_unary!(@ $f = |a: f32, b: f32| flag(a < b) => $body),
+            Binary::Le => with_unary!(@ $f = |a: f32, b: f32| flag(a <= b) => $body),
+            Binary::Gt => with_unary!(@ $f = |a: f32, b: f32| flag(a > b) => $body),
+            Binary::Ge => with_unary!(@ $f = |a: f32, b: f32| flag(a >= b) => $body),
+            Binary::Keep => with_unary!(@ $f = |a: f32, b: f32| if a != 0.0 { b } else { 0.0 } => $body),
         }
     };
 }
@@ -98,13 +119,6 @@ simd! {
     /// `y = op(a, b)` with a number on the left.
     pub(crate) fn binary_left<L>(op: Binary, a: f32, b: &[f32], y: &mut [f32]) {
         with_binary!(op, f => map(b, y, |x| f(a, x)));
-    }
-
-    /// `y += x`.
-    pub(crate) fn add_assign<L>(y: &mut [f32], x: &[f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y += x;
-        }
     }
 }
 

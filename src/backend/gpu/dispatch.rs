@@ -10,6 +10,8 @@ use crate::graph::step::BufferId;
 pub(crate) struct Selection {
     pub(crate) packs: Vec<Pack>,
     pub(crate) dispatches: Vec<Dispatch>,
+    /// The elements that the dispatches pass to each other through `Binding::WriteScratch`.
+    pub(crate) scratch: usize,
 }
 
 /// One dispatch: a pipeline (shader, constants), its bind group and its grid.
@@ -45,6 +47,10 @@ pub(crate) enum Binding {
     Write(BufferId),
     /// The weight that `Selection::packs` has at this index, `var<storage, read>`.
     Packed(usize),
+    /// What dispatches of one step pass to each other, `var<storage, read_write>` of f32: shared by all steps.
+    WriteScratch,
+    /// The same, `var<storage, read>`.
+    ReadScratch,
     /// The plan's status word, `var<storage, read_write> array<atomic<u32>>`: zeroed before every run and read back
     /// with the outputs. A kernel that meets an index out of range stores the index's position plus 1.
     Status,

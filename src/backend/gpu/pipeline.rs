@@ -47,7 +47,8 @@ struct Layout {
 
 impl Layout {
     fn new(dispatch: &Dispatch) -> Self {
-        let read_only = |binding: &Binding| matches!(binding, Binding::Read(_) | Binding::Packed(_));
+        let read_only =
+            |binding: &Binding| matches!(binding, Binding::Read(_) | Binding::Packed(_) | Binding::ReadScratch);
         Self { read_only: dispatch.bindings.iter().map(read_only).collect(), immediates: dispatch.immediates.len() }
     }
 }

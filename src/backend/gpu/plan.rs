@@ -204,6 +204,8 @@ struct Builder<'a> {
     weights: &'a mut Weights,
     uploader: Uploader,
     arenas: Vec<Arc<Buffer>>,
+    /// The largest that a step has asked for so far.
+    scratch: Option<Arc<Buffer>>,
     status: Option<Arc<Buffer>>,
     status_steps: Vec<(String, usize)>,
     buffers: Vec<Arc<Buffer>>,
@@ -237,7 +239,7 @@ impl<'a> Builder<'a> {
         });
         let uploader = Uploader::new(gpu, bytes.sum());
         let (gpu, buffers) = (Arc::clone(gpu), Vec::new());
-        Ok(Self { gpu, schedule, weights, uploader, arenas, status, status_steps: Vec::new(), buffers })
+        Ok(Self { gpu, schedule, weights, uploader, arenas, scratch: None, status, status_steps: Vec::new(), buffers })
     }
 
     fn build(mut self) -> Result<Plan> {
@@ -254,6 +256,12 @@ impl<'a> Builder<'a> {
         let packs = ready?;
         let compiled = compiled.map_err(|_| Error::device("the compilation of the shaders panicked"))??;
         let mut compiled = compiled.into_iter();
+        if let Some((step, selection)) = self.schedule.steps.iter().zip(&selections).max_by_key(|(_, s)| s.scratch)
+            && selection.scratch > 0
+        {
+            // The largest first, so that there is one.
+            self.scratch(step, selection.scratch)?;
+        }
         let mut calls = Vec::new();
         for ((step, selection), packs) in self.schedule.steps.iter().zip(selections).zip(packs) {
             let ready = Ready { step, selection, packs };
@@ -354,6 +362,7 @@ impl<'a> Builder<'a> {
             for binding in &dispatch.bindings {
                 bindings.push(match *binding {
                     Binding::Read(id) | Binding::Write(id) => self.place(step, id)?,
+                    Binding::WriteScratch | Binding::ReadScratch => self.scratch(step, ready.selection.scratch)?,
                     Binding::Packed(i) => self.whole(step, &ready.packs[i], "its packed weight")?,
                     Binding::Status => {
                         let i = *status.get_or_insert_with(|| {
@@ -385,6 +394,21 @@ impl<'a> Builder<'a> {
             calls.push(Call { pipeline, bind_group, immediates: dispatch.immediates.clone(), grid: dispatch.grid });
         }
         Ok(calls)
+    }
+
+    /// The scratch buffer, with room for this many elements.
+    fn scratch(&mut self, step: &Step, len: usize) -> Result<(Arc<Buffer>, u64, u64)> {
+        let bytes = (len as u64 * 4).next_multiple_of(16);
+        let scratch = match self.scratch.take().filter(|scratch| scratch.size() >= bytes) {
+            Some(scratch) => scratch,
+            None => {
+                let usage = wgpu::BufferUsages::STORAGE;
+                Arc::new(Buffer::new(&self.gpu, "the scratch", bytes, usage, Purpose::Arena, false)?)
+            }
+        };
+        self.check_binding(step, bytes, "its scratch")?;
+        self.scratch = Some(Arc::clone(&scratch));
+        Ok((scratch, 0, bytes))
     }
 
     fn check_grid(&self, step: &Step, dispatch: &Dispatch) -> Result<()> {
@@ -443,7 +467,7 @@ impl<'a> Builder<'a> {
             bytes => Some(Mapped::new(&self.gpu, "the inputs", bytes, Direction::ToDevice, false)?),
         };
         let readback = Mapped::new(&self.gpu, "the outputs", readback_bytes, Direction::ToHost, false)?;
-        let arena_bytes = self.arenas.iter().map(|arena| arena.size() as usize).sum();
+        let arena_bytes = self.arenas.iter().chain(&self.scratch).map(|arena| arena.size() as usize).sum();
         self.buffers.extend(self.arenas);
         self.buffers.sort_by_key(|buffer| Arc::as_ptr(buffer) as usize);
         self.buffers.dedup_by(|a, b| Arc::ptr_eq(a, b));

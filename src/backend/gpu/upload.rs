@@ -12,7 +12,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 
 /// The chunks that may be under way at once: one is filled while the device works on the others.
-const CHUNKS: usize = 3;
+pub(super) const CHUNKS: usize = 3;
 
 /// Smaller ranges are not worth a call to release their pages.
 const RELEASE_BYTES: usize = 64 << 10;

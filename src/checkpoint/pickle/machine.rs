@@ -285,7 +285,7 @@ impl<'a> Machine<'a> {
                     Some(made) => made,
                     None => self.call(callee, self.arguments(args)?)?,
                 };
-                self.push_made(made)
+                self.push_made(made.bare_if(opcode == op::NEWOBJ))
             }
             op::NEWOBJ_EX => {
                 let [class, args, kwargs] = self.pop_array()?;
@@ -299,14 +299,14 @@ impl<'a> Machine<'a> {
                 self.push_global(module, name)?;
                 let class = self.pop()?;
                 let made = self.call(class, &args)?;
-                self.push_made(made)
+                self.push_made(made.bare_if(args.is_empty()))
             }
             op::OBJ => {
                 let parts = self.pop_to_mark()?;
                 let (&class, args) =
                     parts.split_first().ok_or_else(|| Error::invalid("an object is made without a class"))?;
                 let made = self.call(class, args)?;
-                self.push_made(made)
+                self.push_made(made.bare_if(args.is_empty()))
             }
             op::BUILD => {
                 let state = self.pop()?;
@@ -472,7 +472,11 @@ fn long<'a>(bytes: &[u8]) -> Node<'a> {
 }
 
 fn string(bytes: &[u8]) -> Result<Node<'_>> {
-    text::utf8(bytes).map(Node::Str)
+    match text::utf8(bytes) {
+        Ok(text) => Ok(Node::Str(text)),
+        Err(_) if text::has_surrogates(bytes) => Ok(Node::Surrogates(bytes)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Keys and values in turn.

@@ -4,7 +4,7 @@
 mod input;
 mod machine;
 mod node;
-mod opcode;
+pub(super) mod opcode;
 mod persistent;
 mod rebuild;
 mod reduce;

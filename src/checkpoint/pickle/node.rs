@@ -26,6 +26,8 @@ pub(super) enum Node<'a> {
     Str(&'a str),
     /// A string that is spelled otherwise in the file.
     Text(Box<str>),
+    /// A string with surrogates, which are no characters by themselves: UTF-8 but for these.
+    Surrogates(&'a [u8]),
     Bytes(&'a [u8]),
     Blob(Box<[u8]>),
     ByteArray(Box<[u8]>),
@@ -138,6 +140,8 @@ impl ExtraNode {
 
 pub(super) struct ObjectNode {
     pub(super) class: Id,
+    /// Whether the class made it without its constructor. See [`Object`](crate::checkpoint::Object).
+    pub(super) bare: bool,
     pub(super) args: Vec<Id>,
     pub(super) kwargs: Option<Id>,
     pub(super) items: Vec<Id>,
@@ -147,7 +151,7 @@ pub(super) struct ObjectNode {
 
 impl ObjectNode {
     pub(super) fn new(class: Id, args: Vec<Id>, kwargs: Option<Id>) -> Self {
-        Self { class, args, kwargs, items: Vec::new(), entries: Vec::new(), state: None }
+        Self { class, bare: false, args, kwargs, items: Vec::new(), entries: Vec::new(), state: None }
     }
 }
 
@@ -225,7 +229,7 @@ impl Node<'_> {
             Node::Int(_) | Node::BigInt(_) => "an integer",
             Node::Float(_) => "a float",
             Node::Complex(_) => "a complex number",
-            Node::Str(_) | Node::Text(_) => "a string",
+            Node::Str(_) | Node::Text(_) | Node::Surrogates(_) => "a string",
             Node::Bytes(_) | Node::Blob(_) => "bytes",
             Node::ByteArray(_) => "a bytearray",
             Node::List(_) => "a list",
@@ -305,7 +309,9 @@ pub(super) struct Globals {
 
 impl Globals {
     pub(super) fn intern(&mut self, module: &str, name: &str) -> u32 {
-        let full = format!("{}.{name}", text::python3_module(module));
+        // A class inside a class: where the module ends would be lost.
+        let dot = if name.contains('.') { ':' } else { '.' };
+        let full = format!("{}{dot}{name}", text::python3_module(module));
         if let Some(&index) = self.index.get(full.as_str()) {
             return index;
         }
@@ -377,7 +383,8 @@ pub(super) fn torch_name(full: &str) -> Option<Known> {
         return Some(Known::DType(*dtype));
     }
     let class = ["cuda.", "storage."].iter().find_map(|prefix| rest.strip_prefix(prefix)).unwrap_or(rest);
-    let dtype = |name: &str| STORAGE_CLASSES.iter().find(|(_, class)| *class == name).map(|(dtype, _)| *dtype);
+    let named = |class: &str, name: &str| class.strip_suffix("Storage") == Some(name);
+    let dtype = |name: &str| STORAGE_CLASSES.iter().find(|(_, class)| named(class, name)).map(|(dtype, _)| *dtype);
     if let Some(name) = class.strip_suffix("Tensor") {
         return (name.is_empty() || dtype(name).is_some()).then_some(Known::TensorClass(dtype(name)));
     }
@@ -387,28 +394,28 @@ pub(super) fn torch_name(full: &str) -> Option<Known> {
     }
 }
 
-/// The dtypes that have a storage class in PyTorch, with its name: `Float` is `torch.FloatStorage`.
+/// The dtypes that have a storage class in PyTorch, with its name in `torch`.
 const STORAGE_CLASSES: &[(DType, &str)] = &[
-    (DType::F64, "Double"),
-    (DType::F32, "Float"),
-    (DType::F16, "Half"),
-    (DType::BF16, "BFloat16"),
-    (DType::I64, "Long"),
-    (DType::I32, "Int"),
-    (DType::I16, "Short"),
-    (DType::I8, "Char"),
-    (DType::U8, "Byte"),
-    (DType::Bool, "Bool"),
-    (DType::Complex128, "ComplexDouble"),
-    (DType::Complex64, "ComplexFloat"),
-    (DType::QI8, "QInt8"),
-    (DType::QU8, "QUInt8"),
-    (DType::QI32, "QInt32"),
-    (DType::QU4X2, "QUInt4x2"),
-    (DType::QU2X4, "QUInt2x4"),
+    (DType::F64, "DoubleStorage"),
+    (DType::F32, "FloatStorage"),
+    (DType::F16, "HalfStorage"),
+    (DType::BF16, "BFloat16Storage"),
+    (DType::I64, "LongStorage"),
+    (DType::I32, "IntStorage"),
+    (DType::I16, "ShortStorage"),
+    (DType::I8, "CharStorage"),
+    (DType::U8, "ByteStorage"),
+    (DType::Bool, "BoolStorage"),
+    (DType::Complex128, "ComplexDoubleStorage"),
+    (DType::Complex64, "ComplexFloatStorage"),
+    (DType::QI8, "QInt8Storage"),
+    (DType::QU8, "QUInt8Storage"),
+    (DType::QI32, "QInt32Storage"),
+    (DType::QU4X2, "QUInt4x2Storage"),
+    (DType::QU2X4, "QUInt2x4Storage"),
 ];
 
-/// What PyTorch's storage class of a dtype is called, without `torch.` and `Storage`; none for the newer dtypes, which
+/// What PyTorch's storage class of a dtype is called, without `torch.`; none for the newer dtypes, which
 /// are saved with untyped storages.
 pub(in crate::checkpoint) fn storage_class(dtype: DType) -> Option<&'static str> {
     STORAGE_CLASSES.iter().find(|(known, _)| *known == dtype).map(|(_, name)| *name)

@@ -1,7 +1,7 @@
 //! The instructions of pickle protocols 0 to 5, by the names of Python's `pickletools`.
 
 macro_rules! opcodes {
-    ($($name:ident $byte:literal,)*) => { $(pub(super) const $name: u8 = $byte;)* };
+    ($($name:ident $byte:literal,)*) => { $(pub(in crate::checkpoint) const $name: u8 = $byte;)* };
 }
 
 opcodes! {

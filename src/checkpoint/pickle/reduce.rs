@@ -16,6 +16,16 @@ pub(super) enum Made<'a> {
     Object(ObjectNode),
 }
 
+impl Made<'_> {
+    /// The same, with an opaque object made by its class's `__new__` if `bare`.
+    pub(super) fn bare_if(mut self, bare: bool) -> Self {
+        if let Made::Object(object) = &mut self {
+            object.bare = bare;
+        }
+        self
+    }
+}
+
 impl<'a> Machine<'a> {
     pub(super) fn node(&self, id: Id) -> &Node<'a> {
         self.arena.node(id)
@@ -73,6 +83,7 @@ impl<'a> Machine<'a> {
     fn reconstruct(&self, args: &[Id]) -> Option<Made<'a>> {
         let [class, base, content] = *args else { return None };
         let mut object = ObjectNode::new(class, Vec::new(), None);
+        object.bare = true;
         match (self.known(base), self.node(content)) {
             (Known::Object, Node::None) => {}
             (Known::Dict(DictKind::Dict), Node::Dict(dict)) => {

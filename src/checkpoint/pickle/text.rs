@@ -22,6 +22,19 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| Error::invalid("a string is not UTF-8"))
 }
 
+/// Whether bytes would be UTF-8 were surrogates allowed in it, as Python has them in strings that stand for file names.
+pub(super) fn has_surrogates(bytes: &[u8]) -> bool {
+    let mut text = bytes.to_vec();
+    let mut at = 0;
+    while at + 3 <= text.len() {
+        if matches!(text[at..at + 3], [0xed, 0xa0..=0xbf, 0x80..=0xbf]) {
+            text[at..at + 3].fill(b'?');
+        }
+        at += 1;
+    }
+    std::str::from_utf8(&text).is_ok()
+}
+
 /// A Python 2 `str`: text where it is UTF-8, bytes where not.
 pub(super) fn python2_str(bytes: Cow<'_, [u8]>) -> Node<'_> {
     match bytes {

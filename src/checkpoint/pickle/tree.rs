@@ -137,6 +137,7 @@ impl Builder<'_, '_, '_> {
             Node::Complex(parts) => Value::Complex(parts.0, parts.1),
             Node::Str(text) => Value::Str((*text).into()),
             Node::Text(text) => Value::Str(text[..].into()),
+            Node::Surrogates(text) => Object::surrogates(text).into(),
             Node::Bytes(bytes) => Value::Bytes((*bytes).into()),
             Node::Blob(bytes) => Value::Bytes(bytes[..].into()),
             Node::ByteArray(bytes) => Value::ByteArray(bytes[..].into()),
@@ -158,14 +159,15 @@ impl Builder<'_, '_, '_> {
             Node::Tensor(index) => self.tensor(&arena.tensors[*index as usize])?,
             Node::Size(sizes) => Value::Size(Arc::new(sizes[..].into())),
             Node::Device(name) => Value::Device(name[..].into()),
-            Node::Object(node) => Value::Object(Arc::new(Object {
+            Node::Object(node) => Value::from(Object {
                 callee: self.done(node.class),
+                bare: node.bare,
                 args: self.all(&node.args),
                 kwargs: node.kwargs.map(|id| self.done(id)),
                 items: self.all(&node.items),
                 entries: self.pairs(&node.entries).collect(),
                 state: node.state.map(|id| self.done(id)),
-            })),
+            }),
         })
     }
 
@@ -242,6 +244,7 @@ impl Builder<'_, '_, '_> {
     fn call(&self, callee: Id, args: &[Id]) -> Object {
         Object {
             callee: self.done(callee),
+            bare: false,
             args: self.all(args),
             kwargs: None,
             items: Vec::new(),

@@ -234,7 +234,6 @@ impl StoredTensor {
     }
 
     /// The call that makes it in Python, as `torch.save` writes it. Reading what it says gives this tensor again.
-    #[allow(dead_code)]
     pub(crate) fn reduce(&self) -> Object {
         let extra = self.extra();
         let state = extra.and_then(|extra| extra.parameter_state.clone());
@@ -316,6 +315,7 @@ impl Quantizer {
 fn call(function: &str, args: Vec<Value>) -> Object {
     Object {
         callee: Value::Global(function.into()),
+        bare: false,
         args,
         kwargs: None,
         items: Vec::new(),

@@ -123,6 +123,13 @@ impl StoredTensor {
         self
     }
 
+    /// The same view of another storage, of the same length.
+    pub(crate) fn with_storage(mut self, storage: Arc<Storage>) -> Self {
+        debug_assert_eq!(storage.len(), self.storage.len());
+        self.storage = storage;
+        self
+    }
+
     /// The same view as an `nn.Parameter`.
     #[must_use]
     pub(crate) fn with_parameter(mut self, is_parameter: bool) -> Self {

@@ -186,7 +186,7 @@ impl Value {
     }
 
     /// Why there is nothing under `key`.
-    fn missing(&self, key: &impl std::fmt::Debug) -> String {
+    pub(super) fn missing(&self, key: &impl std::fmt::Debug) -> String {
         const SHOWN: usize = 20;
         match self {
             Value::Dict(dict) => {

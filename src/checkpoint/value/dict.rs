@@ -59,12 +59,45 @@ impl Dict {
             dict.index = Some(Box::new(Positions::with_capacity(expected)));
         }
         for (key, value) in entries {
-            dict.insert(key, value);
+            dict.set(key, value);
         }
         dict
     }
 
-    fn insert(&mut self, key: Value, value: Value) {
+    /// Sets the value of a key, at the end if it is a new one, and returns the old value.
+    pub fn insert(&mut self, key: impl Into<Value>, value: impl Into<Value>) -> Option<Value> {
+        self.set(key.into(), value.into())
+    }
+
+    /// Takes a key and its value out.
+    pub fn remove<K: Key + ?Sized>(&mut self, key: &K) -> Option<Value> {
+        let at = self.find(key)?;
+        let (_, value) = self.entries.remove(at);
+        if let Some(index) = &mut self.index {
+            **index = index_of(&self.entries);
+        }
+        Some(value)
+    }
+
+    /// The value of a key, to change.
+    pub fn get_mut<K: Key + ?Sized>(&mut self, key: &K) -> Option<&mut Value> {
+        self.find(key).map(|at| &mut self.entries[at].1)
+    }
+
+    /// The value of a key, which is added if there is none.
+    pub(super) fn entry(&mut self, key: Value) -> &mut Value {
+        let at = match &key {
+            Value::Str(name) => self.find_str(name),
+            other => integer(other).and_then(|int| self.find_int(int)),
+        };
+        let at = at.unwrap_or_else(|| {
+            self.set(key, Value::None);
+            self.entries.len() - 1
+        });
+        &mut self.entries[at].1
+    }
+
+    fn set(&mut self, key: Value, value: Value) -> Option<Value> {
         let end = self.entries.len();
         let at = match &mut self.index {
             Some(index) => place(index, &self.entries, &key, end),
@@ -74,17 +107,13 @@ impl Dict {
             },
         };
         if let Some(at) = at {
-            self.entries[at].1 = value;
-            return;
+            return Some(std::mem::replace(&mut self.entries[at].1, value));
         }
         self.entries.push((key, value));
         if self.index.is_none() && self.entries.len() > SHORT {
-            let mut index = Box::new(Positions::with_capacity(self.entries.len()));
-            for (at, (key, _)) in self.entries.iter().enumerate() {
-                place(&mut index, &self.entries, key, at);
-            }
-            self.index = Some(index);
+            self.index = Some(Box::new(index_of(&self.entries)));
         }
+        None
     }
 
     fn find_str(&self, name: &str) -> Option<usize> {
@@ -120,11 +149,14 @@ impl Dict {
 
     /// The value of a key: a `&str`, or a `usize` for an integer key.
     pub fn get<K: Key + ?Sized>(&self, key: &K) -> Option<&Value> {
-        let at = match key.text() {
+        self.find(key).map(|at| &self.entries[at].1)
+    }
+
+    fn find<K: Key + ?Sized>(&self, key: &K) -> Option<usize> {
+        match key.text() {
             Some(name) => self.find_str(name),
             None => self.find_int(key.position().and_then(|int| i64::try_from(int).ok())?),
-        };
-        at.map(|at| &self.entries[at].1)
+        }
     }
 
     /// The keys and values, in the order of the file.
@@ -152,6 +184,15 @@ impl Dict {
     pub fn factory(&self) -> Option<&Value> {
         self.factory.as_ref()
     }
+}
+
+/// Where the keys are.
+fn index_of(entries: &[(Value, Value)]) -> Positions {
+    let mut index = Positions::with_capacity(entries.len());
+    for (at, (key, _)) in entries.iter().enumerate() {
+        place(&mut index, entries, key, at);
+    }
+    index
 }
 
 /// Where `key` is among the entries; it is put at `end` if it is none of them. Keys that are neither strings nor

@@ -4,6 +4,7 @@ mod access;
 mod big_int;
 mod dict;
 mod display;
+mod edit;
 mod numpy;
 mod object;
 
@@ -74,7 +75,8 @@ pub enum Value {
     Device(Arc<str>),
     /// A `torch.Size`.
     Size(Arc<Shape>),
-    /// A class or function by itself, by its qualified name.
+    /// A class or function by itself, by its qualified name: `torch.nn.modules.linear.Linear`. One inside a class has a
+    /// colon after its module: `module:Outer.Inner`.
     Global(Arc<str>),
     /// Anything else: an object of a class that is not known here.
     Object(Arc<Object>),

@@ -11,6 +11,8 @@ use super::Value;
 #[derive(Clone)]
 pub struct Object {
     pub(crate) callee: Value,
+    /// Whether the callee is a class whose `__new__` made the object, and not a call of the callee itself.
+    pub(crate) bare: bool,
     pub(crate) args: Vec<Value>,
     pub(crate) kwargs: Option<Value>,
     pub(crate) items: Vec<Value>,
@@ -80,8 +82,70 @@ impl Object {
     }
 }
 
+/// Calls that Python's older protocols write for what the newer ones have instructions for, and those that stand for a
+/// string here.
+impl Object {
+    /// A string with surrogates, which no `str` of Rust can have, as the call that makes it.
+    pub(crate) fn surrogates(text: &[u8]) -> Self {
+        let args = vec![Value::Bytes(text.into()), "utf-8".into(), "surrogatepass".into()];
+        Self {
+            callee: Value::Global("_codecs.decode".into()),
+            bare: false,
+            args,
+            kwargs: None,
+            items: Vec::new(),
+            entries: Vec::new(),
+            state: None,
+        }
+    }
+
+    /// The bytes of a string with surrogates, if this is one.
+    pub(crate) fn as_surrogates(&self) -> Option<&[u8]> {
+        match (&self.callee, &self.args[..]) {
+            (Value::Global(name), [Value::Bytes(text), Value::Str(encoding), Value::Str(errors)])
+                if (&**name, &**encoding, &**errors) == ("_codecs.decode", "utf-8", "surrogatepass")
+                    && self.is_call() =>
+            {
+                Some(text)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether nothing was done with it after it was made.
+    fn is_call(&self) -> bool {
+        self.kwargs.is_none() && self.items.is_empty() && self.entries.is_empty() && self.state.is_none()
+    }
+
+    /// The class that `getattr(class, "Inner")` names.
+    fn nested_class(&self) -> Option<Value> {
+        let (Value::Global(callee), [Value::Global(outer), Value::Str(inner)]) = (&self.callee, &self.args[..]) else {
+            return None;
+        };
+        if &**callee != "builtins.getattr" || self.bare || !self.is_call() {
+            return None;
+        }
+        let outer = match outer.contains(':') {
+            true => outer.to_string(),
+            false => outer.rsplit_once('.').map(|(module, name)| format!("{module}:{name}"))?,
+        };
+        Some(Value::Global(format!("{outer}.{inner}").into()))
+    }
+
+    /// `copyreg.__newobj_ex__(class, args, kwargs)` as what it makes.
+    fn with_kwargs(mut self) -> Self {
+        if matches!(&self.callee, Value::Global(name) if &**name == "copyreg.__newobj_ex__")
+            && self.kwargs.is_none()
+            && let [class, Value::Tuple(args), kwargs @ Value::Dict(_)] = &self.args[..]
+        {
+            (self.callee, self.args, self.kwargs) = (class.clone(), args.to_vec(), Some(kwargs.clone()));
+        }
+        self
+    }
+}
+
 impl From<Object> for Value {
     fn from(object: Object) -> Self {
-        Value::Object(Arc::new(object))
+        object.nested_class().unwrap_or_else(|| Value::Object(Arc::new(object.with_kwargs())))
     }
 }

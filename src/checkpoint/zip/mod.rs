@@ -7,15 +7,34 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::directory::{Directory, Entry, Method};
+use super::export::{self, Exported};
 use super::pickle::{StorageId, unpickle};
 use super::source::Source;
 use super::value::Value;
 use super::{Container, Storage, sniff, torchscript};
 use crate::error::{Error, Result};
 
+/// What a file of zip archives holds.
+pub(super) enum Contents {
+    /// What was saved to it, and in which kind of archive.
+    Saves(Container, Vec<Value>),
+    /// A program of `torch.export`.
+    Program(Exported),
+}
+
+impl Contents {
+    /// What was saved.
+    pub(super) fn saves(self) -> Result<Vec<Value>> {
+        match self {
+            Contents::Saves(_, saves) => Ok(saves),
+            Contents::Program(_) => Err(Error::unsupported("a program of `torch.export` inside another file")),
+        }
+    }
+}
+
 /// Reads the checkpoints in a file of zip archives: one, or several where `torch.save` was called again with the same open
 /// file. No tensor's bytes are read.
-pub(super) fn open(source: &Arc<Source>) -> Result<(Container, Vec<Value>)> {
+pub(super) fn open(source: &Arc<Source>) -> Result<Contents> {
     let mut archives = Vec::new();
     let mut end = source.len();
     while end > 0 {
@@ -31,25 +50,30 @@ pub(super) fn open(source: &Arc<Source>) -> Result<(Container, Vec<Value>)> {
         archives.push(archive);
     }
     if let [_] = &archives[..] {
-        let (container, value) = open_one(source)?;
-        return Ok((container, vec![value]));
+        let archive = Archive::open(source)?;
+        if let Some(exported) = export::open(&archive)? {
+            return Ok(Contents::Program(exported));
+        }
+        let (container, value) = read(&archive)?;
+        return Ok(Contents::Saves(container, vec![value]));
     }
     let mut container = Container::Zip;
     let mut values = Vec::with_capacity(archives.len());
     for range in archives {
         let start = range.start;
-        let (kind, value) = open_one(&Source::window(source, range))
+        let (kind, value) = Archive::open(&Source::window(source, range))
+            .and_then(|archive| read(&archive))
             .map_err(|error| error.context(format_args!("the zip archive that starts at byte {start}")))?;
         container = kind;
         values.push(value);
     }
     // They were found from the last to the first.
     values.reverse();
-    Ok((container, values))
+    Ok(Contents::Saves(container, values))
 }
 
-fn open_one(source: &Arc<Source>) -> Result<(Container, Value)> {
-    let archive = Archive::open(source)?;
+/// Reads the checkpoint of an archive.
+fn read(archive: &Archive<'_>) -> Result<(Container, Value)> {
     let (container, pickle) = archive.kind()?;
     archive.check_version()?;
     let value = archive.unpickle(pickle, "data/")?;
@@ -68,7 +92,7 @@ const MAX_PICKLE_RATIO: usize = 32;
 const MIN_PICKLE_LIMIT: usize = 4 << 20;
 
 /// A zip archive whose entries lie in one directory.
-struct Archive<'a> {
+pub(super) struct Archive<'a> {
     source: &'a Arc<Source>,
     directory: Directory<'a>,
     /// With the slash at the end.
@@ -99,7 +123,7 @@ struct Packed {
 }
 
 impl<'a> Archive<'a> {
-    fn open(source: &'a Arc<Source>) -> Result<Self> {
+    pub(super) fn open(source: &'a Arc<Source>) -> Result<Self> {
         let directory = Directory::read(source)?;
         let first = directory.entries()[0].name;
         let slash = first.iter().position(|&byte| byte == b'/').map_or(0, |at| at + 1);
@@ -110,16 +134,43 @@ impl<'a> Archive<'a> {
         self.directory.find(&[self.prefix, name.as_bytes()].concat())
     }
 
+    /// The names of the entries, without the directory that all are in.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        let names = self.directory.entries().iter().filter_map(|entry| entry.name.strip_prefix(self.prefix));
+        names.filter_map(|name| std::str::from_utf8(name).ok())
+    }
+
+    /// The contents of an entry, which may unpack to at most `limit` bytes; `None` when there is no such entry.
+    pub(super) fn contents(&self, name: &str, limit: usize) -> Result<Option<Box<[u8]>>> {
+        self.entry(name).map(|entry| self.read(entry, limit)).transpose()
+    }
+
+    /// The bytes of an entry as a storage: mapped, or inflated when they are first asked for.
+    pub(super) fn storage(&self, name: &str, location: Arc<str>) -> Result<Option<Arc<Storage>>> {
+        let Some(entry) = self.entry(name) else { return Ok(None) };
+        let place = match entry.method {
+            Method::Stored => Place::Stored(self.directory.range(entry)?),
+            _ => Place::Deflated(Box::new(self.packed(entry)?)),
+        };
+        Ok(Some(Record { place, location }.storage(self.source, 1)))
+    }
+
+    /// An entry as a file of its own: a part of this one where it is stored as it is, else unpacked.
+    pub(super) fn nested(&self, name: &str) -> Result<Option<Arc<Source>>> {
+        let Some(entry) = self.entry(name) else { return Ok(None) };
+        Ok(Some(match entry.method {
+            Method::Stored => Source::window(self.source, self.directory.range(entry)?),
+            _ => Arc::new(Source::Memory(self.packed(entry)?.read(self.source)?)),
+        }))
+    }
+
     /// Which kind of archive this is, and the entry of its pickle.
     fn kind(&self) -> Result<(Container, &Entry<'a>)> {
-        const RESAVE: &str = "load it in PyTorch and save its `state_dict()` with `torch.save`";
         let any = |test: &dyn Fn(&[u8]) -> bool| self.directory.entries().iter().any(|entry| test(entry.name));
-        let unsupported = |what: &str| Err(Error::unsupported(what).help(RESAVE));
         if self.entry("model.json").is_some() {
-            return unsupported("a TorchScript archive of torch 1.2 or older");
-        }
-        if self.entry("archive_format").is_some() || any(&|name| name.ends_with(b"serialized_exported_program.json")) {
-            return unsupported("a `.pt2` archive of `torch.export`");
+            return Err(Error::unsupported("a TorchScript archive of torch 1.2 or older (`model.json`)").help(
+                "load it with `torch.jit.load` in an old PyTorch and save its `state_dict()` with `torch.save`",
+            ));
         }
         if let Some(entry) = self.entry("data.pkl").filter(|_| !self.prefix.is_empty()) {
             return Ok(match self.entry("constants.pkl") {
@@ -178,7 +229,7 @@ impl<'a> Archive<'a> {
         }
     }
 
-    fn is_big_endian(&self) -> Result<bool> {
+    pub(super) fn is_big_endian(&self) -> Result<bool> {
         let Some(entry) = self.entry("byteorder") else { return Ok(false) };
         match self.text(entry)?.as_str() {
             "little" => Ok(false),

@@ -230,7 +230,7 @@ impl<'a> Lowering<'a> {
         let inputs: Vec<Value> = node.inputs.iter().map(|&x| self.value(x)).collect();
         let shape = &node.shape[..];
         match &node.op {
-            Op::Pointwise(program) => Ok(self.pointwise(program, &inputs, shape)),
+            Op::Pointwise(program) => Ok(self.pointwise(program, &inputs, shape, node.is_int)),
             Op::Conv2d(conv, fused) => Ok(self.conv2d(conv, *fused, &inputs, shape)),
             Op::Linear(fused) => Ok(self.linear(*fused, &inputs, shape)),
             Op::Matmul => self.matmul(&inputs, shape),
@@ -242,6 +242,7 @@ impl<'a> Lowering<'a> {
             Op::LayerNorm { dims, eps, affine } => Ok(self.layer_norm(*dims, *eps, *affine, &inputs)),
             Op::Attention { scale, causal } => Ok(self.attention(*scale, *causal, &inputs, shape)),
             Op::Embedding => Ok(self.embedding(&inputs, shape)),
+            Op::IndexSelect { dim } => Ok(self.index_select(*dim, &inputs, shape)),
             Op::Cat { dim } => Ok(self.cat(*dim, &inputs, shape)),
             Op::Pad { pads, mode } => Ok(self.pad(pads, *mode, &inputs[0])),
             // The first group is handled by the caller, the second is written in other ops by the passes.

@@ -54,6 +54,17 @@ pub enum PaddingMode {
     Circular,
 }
 
+impl From<PaddingMode> for PadMode {
+    fn from(mode: PaddingMode) -> Self {
+        match mode {
+            PaddingMode::Zeros => PadMode::Constant(0.0),
+            PaddingMode::Reflect => PadMode::Reflect,
+            PaddingMode::Replicate => PadMode::Replicate,
+            PaddingMode::Circular => PadMode::Circular,
+        }
+    }
+}
+
 impl<const N: usize> ConvOptions<N> {
     /// The padding before and after each dimension of a kernel of this size.
     fn pads(&self, kernel: [usize; N]) -> Result<[(usize, usize); N]> {
@@ -90,14 +101,8 @@ impl Graph {
         let kernel = [self.shape(weight)[2], self.shape(weight)[3]];
         let mut pads = options.pads(kernel)?;
         let mut x = x;
-        let mode = match options.padding_mode {
-            PaddingMode::Zeros => None,
-            PaddingMode::Reflect => Some(PadMode::Reflect),
-            PaddingMode::Replicate => Some(PadMode::Replicate),
-            PaddingMode::Circular => Some(PadMode::Circular),
-        };
-        if let Some(mode) = mode.filter(|_| pads != [(0, 0); 2]) {
-            x = self.pad(x, &[(0, 0), (0, 0), pads[0], pads[1]], mode)?;
+        if options.padding_mode != PaddingMode::Zeros && pads != [(0, 0); 2] {
+            x = self.pad(x, &[(0, 0), (0, 0), pads[0], pads[1]], options.padding_mode.into())?;
             pads = [(0, 0); 2];
         }
         let input = self.shape(x);
@@ -142,13 +147,7 @@ impl Graph {
         let mut x = x;
         let mut padding = Padding::Explicit([0, pad.0]);
         if pad.0 != pad.1 || options.padding_mode != PaddingMode::Zeros {
-            let mode = match options.padding_mode {
-                PaddingMode::Zeros => PadMode::Constant(0.0),
-                PaddingMode::Reflect => PadMode::Reflect,
-                PaddingMode::Replicate => PadMode::Replicate,
-                PaddingMode::Circular => PadMode::Circular,
-            };
-            x = self.pad(x, &[(0, 0), (0, 0), pad], mode)?;
+            x = self.pad(x, &[(0, 0), (0, 0), pad], options.padding_mode.into())?;
             padding = Padding::Valid;
         }
         let image = self.unsqueeze(x, 2)?;
@@ -175,9 +174,16 @@ impl Graph {
         self.expect_float(op, &[&[x, weight], bias.as_slice()].concat())?;
         let (input, filter) = (self.shape(x), self.shape(weight));
         let fail = |why: String| Err(Error::shape(format!("{op}: {why}")));
-        if input.len() != N + 2 || filter.len() != N + 2 {
-            let (input, filter) = (self.describe(x, "input"), self.describe(weight, "weight"));
-            return fail(format!("{input} and {filter} must have {} dimensions", N + 2));
+        if filter.len() != N + 2 {
+            return fail(format!("{} must have {} dimensions", self.describe(weight, "weight"), N + 2));
+        }
+        if input.len() != N + 2 {
+            let sizes = ["length", "height, width", "depth, height, width"][N - 1];
+            return fail(format!(
+                "{} expects an input [batch, channels, {sizes}] or one without the batch, found {}",
+                self.describe(weight, "weight"),
+                self.describe(x, "input")
+            ));
         }
         if options.groups == 0 || options.stride.contains(&0) || options.dilation.contains(&0) {
             return fail("groups, stride and dilation must be at least 1".into());

@@ -110,6 +110,26 @@ impl Graph {
         Ok(self.add_node(Op::Embedding, vec![indices, table], shape, false, &name))
     }
 
+    /// The places `indices [n]`, of an integer dtype, of `x` along `dim`. An index that is not there is an error of the
+    /// run. [`torch.index_select`](https://docs.pytorch.org/docs/stable/generated/torch.index_select.html).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when there is no such dimension or the indices are no vector of
+    /// integers.
+    pub fn index_select(&mut self, x: Var, dim: isize, indices: Var) -> Result<Var> {
+        self.expect_float("index_select", &[x])?;
+        let dim = self.shape(x).dim(dim).map_err(|error| error.context("index_select"))?;
+        let [count] = self.shape(indices)[..] else {
+            return Err(Error::shape(format!("index_select: {} is no vector", self.describe(indices, "index"))));
+        };
+        if !self.node(indices).is_int {
+            return Err(Error::shape("index_select: the index holds floats, integers are expected"));
+        }
+        let mut shape = self.shape(x).to_vec();
+        shape[dim] = count;
+        Ok(self.add_float(Op::IndexSelect { dim }, vec![x, indices], shape))
+    }
+
     /// The layer's name from its weight's: `layer1.0.conv1` from `layer1.0.conv1.weight`.
     pub(crate) fn layer_name(&self, weight: Var) -> String {
         let name = self.name(weight);
@@ -172,11 +192,19 @@ impl Lowering<'_> {
     pub(in crate::graph) fn embedding(&mut self, inputs: &[Value], shape: &[usize]) -> Value {
         let inputs = [self.contiguous(&inputs[0]), self.contiguous(&inputs[1])];
         let kernel = Kernel::Embedding {
+            outer: 1,
             count: inputs[0].view.numel(),
             rows: inputs[1].view.shape[0],
             dim: inputs[1].view.shape[1],
         };
         let order: Vec<usize> = (0..shape.len()).collect();
         self.emit(kernel, &inputs, shape, &order)
+    }
+
+    pub(in crate::graph) fn index_select(&mut self, dim: usize, inputs: &[Value], shape: &[usize]) -> Value {
+        let (x, order, [outer, rows, inner]) = self.lines(dim, &inputs[0]);
+        let indices = self.contiguous(&inputs[1]);
+        let kernel = Kernel::Embedding { outer, count: shape[dim], rows, dim: inner };
+        self.emit(kernel, &[indices, x], shape, &order)
     }
 }

@@ -148,9 +148,21 @@ impl Graph {
     }
 
     pub(crate) fn unary(&mut self, unary: Unary, x: Var) -> Result<Var> {
-        self.expect_float(unary.name(), &[x])?;
+        if unary != Unary::FromInt {
+            self.expect_float(unary.name(), &[x])?;
+        }
         let shape = self.shape(x).clone();
-        Ok(self.add_float(Op::Unary(unary), vec![x], shape))
+        Ok(self.add_node(Op::Unary(unary), vec![x], shape, unary == Unary::ToInt, ""))
+    }
+
+    /// Integers as floats; whole numbers up to 2^24 are exact.
+    pub(crate) fn from_int(&mut self, x: Var) -> Result<Var> {
+        self.unary(Unary::FromInt, x)
+    }
+
+    /// Floats as integers, what is behind the point cut off.
+    pub(crate) fn to_int(&mut self, x: Var) -> Result<Var> {
+        self.unary(Unary::ToInt, x)
     }
 
     pub(crate) fn binary(&mut self, binary: Binary, a: Var, b: Var) -> Result<Var> {
@@ -161,7 +173,13 @@ impl Graph {
 }
 
 impl Lowering<'_> {
-    pub(in crate::graph) fn pointwise(&mut self, program: &Program, inputs: &[Value], shape: &[usize]) -> Value {
+    pub(in crate::graph) fn pointwise(
+        &mut self,
+        program: &Program,
+        inputs: &[Value],
+        shape: &[usize],
+        is_int: bool,
+    ) -> Value {
         // The output lies in memory as the first dense input of its shape does.
         let order = inputs
             .iter()
@@ -172,6 +190,8 @@ impl Lowering<'_> {
         let out = View::dense(shape, &order);
         let views: Vec<&View> = inputs.iter().map(|value| &value.view).collect();
         let kernel = Kernel::Pointwise(pointwise(program.clone(), &views, &out, false));
-        self.emit(kernel, inputs, shape, &order)
+        let out = self.dense(shape, &order, is_int, inputs, &kernel);
+        self.push(kernel, inputs, &out);
+        out
     }
 }

@@ -50,7 +50,7 @@ fn with_fused(node: Node, fused: Fused) -> Node {
 
 fn with_activation(rewrite: &Rewrite<'_>, uses: &[usize], x: Var, unary: Unary) -> Option<Node> {
     let (node, fused) = layer(rewrite, uses, x)?;
-    let free = fused.activation.is_none();
+    let free = fused.activation.is_none() && unary.is_activation();
     free.then(|| with_fused(node, Fused { activation: Some(unary), ..fused }))
 }
 

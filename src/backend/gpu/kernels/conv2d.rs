@@ -11,9 +11,17 @@ const DIRECT: &str = include_str!("../../../../shaders/conv2d_direct.wgsl");
 /// The tile of `conv2d_direct.wgsl`: pixels, channels.
 const DIRECT_TILE: [usize; 2] = [64, 16];
 
-/// With fewer workgroups than this a smaller tile is taken: a GPU has dozens of units, and needs more than one
-/// workgroup on each to hide its latencies.
-const ENOUGH_GROUPS: usize = 128;
+const SPLIT_SUM: &str = include_str!("../../../../shaders/split_sum.wgsl");
+
+/// The tile whose threads make 8 x 8 and not 4 x 4 elements, and its threads.
+const LARGE: [usize; 2] = [128, 128];
+const LARGE_THREADS: usize = 256;
+
+/// The quads of the sum that a part has a multiple of: those that a tile takes at a step, at most.
+const STEP_QUADS: usize = 4;
+
+/// The parts that a sum is split into at most.
+const MOST_SPLITS: usize = 8;
 
 pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
     if conv.batch * conv.output[0] * conv.output[1] * conv.c_out == 0 {
@@ -37,7 +45,7 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
     let mut selection = Selection::default();
     for (channels, weight) in cx.weight_parts(&rows, &mut selection.packs)? {
         let part = Part { conv, first: channels.start, channels: channels.len() / conv.groups, weight };
-        selection.dispatches.push(part.dispatch(cx)?);
+        part.select(cx, &mut selection)?;
     }
     Ok(selection)
 }
@@ -63,20 +71,30 @@ pub(super) struct Part<'a> {
     pub(super) weight: Binding,
 }
 
+/// How a layer is cut: the tile, and the parts of the sum.
+struct Cut {
+    tile: [usize; 2],
+    parts: usize,
+    /// The quads of a part, but for the last.
+    part_quads: usize,
+}
+
 impl Part<'_> {
-    pub(super) fn dispatch(&self, cx: &Context<'_>) -> Result<Dispatch> {
+    /// Adds the dispatches of this part.
+    pub(super) fn select(&self, cx: &Context<'_>, selection: &mut Selection) -> Result<()> {
         let (conv, x) = (self.conv, cx.input(0));
         let group_in = conv.c_in / conv.groups;
         let pixels = conv.batch * conv.output[0] * conv.output[1];
         let wide = quads(&[group_in, conv.c_in, x.offset]);
         let extras = Extras::new(cx, conv.fused);
-        let tile = if cx.caps.is_software { DIRECT_TILE } else { self.tile(pixels) };
+        let cut = self.cut(cx, pixels);
+        let tile = cut.tile;
         let call = if cx.caps.is_software {
             Call::new("conv2d_direct", DIRECT)
         } else {
-            let threads = tile[0] * tile[1] / 16;
             let call = Call::new("conv2d", TILED).set("TM", word(tile[0])?).set("TN", word(tile[1])?);
-            call.set("THREADS", word(threads)?)
+            let (threads, quads) = if tile == LARGE { (LARGE_THREADS, 2u32) } else { (tile[0] * tile[1] / 16, 4) };
+            call.set("THREADS", word(threads)?).set("QUADS", quads).set("SPLIT", u32::from(cut.parts > 1))
         };
         let call = call.alias("X", if wide { "vec4<f32>" } else { "f32" }).set("WIDE", u32::from(wide));
         let (fold, [across, deep, _]) = cx.fold_groups(pixels.div_ceil(tile[0]))?;
@@ -85,8 +103,8 @@ impl Part<'_> {
             Binding::Read(_) => cx.input(1).offset / 4,
             _ => 0,
         };
-        let call = extras.bind(call.read(x).bind(self.weight), self.weight).write(cx.output());
-        let call = call.params(&[
+        let output = if cut.parts > 1 { Binding::WriteScratch } else { Binding::Write(cx.output().buffer) };
+        let call = extras.bind(call.read(x).bind(self.weight), self.weight).bind(output).params(&[
             pixels,
             self.channels,
             group_in.div_ceil(4),
@@ -114,15 +132,74 @@ impl Part<'_> {
             extras.residual_at(),
             cx.output().offset,
         ])?;
-        Ok(extras.append(call).dispatch([across, word(tiles * conv.groups)?, deep]))
+        let call = if cx.caps.is_software { call } else { call.params(&[cut.part_quads])? };
+        let depth = if cut.parts > 1 { word(cut.parts)? } else { deep };
+        let grid = [across, word(tiles * conv.groups)?, depth];
+        selection.dispatches.push(extras.append(call).dispatch(grid));
+        if cut.parts > 1 {
+            selection.scratch = selection.scratch.max(cut.parts * pixels * self.channels);
+            selection.dispatches.push(self.sum(cx, &extras, pixels, cut.parts)?);
+        }
+        Ok(())
+    }
+
+    /// Adds up the parts of the sums.
+    fn sum(&self, cx: &Context<'_>, extras: &Extras, pixels: usize, parts: usize) -> Result<Dispatch> {
+        let count = pixels * self.channels;
+        let (row, grid) = cx.fold(count, 64)?;
+        let call = extras.bind(Call::new("split_sum", SPLIT_SUM).bind(Binding::ReadScratch), Binding::ReadScratch);
+        let call = call.write(cx.output()).params(&[
+            count,
+            self.channels,
+            parts,
+            self.conv.c_out,
+            self.first,
+            row,
+            extras.bias_at(),
+            extras.residual_at(),
+            cx.output().offset,
+        ])?;
+        Ok(extras.append(call).dispatch(grid))
+    }
+
+    /// The tile, and the parts of the sum where even small tiles are too few to fill the GPU.
+    fn cut(&self, cx: &Context<'_>, pixels: usize) -> Cut {
+        if cx.caps.is_software {
+            return Cut { tile: DIRECT_TILE, parts: 1, part_quads: 0 };
+        }
+        let conv = self.conv;
+        let tile = self.tile(pixels, cx.caps.enough_groups);
+        let groups = pixels.div_ceil(tile[0]) * self.channels.div_ceil(tile[1]);
+        let steps = (conv.kernel[0] * conv.kernel[1] * conv.c_in.div_ceil(4)).div_ceil(STEP_QUADS);
+        let wanted = (2 * cx.caps.enough_groups / groups.max(1)).min(steps / cx.caps.least_steps).min(MOST_SPLITS);
+        let scratch = (wanted * pixels * self.channels) as u64 * 4;
+        if conv.groups > 1 || groups >= cx.caps.enough_groups || wanted < 2 || scratch > cx.caps.max_binding {
+            return Cut { tile, parts: 1, part_quads: 0 };
+        }
+        let part_steps = steps.div_ceil(wanted);
+        Cut { tile, parts: steps.div_ceil(part_steps), part_quads: part_steps * STEP_QUADS }
     }
 
     /// The tile of `conv2d.wgsl`: the largest that leaves enough workgroups, and no larger than the problem.
-    fn tile(&self, pixels: usize) -> [usize; 2] {
+    fn tile(&self, pixels: usize, enough: usize) -> [usize; 2] {
         let groups = |tile: [usize; 2]| pixels.div_ceil(tile[0]) * self.channels.div_ceil(tile[1]) * self.conv.groups;
-        let largest = [if pixels > 32 { 64 } else { 32 }, if self.channels > 32 { 64 } else { 32 }];
-        let smaller = [[64, 64], [64, 32], [32, 64], [32, 32]];
+        // Half a tile of nothing is the most that is worth the larger tile's fewer reads.
+        let most = |size: usize| {
+            if size > 96 {
+                128
+            } else if size > 32 {
+                64
+            } else {
+                32
+            }
+        };
+        let largest = [most(pixels), most(self.channels)];
+        let smaller = [LARGE, [64, 64], [64, 32], [32, 64], [32, 32]];
         let fits = |tile: &[usize; 2]| tile[0] <= largest[0] && tile[1] <= largest[1];
-        smaller.into_iter().filter(fits).find(|&tile| groups(tile) >= ENOUGH_GROUPS).unwrap_or([32, 32])
+        smaller
+            .into_iter()
+            .filter(fits)
+            .find(|&tile| groups(tile) >= if tile == LARGE { 2 * enough } else { enough })
+            .unwrap_or([32, 32])
     }
 }

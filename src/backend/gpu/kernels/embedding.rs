@@ -7,15 +7,16 @@ use crate::graph::step::Memory;
 
 const SOURCE: &str = include_str!("../../../../shaders/embedding.wgsl");
 
-pub(super) fn select(cx: &Context<'_>, count: usize, rows: usize, dim: usize) -> Result<Selection> {
+pub(super) fn select(cx: &Context<'_>, outer: usize, count: usize, rows: usize, dim: usize) -> Result<Selection> {
     let (indices, table, y) = (cx.input(0), cx.input(1), cx.output());
     let mut selection = Selection::default();
-    if count * dim == 0 {
+    if outer * count * dim == 0 {
         return Ok(selection);
     }
     let mut parts = vec![(0..rows, Binding::Read(table.buffer))];
     if !cx.fits(table) {
-        if matches!(cx.buffers[table.buffer.0].memory, Memory::Arena { .. }) || table.offset != 0 {
+        let computed = matches!(cx.buffers[table.buffer.0].memory, Memory::Arena { .. });
+        if computed || table.offset != 0 || outer != 1 {
             return Err(Error::unsupported(format!("a computed table of {rows} rows of {dim} elements")));
         }
         let most = (cx.caps.max_binding / (dim as u64 * 4)).max(1) as usize;
@@ -34,7 +35,7 @@ pub(super) fn select(cx: &Context<'_>, count: usize, rows: usize, dim: usize) ->
         selection.packs = ranges.into_iter().map(pack).collect();
     }
     let lanes = if quads(&[dim, table.offset, y.offset]) { 4 } else { 1 };
-    let threads = count * (dim / lanes);
+    let threads = outer * count * (dim / lanes);
     let (row, grid) = cx.fold(threads, 64)?;
     for (range, binding) in parts {
         let call = Call::new("embedding", SOURCE)
@@ -44,7 +45,7 @@ pub(super) fn select(cx: &Context<'_>, count: usize, rows: usize, dim: usize) ->
             .write(y)
             .bind(Binding::Status)
             .params(&[threads, dim / lanes, rows, range.start, range.end])?
-            .params(&[indices.offset, table.offset / lanes, y.offset / lanes, row])?;
+            .params(&[indices.offset, table.offset / lanes, y.offset / lanes, row, count])?;
         selection.dispatches.push(call.dispatch(grid));
     }
     Ok(selection)

@@ -40,7 +40,10 @@ pub(super) fn select(cx: &Context<'_>, linear: &LinearStep) -> Result<Selection>
     };
     for (channels, weight) in cx.weight_parts(&rows, &mut selection.packs)? {
         let part = Part { conv: &conv, first: channels.start, channels: channels.len(), weight };
-        selection.dispatches.push(if linear.rows <= VEC_ROWS { vec(cx, linear, &part)? } else { part.dispatch(cx)? });
+        match linear.rows <= VEC_ROWS {
+            true => selection.dispatches.push(vec(cx, linear, &part)?),
+            false => part.select(cx, &mut selection)?,
+        }
     }
     Ok(selection)
 }

@@ -15,6 +15,8 @@ mod pool;
 mod rows;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod translation_tests;
 mod unary;
 
 use std::borrow::Cow;
@@ -39,6 +41,11 @@ pub(super) struct Caps {
     pub(super) max_groups: u32,
     /// The storage buffers that a shader may have.
     pub(super) max_buffers: u32,
+    /// With fewer workgroups than this a GPU is not full: it has dozens of units, and needs more than one workgroup on
+    /// each to hide its latencies.
+    pub(super) enough_groups: usize,
+    /// A sum is not split into parts of fewer steps of a tile than this.
+    pub(super) least_steps: usize,
 }
 
 impl Caps {
@@ -54,6 +61,8 @@ impl Caps {
             max_binding: limits.max_storage_buffer_binding_size,
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_buffers: limits.max_storage_buffers_per_shader_stage,
+            enough_groups: 128,
+            least_steps: 16,
         }
     }
 }
@@ -80,7 +89,7 @@ fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection>
         &Kernel::Cumsum { outer, len, inner } => rows::cumsum(&cx, [outer, len, inner]),
         &Kernel::LayerNorm { rows, len, eps, affine } => rows::layer_norm(&cx, [rows, len], eps, affine),
         Kernel::Attention(attention) => attention::select(&cx, attention),
-        &Kernel::Embedding { count, rows, dim } => embedding::select(&cx, count, rows, dim),
+        &Kernel::Embedding { outer, count, rows, dim } => embedding::select(&cx, outer, count, rows, dim),
         Kernel::Pad { shape, pads, mode } => pad::select(&cx, shape, pads, *mode),
     }
 }
@@ -289,7 +298,7 @@ impl Extras {
 /// The selection of one dispatch, or of none when nothing is to be computed.
 fn one(count: usize, make: impl FnOnce() -> Result<Dispatch>) -> Result<Selection> {
     let dispatches = if count == 0 { Vec::new() } else { vec![make()?] };
-    Ok(Selection { packs: Vec::new(), dispatches })
+    Ok(Selection { dispatches, ..Selection::default() })
 }
 
 /// Whether all numbers are multiples of 4, so that elements can be read four at a time.

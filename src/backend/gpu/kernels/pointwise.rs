@@ -158,7 +158,7 @@ fn values(program: &Program, layout: &Layout) -> String {
                 format!("{element}(x{i}[p.at{i} + at{i}])")
             }
             Instr::Const(value) => literal(value),
-            Instr::Unary(unary, x) => call(unary, x),
+            Instr::Unary(unary, x) => call(unary, x, layout.lanes),
             Instr::Binary(Binary::Pow, a, b) => power(program, a, b),
             Instr::Binary(binary, a, b) => match binary {
                 Binary::Add => format!("v{a} + v{b}"),
@@ -168,6 +168,13 @@ fn values(program: &Program, layout: &Layout) -> String {
                 Binary::Maximum => format!("larger(v{a}, v{b})"),
                 Binary::Minimum => format!("smaller(v{a}, v{b})"),
                 Binary::Pow => unreachable!("has its own arm"),
+                Binary::Eq => compared(a, "==", b),
+                Binary::Ne => compared(a, "!=", b),
+                Binary::Lt => compared(a, "<", b),
+                Binary::Le => compared(a, "<=", b),
+                Binary::Gt => compared(a, ">", b),
+                Binary::Ge => compared(a, ">=", b),
+                Binary::Keep => format!("select(T(0.0), v{b}, v{a} != T(0.0))"),
             },
         };
         let _ = writeln!(text, "    let v{n} = {value};");
@@ -186,7 +193,18 @@ fn literal(value: f32) -> String {
     }
 }
 
-fn call(unary: Unary, x: usize) -> String {
+fn compared(a: usize, sign: &str, b: usize) -> String {
+    format!("select(T(0.0), T(1.0), v{a} {sign} v{b})")
+}
+
+fn call(unary: Unary, x: usize, lanes: usize) -> String {
+    let ints = if lanes == 4 { "vec4<i32>" } else { "i32" };
+    match unary {
+        Unary::FromInt => return format!("T(bitcast<{ints}>(v{x}))"),
+        Unary::ToInt => return format!("bitcast<T>({ints}(v{x}))"),
+        unary if !unary.is_activation() => return format!("{}(v{x})", unary.name()),
+        _ => {}
+    }
     let (kind, a, b) = unary::code(unary);
     format!("unary({kind}u, {a:?}f, {b:?}f, v{x})")
 }

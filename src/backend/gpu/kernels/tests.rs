@@ -17,13 +17,26 @@ use crate::error::Result;
 use crate::graph::step::Kernel;
 
 /// The limits that every device has.
-const SMALL: Caps = Caps { is_software: false, max_binding: 128 << 20, max_groups: 65535, max_buffers: 8 };
+const SMALL: Caps = Caps {
+    is_software: false,
+    max_binding: 128 << 20,
+    max_groups: 65535,
+    max_buffers: 8,
+    enough_groups: 128,
+    least_steps: 16,
+};
 
-/// Adapters of every kind, one of them with limits that force splits and folds.
-const KINDS: [Caps; 3] =
-    [SMALL, Caps { is_software: true, ..SMALL }, Caps { max_binding: 16 << 10, max_groups: 7, ..SMALL }];
+/// Adapters of every kind: one with limits that force weights and grids to be cut, one that small layers fill, one that
+/// nothing fills, so that every sum is split.
+const KINDS: [Caps; 5] = [
+    SMALL,
+    Caps { is_software: true, ..SMALL },
+    Caps { max_binding: 16 << 10, max_groups: 7, ..SMALL },
+    Caps { enough_groups: 0, ..SMALL },
+    Caps { enough_groups: 1 << 20, least_steps: 1, ..SMALL },
+];
 
-fn files() -> Vec<(String, String)> {
+pub(super) fn files() -> Vec<(String, String)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
@@ -37,7 +50,7 @@ fn files() -> Vec<(String, String)> {
     files
 }
 
-fn validated(source: &str) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
+pub(super) fn validated(source: &str) -> Result<(naga::Module, naga::valid::ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
     let info = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
         .validate(&module)
@@ -46,7 +59,7 @@ fn validated(source: &str) -> Result<(naga::Module, naga::valid::ModuleInfo), St
 }
 
 /// The dispatches of every case for every kind of adapter; a case that a kind refuses is left out.
-fn dispatches() -> Vec<(String, Dispatch)> {
+pub(super) fn dispatches() -> Vec<(String, Dispatch)> {
     let mut all = Vec::new();
     for case in cases::all() {
         let schedule = case.schedule();
@@ -155,7 +168,7 @@ fn selections_fit_their_shaders() {
         assert!(workgroup <= 16 << 10, "{name}: {workgroup} bytes of workgroup memory");
         assert_eq!(bindings.len(), dispatch.bindings.len(), "{name}: {}", dispatch.shader.name);
         for (i, binding) in dispatch.bindings.iter().enumerate() {
-            let writes = matches!(binding, Binding::Write(_) | Binding::Status);
+            let writes = matches!(binding, Binding::Write(_) | Binding::WriteScratch | Binding::Status);
             assert_eq!(bindings.get(&i), Some(&writes), "{name}: binding {i} of {}", dispatch.shader.name);
         }
     }
@@ -228,9 +241,28 @@ fn every_case_is_right() {
     run_all(|_| {}, |_| true);
 }
 
-/// The kernels for GPUs give the right answers on software adapters too.
+/// The cases take every tile of `conv2d`, with and without split sums, by single elements and by quads.
+#[test]
+fn every_tile_has_a_case() {
+    let mut seen = BTreeSet::new();
+    for (_, dispatch) in dispatches().iter().filter(|(_, dispatch)| dispatch.shader.name == "conv2d") {
+        let number = |name: &str| dispatch.constants.iter().find(|(n, _)| *n == name).expect("it is set").1 as u32;
+        seen.insert((number("TM"), number("TN"), number("SPLIT"), number("WIDE")));
+    }
+    let tiles = [(128, 128), (64, 64), (64, 32), (32, 64), (32, 32)];
+    for (tile, wide) in tiles.iter().flat_map(|tile| [(tile, 0), (tile, 1)]) {
+        assert!(seen.contains(&(tile.0, tile.1, 0, wide)), "{tile:?} {wide}: {seen:?}");
+    }
+    assert!(seen.contains(&(32, 32, 1, 0)) && seen.contains(&(32, 32, 1, 1)), "{seen:?}");
+}
+
+/// The kernels for GPUs give the right answers on software adapters too, with the largest tiles and with the smallest
+/// ones and split sums.
 #[test]
 fn gpu_kernels_are_right() {
-    let matters = |case: &Case| matches!(case.kernel, Kernel::Conv2d(_) | Kernel::Linear(_));
-    run_all(|caps| caps.is_software = false, matters);
+    let matters = |case: &Case| matches!(case.kernel, Kernel::Conv2d(_) | Kernel::Linear(_) | Kernel::Matmul(_));
+    for (enough_groups, least_steps) in [(128, 16), (0, 1), (1 << 20, 1)] {
+        let change = |caps: &mut Caps| *caps = Caps { is_software: false, enough_groups, least_steps, ..*caps };
+        run_all(change, matters);
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::on_every_gpu;
 use crate::backend::cases::{self, Case};
+use crate::backend::gpu::upload::CHUNKS;
 use crate::backend::gpu::{Plan, Weights};
 use crate::backend::lowered::schedule_of;
 use crate::device::gpu::{Gpu, GpuOptions};
@@ -90,6 +91,31 @@ fn a_second_run_of_resnet50_makes_nothing() {
     });
 }
 
+/// A GPU holds the weights, the arenas and some staging chunks, and nothing else at any time; all of it is given back.
+#[test]
+fn memory_is_what_the_plan_says() {
+    let schedule = schedule_of("resnet50", 224);
+    let parameters: usize = schedule
+        .buffers
+        .iter()
+        .filter(|buffer| matches!(buffer.memory, Memory::Parameter(_)))
+        .map(|buffer| buffer.len * 4)
+        .sum();
+    assert!(parameters > 100_000_000);
+    let arenas: usize = schedule.arenas.iter().sum();
+    let options = GpuOptions::default();
+    let planned = (parameters + arenas + CHUNKS * options.staging_bytes) as f64;
+    on_every_gpu(options, |gpu| {
+        let plan = Plan::new(&schedule, &mut Weights::new(gpu)).unwrap();
+        let memory = gpu.account().memory();
+        assert!((memory.peak as f64) < planned * 1.05, "{memory:?}, {planned} were planned");
+        assert!((memory.peak as f64) > planned * 0.8, "{memory:?}, {planned} were planned");
+        assert_eq!(plan.arena_bytes() as u64, memory.arenas);
+        drop(plan);
+        assert_eq!(gpu.account().memory().total(), 0);
+    });
+}
+
 /// Equal weights of two plans are on the device once, and everything is given back in the end.
 #[test]
 fn plans_share_weights() {
@@ -126,7 +152,7 @@ fn inputs_that_do_not_fit_are_refused() {
         let all = cases::all();
         let case = all
             .iter()
-            .find(|case| matches!(case.kernel, Kernel::Embedding { count: 2.., .. }))
+            .find(|case| matches!(case.kernel, Kernel::Embedding { outer: 1, count: 2.., .. }))
             .expect("an embedding case");
         let Kernel::Embedding { rows, .. } = case.kernel else { unreachable!() };
         let mut plan = plan(gpu, case);

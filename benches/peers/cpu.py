@@ -1,0 +1,113 @@
+"""Time sconce and its peers on the CPU, in turn and in one run.
+
+usage: cpu.py FOLDER [NAME[:BATCH]...] [--threads 2] [--seconds 12] [--sconce target/release/sconce]
+
+FOLDER holds what models.py writes. The cases are the seven models with a batch of one, and resnet50 and vit_b_16 with a
+batch of eight, unless others are named. Prints one JSON line for each: milliseconds, median and minimum, of PyTorch eager,
+PyTorch inductor with freezing, onnxruntime, OpenVINO (all f32) and sconce, which is timed before and after the others. The
+last lines are the geometric mean and the least of `best_peer_over_sconce`: the fastest peer's median by sconce's.
+"""
+import argparse
+import json
+import math
+import subprocess
+import time
+import warnings
+
+import numpy as np
+import onnxruntime
+import openvino
+import torch
+import torch._inductor.config
+
+from models import MODELS, build, make_input, onnx_file
+
+CASES = [*MODELS, "resnet50:8", "vit_b_16:8"]
+
+
+def peers(folder, name, batch, threads):
+    """Callables that run one forward pass each on the same input."""
+    model, x = build(name, f"{folder}/{name}.pt"), make_input(name, batch)
+    array, onnx = x.numpy(), onnx_file(folder, name, batch)
+    torch._dynamo.reset()
+    compiled = torch.compile(model)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: array}
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    core.set_property("CPU", settings)
+    request = core.compile_model(onnx, "CPU").create_infer_request()
+
+    def eager():
+        with torch.inference_mode():
+            model(x)
+
+    def inductor():
+        with torch.no_grad():
+            compiled(x)
+
+    return {
+        "eager": eager,
+        "inductor": inductor,
+        "onnxruntime": lambda: session.run(None, feed),
+        "openvino": lambda: request.infer({0: array}),
+    }
+
+
+def ours(command, folder, name, batch, threads):
+    arguments = [command, "bench", f"{folder}/{name}.pt", "--arch", name, "--device", "cpu"]
+    arguments += ["--threads", str(threads), "--batch", str(batch), "--json", "--quiet"]
+    text = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    return json.loads(text)["results"][0]["forward_ms"]
+
+
+def measure(args, name, batch):
+    mine = [ours(args.sconce, args.folder, name, batch, args.threads)]
+    runs = peers(args.folder, name, batch, args.threads)
+    times = {peer: [] for peer in runs}
+    for _ in range(3):
+        for run in runs.values():
+            run()
+    end = time.time() + args.seconds
+    while time.time() < end:
+        for peer, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[peer].append((time.perf_counter() - start) * 1e3)
+    mine.append(ours(args.sconce, args.folder, name, batch, args.threads))
+    row = {"model": name, "batch": batch, "threads": args.threads}
+    for peer, values in times.items():
+        row[peer] = {"median": round(float(np.median(values)), 3), "min": round(min(values), 3)}
+    row["sconce"] = {key: round(min(run[key] for run in mine), 3) for key in ("median", "min")}
+    best = min(row[peer]["median"] for peer in times)
+    row["best_peer_over_sconce"] = round(best / row["sconce"]["median"], 3)
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("cases", nargs="*", metavar="NAME[:BATCH]")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=12)
+    parser.add_argument("--sconce", default="target/release/sconce")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(args.threads)
+    torch._inductor.config.freezing = True
+    rows = []
+    for case in args.cases or CASES:
+        name, _, batch = case.partition(":")
+        rows.append(measure(args, name, int(batch or 1)))
+        print(json.dumps(rows[-1]), flush=True)
+    for batch in sorted({row["batch"] for row in rows}):
+        ratios = [row["best_peer_over_sconce"] for row in rows if row["batch"] == batch]
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        summary = {"batch": batch, "threads": args.threads, "models": len(ratios)}
+        print(json.dumps({**summary, "geometric_mean": round(mean, 3), "least": min(ratios)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

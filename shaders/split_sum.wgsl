@@ -1,0 +1,131 @@
+// Adds up the parts into which `conv2d` split its sums, in their order, so that every run gives the same result, and
+// finishes the layer. One thread makes one output channel of one pixel.
+
+alias T = f32;
+
+struct Params {
+    // Output pixels times `channels`; the output channels that this dispatch makes.
+    count: u32,
+    channels: u32,
+    parts: u32,
+    // The pitch of the output's pixels, and the first channel that this dispatch makes.
+    c_out: u32,
+    first: u32,
+    // Threads along x; the grid is folded into y.
+    row: u32,
+    // Where the arguments start in their buffers, in elements.
+    bias_at: u32,
+    residual_at: u32,
+    y_at: u32,
+    // What is fused: the activation and its arguments, whether there is a bias, and when the residual is added (0 never,
+    // 1 before the activation, 2 after it). These are no constants, so that layers share pipelines.
+    act: u32,
+    act_a: f32,
+    act_b: f32,
+    bias: u32,
+    residual: u32,
+}
+
+// [part][pixel][channel]
+@group(0) @binding(0) var<storage, read> partial: array<f32>;
+@group(0) @binding(1) var<storage, read> bias: array<f32>;
+@group(0) @binding(2) var<storage, read> residual: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+var<immediate> p: Params;
+
+fn logistic(x: T) -> T {
+    let n = select(-x, T(88.0), -x > T(88.0));
+    return T(1.0) / (T(1.0) + exp(n));
+}
+
+// 1 - erf(z) for z >= 0: Abramowitz and Stegun 7.1.26, absolute error below 2e-7.
+fn erfc_positive(z: T) -> T {
+    let c = select(z, T(12.0), z > T(12.0));
+    let t = T(1.0) / (T(1.0) + 0.3275911 * c);
+    let poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+    return poly * exp(-c * c);
+}
+
+// The function of one number that `kind` names, with its arguments `a` and `b`; NaN stays NaN. `unary_code` in the
+// selectors has the same numbers.
+fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
+    switch kind {
+        case 1u: { return select(x, T(0.0), x < T(0.0)); }
+        case 2u: {
+            let low = select(x, T(a), x < T(a));
+            return select(low, T(b), low > T(b));
+        }
+        case 3u: { return select(x, T(a), x < T(a)); }
+        case 4u: { return select(x, T(b), x > T(b)); }
+        case 5u: { return select(a * x, x, x > T(0.0)); }
+        case 6u: {
+            let small = x * (1.0 + x * (0.5 + x * (0.16666667 + x * (0.041666667 + x * (0.008333333 + x * 0.0013888889)))));
+            let n = select(x, T(0.0), x > T(0.0));
+            return select(a * select(exp(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
+        }
+        case 7u: { return logistic(x); }
+        case 8u: {
+            let s = x * x;
+            let small = x * (1.0 + s * (-0.33333333 + s * (0.13333333 + s * (-0.053968254 + s * 0.021869489))));
+            let e = exp(-2.0 * abs(x));
+            let large = (T(1.0) - e) / (T(1.0) + e);
+            return select(select(large, -large, x < T(0.0)), small, abs(x) < T(0.3));
+        }
+        case 9u: { return x * logistic(x); }
+        case 10u: {
+            let tail = 0.5 * erfc_positive(0.70710678 * abs(x));
+            return x * select(T(1.0) - tail, tail, x < T(0.0));
+        }
+        case 11u: { return x * logistic(1.5957691216 * x * (1.0 + 0.044715 * x * x)); }
+        case 12u: { return x * clamp(x + T(3.0), T(0.0), T(6.0)) / 6.0; }
+        case 13u: {
+            let low = select(x + T(3.0), T(0.0), x < T(-3.0));
+            return select(low, T(6.0), low > T(6.0)) / 6.0;
+        }
+        case 14u: { return -x; }
+        case 15u: { return abs(x); }
+        case 16u: { return exp(x); }
+        case 17u: { return log(x); }
+        case 18u: { return sqrt(x); }
+        case 19u: { return inverseSqrt(x); }
+        case 20u: {
+            let z = abs(x);
+            let s = x * x;
+            let small = x * (1.1283792 + s * (-0.37612639 + s * (0.11283792 + s * (-0.026866171 + s * (0.0052239776 - s * 0.00085483273)))));
+            let large = T(1.0) - erfc_positive(z);
+            return select(select(large, -large, x < T(0.0)), small, z < T(0.5));
+        }
+        default: { return x; }
+    }
+}
+
+// Adds what the layer adds to the sum of output `channel` of pixel `pixel`, and stores it.
+fn finish(pixel: u32, channel: u32, sum: f32) {
+    var v = sum;
+    if (p.bias == 1u) {
+        v += bias[p.bias_at + channel];
+    }
+    let at = pixel * p.c_out + channel;
+    if (p.residual == 1u) {
+        v += residual[p.residual_at + at];
+    }
+    v = unary(p.act, p.act_a, p.act_b, v);
+    if (p.residual == 2u) {
+        v += residual[p.residual_at + at];
+    }
+    y[p.y_at + at] = v;
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = id.y * p.row + id.x;
+    if (i >= p.count) {
+        return;
+    }
+    var sum = partial[i];
+    for (var part = 1u; part < p.parts; part++) {
+        sum += partial[part * p.count + i];
+    }
+    let pixel = i / p.channels;
+    finish(pixel, p.first + i - pixel * p.channels, sum);
+}

@@ -1,0 +1,564 @@
+//! Writing values as a pickle of protocol 2, with the instructions that `torch.load` accepts under `weights_only`.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::tensors;
+use crate::checkpoint::hash::QuickMap;
+use crate::checkpoint::pickle::opcode as op;
+use crate::checkpoint::value::{BigInt, Dict, DictKind, Object, Value};
+use crate::checkpoint::{Storage, StoredTensor};
+use crate::error::{Error, Result};
+
+/// A pickle, and the storages that it names by their positions here.
+pub(super) struct Pickled {
+    pub(super) bytes: Vec<u8>,
+    pub(super) storages: Vec<Arc<Storage>>,
+}
+
+/// Pickles a value.
+pub(super) fn pickle(root: &Value) -> Result<Pickled> {
+    let mut untyped = HashSet::new();
+    loop {
+        let calls = Calls::default();
+        let mut pickler = Pickler::new(&untyped, &calls);
+        pickler.run(root)?;
+        let Pickler { out, storages, mixed, .. } = pickler;
+        if mixed.is_empty() {
+            let storages = storages.into_iter().map(|named| Arc::clone(named.storage)).collect();
+            return Ok(Pickled { bytes: out, storages });
+        }
+        // Once more, with these as bytes: each is there only once.
+        untyped.extend(mixed);
+    }
+}
+
+pub(super) struct Pickler<'v, 'u> {
+    pub(super) out: Vec<u8>,
+    /// What is still to be written, the next at the end. A value's parts are written without recursion, so that no
+    /// depth exhausts the stack.
+    tasks: Vec<Task<'v>>,
+    /// What was written, and where it is remembered: objects by their addresses, strings and classes by content.
+    objects: QuickMap<u64, u32>,
+    strings: QuickMap<&'v str, u32>,
+    globals: QuickMap<(&'v str, &'v str), u32>,
+    remembered: u32,
+    pub(super) storages: Vec<NamedStorage<'v>>,
+    pub(super) storage_index: QuickMap<u64, u32>,
+    /// Storages that have to be written as bytes, since tensors of several dtypes use them.
+    pub(super) untyped: &'u HashSet<u64>,
+    /// Those that turned out to be so now.
+    pub(super) mixed: HashSet<u64>,
+    /// Where the next call that makes a tensor is kept.
+    pub(super) calls: &'v Calls,
+}
+
+/// The calls that make tensors which are more than a view, kept while the value is written, as a chain.
+#[derive(Default)]
+pub(super) struct Calls(OnceCell<Box<(Object, Calls)>>);
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        // One by one: dropping the first would drop the others inside each other.
+        let mut next = self.0.take();
+        while let Some(mut call) = next {
+            next = call.1.0.take();
+        }
+    }
+}
+
+pub(super) struct NamedStorage<'v> {
+    pub(super) storage: &'v Arc<Storage>,
+    pub(super) dtype: Option<crate::dtype::DType>,
+}
+
+enum Task<'v> {
+    Value(&'v Value),
+    /// Items that are appended to the list before them, from a position on.
+    Items(&'v [Value], usize),
+    /// Items that are left on the stack.
+    Parts(&'v [Value], usize),
+    /// Entries that are set in the dict before them.
+    Entries(&'v [(Value, Value)], usize),
+    Op(u8),
+    /// A tuple of these items, which no other place refers to.
+    Tuple(&'v [Value]),
+    Global(&'static str, &'static str),
+    /// Remembers the object of this address.
+    Put(u64),
+}
+
+/// As many items go into one instruction.
+const BATCH: usize = 1000;
+
+impl<'v, 'u> Pickler<'v, 'u> {
+    fn new(untyped: &'u HashSet<u64>, calls: &'v Calls) -> Self {
+        Self {
+            out: vec![op::PROTO, 2],
+            tasks: Vec::new(),
+            objects: QuickMap::default(),
+            strings: QuickMap::default(),
+            globals: QuickMap::default(),
+            remembered: 0,
+            storages: Vec::new(),
+            storage_index: QuickMap::default(),
+            untyped,
+            mixed: HashSet::new(),
+            calls,
+        }
+    }
+
+    fn run(&mut self, root: &'v Value) -> Result<()> {
+        self.tasks.push(Task::Value(root));
+        while let Some(task) = self.tasks.pop() {
+            self.step(task).map_err(|error| match self.path() {
+                path if path.is_empty() => error,
+                path => error.context(format_args!("`{path}`")),
+            })?;
+        }
+        self.op(op::STOP);
+        Ok(())
+    }
+
+    fn step(&mut self, task: Task<'v>) -> Result<()> {
+        match task {
+            Task::Value(value) => return self.value(value),
+            Task::Op(op) => self.op(op),
+            Task::Tuple(items) => self.tuple(items, None),
+            Task::Global(module, name) => return self.global(module, name),
+            Task::Put(address) => self.put(address),
+            Task::Parts(items, at) => {
+                if let Some(item) = items.get(at) {
+                    self.tasks.extend([Task::Parts(items, at + 1), Task::Value(item)]);
+                }
+            }
+            Task::Items(items, at) => {
+                if let Some(item) = items.get(at) {
+                    self.tasks.push(Task::Items(items, at + 1));
+                    self.batch(at, items.len(), op::APPEND, op::APPENDS);
+                    self.tasks.push(Task::Value(item));
+                }
+            }
+            Task::Entries(entries, at) => {
+                if let Some((key, value)) = entries.get(at) {
+                    self.tasks.push(Task::Entries(entries, at + 1));
+                    check_key(key)?;
+                    self.batch(at, entries.len(), op::SETITEM, op::SETITEMS);
+                    self.tasks.extend([Task::Value(value), Task::Value(key)]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a batch before its first element, and has it end after its last.
+    fn batch(&mut self, at: usize, len: usize, one: u8, many: u8) {
+        let size = BATCH.min(len - at / BATCH * BATCH);
+        if at.is_multiple_of(BATCH) && size > 1 {
+            self.op(op::MARK);
+        }
+        if at % BATCH + 1 == size {
+            self.tasks.push(Task::Op(if size == 1 { one } else { many }));
+        }
+    }
+
+    fn value(&mut self, value: &'v Value) -> Result<()> {
+        match value {
+            Value::None => self.op(op::NONE),
+            Value::Bool(value) => self.bool(*value),
+            Value::Int(value) => self.int(*value),
+            Value::BigInt(value) => self.long(value.bytes())?,
+            Value::Float(value) => self.float(*value),
+            Value::Complex(re, im) => {
+                self.global("builtins", "complex")?;
+                self.float(*re);
+                self.float(*im);
+                self.ops(&[op::TUPLE2, op::REDUCE]);
+            }
+            Value::Str(text) => self.string(text)?,
+            Value::Bytes(bytes) => self.once(address(bytes), |this| this.bytes(bytes))?,
+            Value::ByteArray(bytes) => self.once(address(bytes), |this| {
+                this.global("builtins", "bytearray")?;
+                this.bytes(bytes)?;
+                this.ops(&[op::TUPLE1, op::REDUCE]);
+                Ok(())
+            })?,
+            Value::List(items) => self.once(address(items), |this| {
+                this.op(op::EMPTY_LIST);
+                this.tasks.push(Task::Items(items, 0));
+                Ok(())
+            })?,
+            Value::Tuple(items) => self.tuple(items, Some(address(items))),
+            Value::Set(items) => self.set("set", items, address(items))?,
+            Value::FrozenSet(items) => self.set("frozenset", items, address(items))?,
+            Value::Dict(dict) => self.dict(dict, address(dict))?,
+            Value::Tensor(tensor) if tensor.extra().is_some() => self.call(tensor)?,
+            Value::Tensor(tensor) => self.once(address(tensor), |this| this.tensor(tensor))?,
+            Value::Storage(storage, dtype) => self.bare_storage(storage, *dtype)?,
+            Value::DType(dtype) => self.global("torch", dtype.name())?,
+            Value::Device(name) => self.device(name)?,
+            Value::Size(shape) => self.once(address(shape), |this| {
+                this.global("torch", "Size")?;
+                this.sizes(shape);
+                this.ops(&[op::TUPLE1, op::REDUCE]);
+                Ok(())
+            })?,
+            Value::Global(name) => self.named(name)?,
+            Value::Object(object) => self.object(object, address(object))?,
+            Value::Cycle => {
+                return Err(Error::unsupported("a container that holds itself cannot be saved"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Recalls an object that was written, or writes and remembers it.
+    fn once(&mut self, address: u64, write: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        if !self.recall(address) {
+            write(self)?;
+            self.put(address);
+        }
+        Ok(())
+    }
+
+    fn tuple(&mut self, items: &'v [Value], address: Option<u64>) {
+        if items.is_empty() {
+            return self.op(op::EMPTY_TUPLE);
+        }
+        if address.is_some_and(|address| self.recall(address)) {
+            return;
+        }
+        self.tasks.extend(address.map(Task::Put));
+        self.tasks.push(Task::Op(match items.len() {
+            1 => op::TUPLE1,
+            2 => op::TUPLE2,
+            3 => op::TUPLE3,
+            _ => op::TUPLE,
+        }));
+        self.tasks.push(Task::Parts(items, 0));
+        if items.len() > 3 {
+            self.op(op::MARK);
+        }
+    }
+
+    fn set(&mut self, class: &'static str, items: &'v [Value], address: u64) -> Result<()> {
+        items.iter().try_for_each(check_key)?;
+        if !self.recall(address) {
+            self.global("builtins", class)?;
+            self.op(op::EMPTY_LIST);
+            self.tasks.extend([Task::Put(address), Task::Op(op::REDUCE), Task::Op(op::TUPLE1), Task::Items(items, 0)]);
+        }
+        Ok(())
+    }
+
+    fn dict(&mut self, dict: &'v Dict, address: u64) -> Result<()> {
+        if self.recall(address) {
+            return Ok(());
+        }
+        let entries = Task::Entries(dict.iter().as_slice(), 0);
+        if let Some(attributes) = dict.attributes() {
+            if matches!(dict.kind(), DictKind::Dict | DictKind::DefaultDict) {
+                return Err(Error::unsupported(format!("a {} with attributes, which Python's has not", dict.kind())));
+            }
+            self.tasks.extend([Task::Op(op::BUILD), Task::Value(attributes)]);
+        }
+        match dict.kind() {
+            DictKind::Dict => self.op(op::EMPTY_DICT),
+            DictKind::OrderedDict => self.ordered_dict()?,
+            DictKind::DefaultDict => {
+                self.global("collections", "defaultdict")?;
+                self.tasks.extend([entries, Task::Put(address), Task::Op(op::REDUCE)]);
+                match dict.factory() {
+                    Some(factory) => self.tasks.extend([Task::Op(op::TUPLE1), Task::Value(factory)]),
+                    None => self.op(op::EMPTY_TUPLE),
+                }
+                return Ok(());
+            }
+            DictKind::Counter => {
+                self.global("collections", "Counter")?;
+                self.op(op::EMPTY_DICT);
+                self.tasks.extend([Task::Put(address), Task::Op(op::REDUCE), Task::Op(op::TUPLE1), entries]);
+                return Ok(());
+            }
+        }
+        self.put(address);
+        self.tasks.push(entries);
+        Ok(())
+    }
+
+    /// An empty `OrderedDict`.
+    pub(super) fn ordered_dict(&mut self) -> Result<()> {
+        self.global("collections", "OrderedDict")?;
+        self.ops(&[op::EMPTY_TUPLE, op::REDUCE]);
+        Ok(())
+    }
+
+    fn object(&mut self, object: &'v Object, address: u64) -> Result<()> {
+        if self.recall(address) {
+            return Ok(());
+        }
+        if let Some(text) = object.as_surrogates() {
+            self.text(text)?;
+            self.put(address);
+            return Ok(());
+        }
+        if let Some(state) = &object.state {
+            self.tasks.extend([Task::Op(op::BUILD), Task::Value(state)]);
+        }
+        self.tasks.extend([Task::Entries(&object.entries, 0), Task::Items(&object.items, 0), Task::Put(address)]);
+        if let Some(kwargs) = &object.kwargs {
+            // Protocol 2 has no instruction for this; Python has a function.
+            self.tasks.extend([Task::Op(op::REDUCE), Task::Op(op::TUPLE3), Task::Value(kwargs)]);
+            self.tasks.push(Task::Tuple(&object.args));
+            self.tasks.extend([Task::Value(&object.callee), Task::Global("copyreg", "__newobj_ex__")]);
+        } else {
+            self.tasks.push(Task::Op(if object.bare { op::NEWOBJ } else { op::REDUCE }));
+            self.tasks.extend([Task::Tuple(&object.args), Task::Value(&object.callee)]);
+        }
+        Ok(())
+    }
+
+    /// A tensor that is more than a view of a storage.
+    fn call(&mut self, tensor: &Arc<StoredTensor>) -> Result<()> {
+        let calls = self.calls;
+        let call = tensors::call(tensor)?;
+        let (call, next) = &**calls.0.get_or_init(|| Box::new((call, Calls::default())));
+        self.calls = next;
+        self.object(call, address(tensor))
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.global("_codecs", "encode")?;
+        let text: String = bytes.iter().copied().map(char::from).collect();
+        self.text(text.as_bytes())?;
+        self.string("latin1")?;
+        self.ops(&[op::TUPLE2, op::REDUCE]);
+        Ok(())
+    }
+
+    fn device(&mut self, name: &'v str) -> Result<()> {
+        self.global("torch", "device")?;
+        let index = name.rsplit_once(':').and_then(|(kind, index)| Some((kind, index.parse::<u8>().ok()?)));
+        match index.filter(|(kind, index)| *name == format!("{kind}:{index}")) {
+            Some((kind, index)) => {
+                self.string(kind)?;
+                self.int(index.into());
+                self.op(op::TUPLE2);
+            }
+            None => {
+                self.string(name)?;
+                self.op(op::TUPLE1);
+            }
+        }
+        self.op(op::REDUCE);
+        Ok(())
+    }
+
+    /// A tuple of sizes.
+    pub(super) fn sizes(&mut self, sizes: &[usize]) {
+        if sizes.len() > 3 {
+            self.op(op::MARK);
+        }
+        for &size in sizes {
+            self.int(size as i64);
+        }
+        self.op([op::EMPTY_TUPLE, op::TUPLE1, op::TUPLE2, op::TUPLE3].get(sizes.len()).copied().unwrap_or(op::TUPLE));
+    }
+}
+
+/// The basic instructions.
+impl<'v> Pickler<'v, '_> {
+    pub(super) fn op(&mut self, op: u8) {
+        self.out.push(op);
+    }
+
+    pub(super) fn ops(&mut self, ops: &[u8]) {
+        self.out.extend_from_slice(ops);
+    }
+
+    pub(super) fn bool(&mut self, value: bool) {
+        self.op(if value { op::NEWTRUE } else { op::NEWFALSE });
+    }
+
+    pub(super) fn int(&mut self, value: i64) {
+        if let Ok(byte) = u8::try_from(value) {
+            self.ops(&[op::BININT1, byte]);
+        } else if let Ok(short) = u16::try_from(value) {
+            self.op(op::BININT2);
+            self.ops(&short.to_le_bytes());
+        } else if let Ok(int) = i32::try_from(value) {
+            self.op(op::BININT);
+            self.ops(&int.to_le_bytes());
+        } else {
+            let bytes = BigInt::from_bytes(&value.to_le_bytes());
+            self.ops(&[op::LONG1, bytes.bytes().len() as u8]);
+            self.ops(bytes.bytes());
+        }
+    }
+
+    fn long(&mut self, bytes: &[u8]) -> Result<()> {
+        match u8::try_from(bytes.len()) {
+            Ok(len) => self.ops(&[op::LONG1, len]),
+            Err(_) => {
+                self.op(op::LONG4);
+                self.length(bytes.len(), "an integer")?;
+            }
+        }
+        self.ops(bytes);
+        Ok(())
+    }
+
+    fn float(&mut self, value: f64) {
+        self.op(op::BINFLOAT);
+        self.ops(&value.to_be_bytes());
+    }
+
+    /// A string that may come again.
+    pub(super) fn string(&mut self, text: &'v str) -> Result<()> {
+        if let Some(&at) = self.strings.get(text) {
+            self.get(at);
+            return Ok(());
+        }
+        self.text(text.as_bytes())?;
+        let at = self.remember();
+        self.strings.insert(text, at);
+        Ok(())
+    }
+
+    /// A string by its UTF-8.
+    pub(super) fn text(&mut self, text: &[u8]) -> Result<()> {
+        self.op(op::BINUNICODE);
+        self.length(text.len(), "a string")?;
+        self.ops(text);
+        Ok(())
+    }
+
+    fn length(&mut self, len: usize, what: &str) -> Result<()> {
+        let short = u32::try_from(len);
+        let short = short.map_err(|_| Error::unsupported(format!("{what} of {len} bytes cannot be saved")))?;
+        self.ops(&short.to_le_bytes());
+        Ok(())
+    }
+
+    /// A class or function by its qualified name; see [`Value::Global`].
+    fn named(&mut self, name: &'v str) -> Result<()> {
+        if let Some((module, name)) = name.split_once(':') {
+            // Protocol 2 names classes inside classes by calls.
+            let (outer, inner) = name.split_once('.').unwrap_or((name, ""));
+            let inner: Vec<&'v str> = inner.split('.').filter(|name| !name.is_empty()).collect();
+            for _ in &inner {
+                self.global("builtins", "getattr")?;
+            }
+            self.global(module, outer)?;
+            for name in inner {
+                self.string(name)?;
+                self.ops(&[op::TUPLE2, op::REDUCE]);
+            }
+            return Ok(());
+        }
+        match name.rsplit_once('.') {
+            Some((module, name)) => self.global(module, name),
+            None => Err(Error::unsupported(format!("the class `{name}` has no module, so it cannot be saved"))),
+        }
+    }
+
+    /// A class or function of a module, by Python 3's name.
+    pub(super) fn global(&mut self, module: &'v str, name: &'v str) -> Result<()> {
+        if let Some(&at) = self.globals.get(&(module, name)) {
+            self.get(at);
+            return Ok(());
+        }
+        if module.contains('\n') || name.contains('\n') {
+            return Err(Error::unsupported("the name of a class has a line break, so it cannot be saved"));
+        }
+        // Protocol 2 has Python 2's names.
+        let old = match module {
+            "builtins" => "__builtin__",
+            "copyreg" => "copy_reg",
+            other => other,
+        };
+        self.op(op::GLOBAL);
+        for part in [old, name] {
+            self.ops(part.as_bytes());
+            self.op(b'\n');
+        }
+        let at = self.remember();
+        self.globals.insert((module, name), at);
+        Ok(())
+    }
+
+    /// Recalls what was remembered as this object, if it was.
+    fn recall(&mut self, address: u64) -> bool {
+        let at = self.objects.get(&address).copied();
+        if let Some(at) = at {
+            self.get(at);
+        }
+        at.is_some()
+    }
+
+    /// Remembers the object that was just written.
+    fn put(&mut self, address: u64) {
+        let at = self.remember();
+        self.objects.insert(address, at);
+    }
+
+    fn get(&mut self, at: u32) {
+        self.memo(op::BINGET, op::LONG_BINGET, at);
+    }
+
+    fn remember(&mut self) -> u32 {
+        let at = self.remembered;
+        self.remembered += 1;
+        self.memo(op::BINPUT, op::LONG_BINPUT, at);
+        at
+    }
+
+    fn memo(&mut self, short: u8, long: u8, at: u32) {
+        match u8::try_from(at) {
+            Ok(at) => self.ops(&[short, at]),
+            Err(_) => {
+                self.op(long);
+                self.ops(&at.to_le_bytes());
+            }
+        }
+    }
+
+    /// The keys and positions that lead to what is being written: `optimizer.state.3`.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for task in &self.tasks {
+            // Tasks that have begun lead here, the others come later.
+            let step = match task {
+                Task::Items(_, at) | Task::Parts(_, at) if *at > 0 => Some((at - 1).to_string()),
+                Task::Entries(entries, at) if *at > 0 => Some(match &entries[at - 1].0 {
+                    Value::Str(name) => name.chars().take(80).flat_map(char::escape_debug).collect(),
+                    Value::Int(key) => key.to_string(),
+                    key => key.describe(),
+                }),
+                _ => None,
+            };
+            if let Some(step) = step {
+                let _ = write!(path, "{}{step}", if path.is_empty() { "" } else { "." });
+            }
+        }
+        path
+    }
+}
+
+/// What tells one object from another while the value that holds them is borrowed.
+pub(super) fn address<T: ?Sized>(object: &Arc<T>) -> u64 {
+    Arc::as_ptr(object).cast::<()>().addr() as u64
+}
+
+/// Whether Python could use a value as a key: what can be changed cannot.
+fn check_key(key: &Value) -> Result<()> {
+    match key {
+        Value::List(_) | Value::Set(_) | Value::Dict(_) | Value::ByteArray(_) => {
+            Err(Error::unsupported(format!("{} cannot be a key or the item of a set in Python", key.describe())))
+        }
+        Value::Tuple(items) => items.iter().try_for_each(check_key),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,342 @@
+//! Elements by index: selection, rolling, flipping, resizing.
+
+use super::{Call, Function, Out, wrap_dim};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::import::program::alias::ViewOp;
+use crate::import::program::host::{Host, split};
+use crate::import::program::prims::Bin;
+use crate::import::program::value::X;
+
+pub(super) fn find(target: &str) -> Option<Function> {
+    Some(match target {
+        "aten.index.Tensor" => index,
+        "aten.index_select.default" => index_select,
+        "aten.gather.default" => gather,
+        "aten.roll.default" => roll,
+        "aten.flip.default" => flip_dims,
+        "aten.repeat_interleave.self_int" => repeat_interleave,
+        "aten.upsample_nearest1d.vec" | "aten.upsample_nearest1d.default" => |call| resize(call, 1, Kind::Nearest),
+        "aten.upsample_nearest2d.vec" | "aten.upsample_nearest2d.default" => |call| resize(call, 2, Kind::Nearest),
+        "aten.upsample_nearest3d.vec" | "aten.upsample_nearest3d.default" => |call| resize(call, 3, Kind::Nearest),
+        "aten._upsample_nearest_exact2d.vec" | "aten._upsample_nearest_exact2d.default" => {
+            |call| resize(call, 2, Kind::NearestExact)
+        }
+        "aten.upsample_linear1d.vec" | "aten.upsample_linear1d.default" => |call| resize(call, 1, Kind::Linear),
+        "aten.upsample_bilinear2d.vec" | "aten.upsample_bilinear2d.default" => |call| resize(call, 2, Kind::Linear),
+        "aten.upsample_trilinear3d.vec" | "aten.upsample_trilinear3d.default" => |call| resize(call, 3, Kind::Linear),
+        "aten.upsample_bicubic2d.vec" | "aten.upsample_bicubic2d.default" => |call| resize(call, 2, Kind::Cubic),
+        _ => return None,
+    })
+}
+
+/// Indices along some dimensions: neighbours become one dimension, whose places are looked up.
+fn index(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let indices = call.opt_xs("indices")?;
+    let shape = call.build.shape(&x);
+    let dims: Vec<usize> = (0..indices.len()).filter(|&d| indices[d].is_some()).collect();
+    let (Some(&first), true) = (dims.first(), indices.len() <= shape.len()) else {
+        return Err(Error::shape(format!("{} indices for {shape:?}", indices.len())));
+    };
+    let given: Vec<X> = indices.into_iter().flatten().collect();
+    if given.iter().any(|x| x.dtype == DType::Bool) {
+        return masked(call, &x, &given, &dims);
+    }
+    // Indexed dimensions come together: in place when they are neighbours, else in front.
+    let neighbours = dims.windows(2).all(|pair| pair[1] == pair[0] + 1);
+    let at = if neighbours { first } else { 0 };
+    let mut order: Vec<usize> = (0..shape.len()).filter(|d| !dims.contains(d)).collect();
+    order.splice(at..at, dims.iter().copied());
+    let moved = call.build.view(&x, &ViewOp::Permute(order.clone()))?;
+    let sizes: Vec<usize> = order.iter().map(|&d| shape[d]).collect();
+    let count: usize = dims.iter().map(|&d| shape[d]).product();
+    let flat = [&sizes[..at], &[count], &sizes[at + dims.len()..]].concat();
+    let moved = call.build.reshape(&moved, &flat)?;
+    // The place in the merged dimension.
+    let mut place: Option<X> = None;
+    for (index, &d) in given.iter().zip(&dims) {
+        let index = from_front(call, index, shape[d])?;
+        place = Some(match place {
+            None => index,
+            Some(place) => {
+                let place = call.build.with_number(Bin::Mul, &place, shape[d] as f64)?;
+                call.build.binary(Bin::Add, &place, &index)?
+            }
+        });
+    }
+    let place = place.expect("there is an index");
+    let out = call.build.shape(&place);
+    let places = call.build.reshape(&place, &[out.iter().product()])?;
+    let y = call.build.index_select(&moved, at, &places)?;
+    let full = [&flat[..at], &out, &flat[at + 1..]].concat();
+    call.build.reshape(&y, &full).map(Out::X)
+}
+
+/// An index with negative places counted from the end. What depends on the input is taken as it is: a place that is
+/// not there is an error of the run.
+fn from_front(call: &mut Call<'_, '_>, index: &X, size: usize) -> Result<X> {
+    match call.build.known(index)? {
+        Some(host) => {
+            let wrap = |&i: &i64| if i < 0 { i + size as i64 } else { i };
+            let places: Vec<i64> = host.as_ints()?.iter().map(wrap).collect();
+            if let Some(bad) = places.iter().find(|place| !(0..size as i64).contains(place)) {
+                return Err(Error::shape(format!("index {bad} is out of range, expected 0..{size}")));
+            }
+            Ok(X::host(Host::ints(&host.shape, places), DType::I64))
+        }
+        None => Ok(index.clone()),
+    }
+}
+
+/// The elements where a mask is true, which must be known.
+fn masked(call: &mut Call<'_, '_>, x: &X, given: &[X], dims: &[usize]) -> Result<Out> {
+    let ([mask], [0]) = (given, dims) else {
+        return Err(Error::unsupported("a mask among indices"));
+    };
+    let Some(host) = call.build.known(mask)? else {
+        return Err(Error::unsupported("a mask that depends on the input, so that the result's shape does"));
+    };
+    let shape = call.build.shape(x);
+    let rank = host.shape.len();
+    if rank > shape.len() || host.shape != shape[..rank] {
+        return Err(Error::shape(format!("a mask of {:?} for {shape:?}", host.shape)));
+    }
+    let places: Vec<i64> = (0..host.len()).filter(|&i| host.at(i) != 0.0).map(|i| i as i64).collect();
+    let flat = [&[host.len()], &shape[rank..]].concat();
+    let x = call.build.reshape(x, &flat)?;
+    let places = X::host(Host::ints(&[places.len()], places), DType::I64);
+    call.build.index_select(&x, 0, &places).map(Out::X)
+}
+
+fn index_select(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (x, indices) = (call.x("self")?, call.x("index")?);
+    let rank = call.build.rank(&x);
+    let dim = call.dim_of("dim", rank, 0)?;
+    let count = call.build.shape(&indices).iter().product();
+    let indices = call.build.reshape(&indices, &[count])?;
+    call.build.index_select(&x, dim, &indices).map(Out::X)
+}
+
+/// `y[i][j] = x[index[i][j]][j]`: one look-up among all elements.
+fn gather(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (x, index) = (call.x("self")?, call.x("index")?);
+    let (shape, out) = (call.build.shape(&x), call.build.shape(&index));
+    let dim = call.dim_of("dim", shape.len(), 0)?;
+    if shape.len() != out.len() || shape.is_empty() || (0..out.len()).any(|d| d != dim && out[d] > shape[d]) {
+        return Err(Error::shape(format!("an index of {out:?} for {shape:?}")));
+    }
+    // The places of the elements as if the index were 0.
+    let strides = crate::shape::Shape::from(&shape[..]).contiguous_strides();
+    let mut base = Host::ints(&vec![1; out.len()], vec![0]);
+    for d in (0..out.len()).filter(|&d| d != dim) {
+        let mut each = vec![1; out.len()];
+        each[d] = out[d];
+        let steps = Host::ints(&each, (0..out[d]).map(|i| (i * strides[d]) as i64).collect());
+        let (a, b) = (X::host(base, DType::I64), X::host(steps, DType::I64));
+        let sum = call.build.binary(Bin::Add, &a, &b)?;
+        base = (*call.build.known(&sum)?.expect("numbers")).clone();
+    }
+    let index = from_front(call, &index, shape[dim])?;
+    let step = call.build.with_number(Bin::Mul, &index, strides[dim] as f64)?;
+    let places = call.build.binary(Bin::Add, &step, &X::host(base, DType::I64))?;
+    let numel: usize = shape.iter().product();
+    let flat = call.build.reshape(&x, &[numel])?;
+    let places = call.build.reshape(&places, &[out.iter().product()])?;
+    let y = call.build.index_select(&flat, 0, &places)?;
+    call.build.reshape(&y, &out).map(Out::X)
+}
+
+fn roll(call: &mut Call<'_, '_>) -> Result<Out> {
+    let mut x = call.x("self")?;
+    let shape = call.build.shape(&x);
+    let shifts = call.ints("shifts")?;
+    let dims = call.opt_ints("dims")?.unwrap_or_default();
+    if dims.len() != shifts.len() {
+        if !dims.is_empty() || shifts.len() != 1 {
+            return Err(Error::shape(format!("shifts {shifts:?} along {dims:?}")));
+        }
+        let flat = call.build.reshape(&x, &[shape.iter().product()])?;
+        let y = rolled(call, &flat, 0, shifts[0])?;
+        return call.build.reshape(&y, &shape).map(Out::X);
+    }
+    for (shift, dim) in shifts.into_iter().zip(dims) {
+        let dim = wrap_dim(dim, shape.len())?;
+        x = rolled(call, &x, dim, shift)?;
+    }
+    Ok(Out::X(x))
+}
+
+fn rolled(call: &mut Call<'_, '_>, x: &X, dim: usize, shift: i64) -> Result<X> {
+    let size = call.build.shape(x)[dim];
+    let shift = shift.rem_euclid(size.max(1) as i64) as usize;
+    if shift == 0 {
+        return Ok(x.clone());
+    }
+    let part = |start: usize, len: usize| ViewOp::Slice { dim, start, step: 1, len };
+    let last = call.build.view(x, &part(size - shift, shift))?;
+    let first = call.build.view(x, &part(0, size - shift))?;
+    call.build.cat(&[last, first], dim)
+}
+
+pub(super) fn flip(call: &mut Call<'_, '_>, x: &X, dim: usize) -> Result<X> {
+    let size = call.build.shape(x)[dim];
+    if size <= 1 {
+        return Ok(x.clone());
+    }
+    let indices = X::host(Host::ints(&[size], (0..size as i64).rev().collect()), DType::I64);
+    call.build.index_select(x, dim, &indices)
+}
+
+fn flip_dims(call: &mut Call<'_, '_>) -> Result<Out> {
+    let mut x = call.x("self")?;
+    let rank = call.build.rank(&x);
+    for dim in call.ints("dims")? {
+        x = flip(call, &x, wrap_dim(dim, rank)?)?;
+    }
+    Ok(Out::X(x))
+}
+
+fn repeat_interleave(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let repeats = usize::try_from(call.int("repeats")?).unwrap_or(0);
+    let shape = call.build.shape(&x);
+    let (x, shape, dim) = match call.opt_int("dim")? {
+        Some(dim) => (x, shape.clone(), wrap_dim(dim, shape.len())?),
+        None => {
+            let flat = vec![shape.iter().product()];
+            (call.build.reshape(&x, &flat)?, flat, 0)
+        }
+    };
+    let [outer, len, inner] = split(&shape, dim);
+    let x = call.build.reshape(&x, &[outer, len, 1, inner])?;
+    let x = call.build.expand(&x, &[outer, len, repeats, inner])?;
+    let mut out = shape;
+    out[dim] *= repeats;
+    call.build.reshape(&x, &out).map(Out::X)
+}
+
+/// How an image is resized.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Nearest,
+    NearestExact,
+    Linear,
+    Cubic,
+}
+
+fn resize(call: &mut Call<'_, '_>, dims: usize, kind: Kind) -> Result<Out> {
+    let mut x = match call.opt_x("input")? {
+        Some(x) => x,
+        None => call.x("self")?,
+    };
+    let shape = call.build.shape(&x);
+    if shape.len() != dims + 2 {
+        return Err(Error::shape(format!("{shape:?} does not have {dims} dimensions to resize")));
+    }
+    let align = call.bool_or("align_corners", false)?;
+    let factors = factors(call, dims)?;
+    let sizes = match call.opt_ints("output_size")? {
+        Some(sizes) => sizes.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect(),
+        None => match &factors[..] {
+            [] => return Err(Error::invalid("neither a size nor a scale")),
+            factors => (0..dims).map(|d| (shape[2 + d] as f64 * factors[d]).floor() as usize).collect::<Vec<_>>(),
+        },
+    };
+    if sizes.len() != dims || sizes.contains(&0) {
+        return Err(Error::shape(format!("the size {sizes:?}")));
+    }
+    for (d, &size) in sizes.iter().enumerate() {
+        let input = shape[2 + d];
+        // PyTorch computes with `f32` here.
+        let step = match factors.get(d) {
+            _ if align && size > 1 => (input as f32 - 1.0) / (size as f32 - 1.0),
+            _ if align => 0.0,
+            Some(&factor) if factor > 0.0 => (1.0 / factor) as f32,
+            _ => input as f32 / size as f32,
+        };
+        x = resize_dim(call, &x, 2 + d, size, step, align, kind)?;
+    }
+    Ok(Out::X(x))
+}
+
+/// The scales that are given, one for each dimension, or none.
+fn factors(call: &mut Call<'_, '_>, dims: usize) -> Result<Vec<f64>> {
+    if let Some(super::Arg::Floats(factors)) = call.arg("scale_factors") {
+        return Ok(factors.clone());
+    }
+    let names: &[&str] = if dims == 1 { &["scales"] } else { &["scales_d", "scales_h", "scales_w"][3 - dims..] };
+    let all = names.iter().map(|name| call.opt_float(name)).collect::<Result<Option<Vec<_>>>>()?;
+    Ok(all.unwrap_or_default())
+}
+
+/// One dimension: each result is a sum of a few neighbours, whose places and weights are known.
+fn resize_dim(
+    call: &mut Call<'_, '_>,
+    x: &X,
+    dim: usize,
+    size: usize,
+    step: f32,
+    align: bool,
+    kind: Kind,
+) -> Result<X> {
+    let input = call.build.shape(x)[dim];
+    if size == input && step == 1.0 {
+        return Ok(x.clone());
+    }
+    let last = input as i64 - 1;
+    let taps = match kind {
+        Kind::Nearest | Kind::NearestExact => 1,
+        Kind::Linear => 2,
+        Kind::Cubic => 4,
+    };
+    let (mut places, mut weights) = (vec![vec![]; taps], vec![vec![]; taps]);
+    for i in 0..size {
+        let (first, weight) = neighbours(i, step, align, kind);
+        for (tap, weight) in weight.into_iter().enumerate() {
+            places[tap].push((first + tap as i64).clamp(0, last));
+            weights[tap].push(weight);
+        }
+    }
+    let mut each = vec![1; call.build.rank(x)];
+    each[dim] = size;
+    let mut sum: Option<X> = None;
+    for (places, weights) in places.into_iter().zip(weights) {
+        if weights.iter().all(|&weight| weight == 0.0) {
+            continue;
+        }
+        let places = X::host(Host::ints(&[size], places), DType::I64);
+        let mut part = call.build.index_select(x, dim, &places)?;
+        if weights.iter().any(|&weight| weight != 1.0) {
+            let weights = X::host(Host::floats(&each, weights), DType::F32);
+            part = call.build.binary(Bin::Mul, &part, &weights)?;
+        }
+        sum = Some(match sum {
+            None => part,
+            Some(sum) => call.build.binary(Bin::Add, &sum, &part)?,
+        });
+    }
+    let sum = sum.expect("weights add up to 1");
+    Ok(X { dtype: x.dtype, ..sum })
+}
+
+/// The first place that result `i` is made from, and the weights of that and those after it.
+fn neighbours(i: usize, step: f32, align: bool, kind: Kind) -> (i64, Vec<f64>) {
+    let centre = if align { step * i as f32 } else { step * (i as f32 + 0.5) - 0.5 };
+    match kind {
+        Kind::Nearest => ((i as f32 * step).floor() as i64, vec![1.0]),
+        Kind::NearestExact => (((i as f32 + 0.5) * step).floor() as i64, vec![1.0]),
+        Kind::Linear => {
+            let centre = centre.max(0.0);
+            let part = f64::from(centre - centre.floor());
+            (centre.floor() as i64, vec![1.0 - part, part])
+        }
+        Kind::Cubic => {
+            let t = f64::from(centre - centre.floor());
+            const A: f64 = -0.75;
+            let near = |x: f64| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
+            let far = |x: f64| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
+            (centre.floor() as i64 - 1, vec![far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)])
+        }
+    }
+}

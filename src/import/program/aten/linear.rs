@@ -1,0 +1,163 @@
+//! Products with matrices, and look-ups in tables.
+
+use super::{Call, Function, Out};
+use crate::error::{Error, Result};
+use crate::import::program::alias::ViewOp;
+use crate::import::program::prims::{Bin, Fold};
+use crate::import::program::value::{X, promote};
+
+pub(super) fn find(target: &str) -> Option<Function> {
+    Some(match target {
+        "aten.linear.default" => linear,
+        "aten.addmm.default" => addmm,
+        "aten.mm.default" | "aten.bmm.default" => |call| product(call, "self", "mat2"),
+        "aten.matmul.default" => |call| product(call, "self", "other"),
+        "aten.mv.default" => |call| product(call, "self", "vec"),
+        "aten.dot.default" => |call| product(call, "self", "tensor"),
+        "aten.baddbmm.default" => baddbmm,
+        "aten.outer.default" => outer,
+        "aten.einsum.default" => einsum,
+        "aten.embedding.default" => embedding,
+        _ => return None,
+    })
+}
+
+fn linear(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (x, weight, bias) = (call.x("input")?, call.x("weight")?, call.opt_x("bias")?);
+    let dtype = promote(x.dtype, weight.dtype);
+    let build = &mut *call.build;
+    let (x, weight) = (build.var(&x)?, build.var(&weight)?);
+    let bias = bias.map(|bias| build.var(&bias)).transpose()?;
+    Ok(Out::X(X::var(build.graph.linear(x, weight, bias)?, dtype)))
+}
+
+pub(super) fn matmul(call: &mut Call<'_, '_>, a: &X, b: &X) -> Result<X> {
+    let dtype = promote(a.dtype, b.dtype);
+    if !dtype.is_float() {
+        return Err(Error::unsupported("a product of matrices of integers"));
+    }
+    let build = &mut *call.build;
+    let (a, b) = (build.var(a)?, build.var(b)?);
+    Ok(X::var(build.graph.matmul(a, b)?, dtype))
+}
+
+fn product(call: &mut Call<'_, '_>, a: &str, b: &str) -> Result<Out> {
+    let (a, b) = (call.x(a)?, call.x(b)?);
+    matmul(call, &a, &b).map(Out::X)
+}
+
+/// `beta * self + alpha * mat1 mat2`, a linear layer where it is one.
+fn addmm(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (bias, a, b) = (call.x("self")?, call.x("mat1")?, call.x("mat2")?);
+    let (alpha, beta) = (call.float_or("alpha", 1.0)?, call.float_or("beta", 1.0)?);
+    let is_layer = alpha == 1.0 && beta == 1.0 && call.build.shape(&bias) == call.build.shape(&b)[1..];
+    if is_layer {
+        let dtype = promote(a.dtype, b.dtype);
+        let transposed = call.build.view(&b, &ViewOp::Permute(vec![1, 0]))?;
+        let build = &mut *call.build;
+        let (x, weight, bias) = (build.var(&a)?, build.var(&transposed)?, build.var(&bias)?);
+        return Ok(Out::X(X::var(build.graph.linear(x, weight, Some(bias))?, dtype)));
+    }
+    let y = matmul(call, &a, &b)?;
+    scaled_sum(call, &bias, beta, &y, alpha).map(Out::X)
+}
+
+fn baddbmm(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (x, a, b) = (call.x("self")?, call.x("batch1")?, call.x("batch2")?);
+    let (alpha, beta) = (call.float_or("alpha", 1.0)?, call.float_or("beta", 1.0)?);
+    let y = matmul(call, &a, &b)?;
+    scaled_sum(call, &x, beta, &y, alpha).map(Out::X)
+}
+
+/// `beta * x + alpha * y`; with a `beta` of 0, `x` does not count, NaN or not.
+fn scaled_sum(call: &mut Call<'_, '_>, x: &X, beta: f64, y: &X, alpha: f64) -> Result<X> {
+    let build = &mut *call.build;
+    let y = if alpha == 1.0 { y.clone() } else { build.with_number(Bin::Mul, y, alpha)? };
+    if beta == 0.0 {
+        return Ok(y);
+    }
+    let x = if beta == 1.0 { x.clone() } else { build.with_number(Bin::Mul, x, beta)? };
+    build.binary(Bin::Add, &x, &y)
+}
+
+fn outer(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (a, b) = (call.x("self")?, call.x("vec2")?);
+    let len = call.build.shape(&a)[0];
+    let column = call.build.reshape(&a, &[len, 1])?;
+    call.build.binary(Bin::Mul, &column, &b).map(Out::X)
+}
+
+/// Rows of a table. PyTorch takes indices from 0 only.
+fn embedding(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (table, indices) = (call.x("weight")?, call.x("indices")?);
+    let build = &mut *call.build;
+    let (dtype, table, indices) = (table.dtype, build.var(&table)?, build.int_var(&indices)?);
+    Ok(Out::X(X::var(build.graph.embedding(indices, table)?, dtype)))
+}
+
+/// Sums of products over named dimensions; of two tensors a product of matrices.
+fn einsum(call: &mut Call<'_, '_>) -> Result<Out> {
+    let equation: String = call.str_or("equation", "")?.chars().filter(|c| !c.is_whitespace()).collect();
+    let tensors = call.xs("tensors")?;
+    let (left, right) = equation.split_once("->").ok_or_else(|| unsupported(&equation))?;
+    let names: Vec<Vec<char>> = left.split(',').map(|part| part.chars().collect()).collect();
+    let out: Vec<char> = right.chars().collect();
+    let fits = names.len() == tensors.len()
+        && names.iter().zip(&tensors).all(|(names, x)| {
+            let repeats = (1..names.len()).any(|i| names[..i].contains(&names[i]));
+            names.iter().all(char::is_ascii_alphabetic) && names.len() == call.build.rank(x) && !repeats
+        });
+    if !fits || !out.iter().all(|c| names.iter().any(|names| names.contains(c))) {
+        return Err(unsupported(&equation));
+    }
+    let mut operands = names.into_iter().zip(tensors);
+    let (mut names, mut x) = operands.next().ok_or_else(|| unsupported(&equation))?;
+    let rest: Vec<(Vec<char>, X)> = operands.collect();
+    for (i, (other_names, other)) in rest.iter().enumerate() {
+        let later = |c: &char| out.contains(c) || rest[i + 1..].iter().any(|(names, _)| names.contains(c));
+        (names, x) = contract(call, (&names, &x), (other_names, other), &later)?;
+    }
+    let gone: Vec<usize> = (0..names.len()).filter(|&d| !out.contains(&names[d])).collect();
+    if !gone.is_empty() {
+        x = call.build.fold(Fold::Sum, &x, &gone, false)?;
+        names.retain(|c| out.contains(c));
+    }
+    let order = out.iter().map(|c| names.iter().position(|own| own == c).expect("checked")).collect();
+    call.build.view(&x, &ViewOp::Permute(order)).map(Out::X)
+}
+
+fn unsupported(equation: &str) -> Error {
+    Error::unsupported(format!("the equation `{equation}`"))
+}
+
+/// The product of two tensors with named dimensions, summed over those that only they have.
+fn contract(
+    call: &mut Call<'_, '_>,
+    (a_names, a): (&[char], &X),
+    (b_names, b): (&[char], &X),
+    later: &dyn Fn(&char) -> bool,
+) -> Result<(Vec<char>, X)> {
+    let shared: Vec<char> = a_names.iter().copied().filter(|c| b_names.contains(c)).collect();
+    let (batch, summed): (Vec<char>, Vec<char>) = shared.iter().partition(|c| later(c));
+    let own = |names: &[char]| names.iter().copied().filter(|c| !shared.contains(c)).collect::<Vec<_>>();
+    let (a_own, b_own) = (own(a_names), own(b_names));
+    let size = |call: &Call<'_, '_>, c: char| {
+        let (names, x) = if a_names.contains(&c) { (a_names, a) } else { (b_names, b) };
+        call.build.shape(x)[names.iter().position(|own| *own == c).expect("one of them has it")]
+    };
+    let mut arrange = |names: &[char], x: &X, order: [&[char]; 3]| -> Result<X> {
+        let position = |c: &char| names.iter().position(|own| own == c).expect("its own name");
+        let dims = order.iter().flat_map(|group| group.iter().map(position)).collect();
+        let x = call.build.view(x, &ViewOp::Permute(dims))?;
+        let batch = order[0].iter().map(|&c| size(call, c));
+        let merged = order[1..].iter().map(|group| group.iter().map(|&c| size(call, c)).product());
+        let shape: Vec<usize> = batch.chain(merged).collect();
+        call.build.reshape(&x, &shape)
+    };
+    let left = arrange(a_names, a, [&batch, &a_own, &summed])?;
+    let right = arrange(b_names, b, [&batch, &summed, &b_own])?;
+    let y = matmul(call, &left, &right)?;
+    let names: Vec<char> = batch.into_iter().chain(a_own).chain(b_own).collect();
+    let shape: Vec<usize> = names.iter().map(|&c| size(call, c)).collect();
+    Ok((names, call.build.reshape(&y, &shape)?))
+}

@@ -1,0 +1,613 @@
+//! Views, concatenation and padding.
+
+use super::{Call, Function, Out, wrap_dim};
+use crate::error::{Error, Result};
+use crate::graph::PadMode;
+use crate::graph::view::View;
+use crate::import::program::alias::{Handle, ViewOp};
+use crate::import::program::value::X;
+
+pub(super) fn find(target: &str) -> Option<Function> {
+    let name = target.strip_prefix("aten.")?;
+    Some(match name {
+        "view.default" | "_unsafe_view.default" | "view_copy.default" => |call| view(call, "size"),
+        "reshape.default" => |call| view(call, "shape"),
+        "flatten.using_ints" => flatten,
+        "unflatten.int" => unflatten,
+        "permute.default" | "permute_copy.default" => permute,
+        "transpose.int" | "transpose_copy.int" => |call| transpose(call, "dim0", "dim1"),
+        "swapaxes.default" => |call| transpose(call, "axis0", "axis1"),
+        "swapdims.default" => |call| transpose(call, "dim0", "dim1"),
+        "t.default" | "numpy_T.default" | "mT.default" => last_two,
+        "movedim.int" | "movedim.intlist" | "moveaxis.int" | "moveaxis.intlist" => movedim,
+        "unsqueeze.default" | "unsqueeze_copy.default" => unsqueeze,
+        "squeeze.default" | "squeeze.dim" | "squeeze.dims" | "squeeze_copy.dims" => squeeze,
+        "expand.default" | "expand_copy.default" => expand,
+        "expand_as.default" => expand_as,
+        "view_as.default" | "reshape_as.default" => view_as,
+        "slice.Tensor" | "slice_copy.Tensor" => slice,
+        "select.int" | "select_copy.int" => select,
+        "narrow.default" => narrow,
+        "split.Tensor" | "split_copy.Tensor" => split,
+        "split.sizes" => |call| split_with_sizes(call, "split_size"),
+        "split_with_sizes.default" | "split_with_sizes_copy.default" => |call| split_with_sizes(call, "split_sizes"),
+        "chunk.default" => chunk,
+        "tensor_split.sections" => tensor_split_sections,
+        "tensor_split.indices" => tensor_split_indices,
+        "unbind.int" | "unbind_copy.int" => unbind,
+        "diagonal.default" => diagonal,
+        "as_strided.default" => as_strided,
+        "alias.default" | "detach.default" | "lift_fresh.default" | "view_as_real.alias" => alias,
+        "cat.default" | "concat.default" => cat,
+        "stack.default" => stack,
+        "hstack.default" => |call| joined(call, 1),
+        "vstack.default" => |call| joined(call, 0),
+        "pad.default" => pad_any,
+        "constant_pad_nd.default" => constant_pad,
+        "reflection_pad1d.default" | "reflection_pad2d.default" | "reflection_pad3d.default" => {
+            |call| pad_mode(call, PadMode::Reflect)
+        }
+        "replication_pad1d.default" | "replication_pad2d.default" | "replication_pad3d.default" => {
+            |call| pad_mode(call, PadMode::Replicate)
+        }
+        "pixel_shuffle.default" => pixel_shuffle,
+        "pixel_unshuffle.default" => pixel_unshuffle,
+        "channel_shuffle.default" | "native_channel_shuffle.default" => channel_shuffle,
+        "repeat.default" => repeat,
+        "tile.default" => tile,
+        "slice_scatter.default" => slice_scatter,
+        "select_scatter.default" => select_scatter,
+        _ => return None,
+    })
+}
+
+fn own_shape(call: &mut Call<'_, '_>) -> Result<(Handle, Vec<usize>)> {
+    let handle = call.handle("self")?;
+    let x = call.build.read(&handle)?;
+    let shape = call.build.shape(&x);
+    Ok((handle, shape))
+}
+
+/// A reshape of `self`: a view where its strides in the file allow that, else a copy.
+fn reshaped(call: &mut Call<'_, '_>, handle: Handle, shape: &[usize], sizes: Vec<usize>) -> Result<Out> {
+    if shape.iter().product::<usize>() != sizes.iter().product::<usize>() {
+        return Err(Error::shape(format!("{shape:?} does not become {sizes:?}")));
+    }
+    if is_view(call, shape, &sizes)? {
+        return Ok(Out::View(handle, vec![ViewOp::Reshape(sizes)]));
+    }
+    let x = call.build.read(&handle)?;
+    call.build.reshape(&x, &sizes).map(Out::X)
+}
+
+/// Whether `self` can take the shape without a copy.
+fn is_view(call: &mut Call<'_, '_>, shape: &[usize], sizes: &[usize]) -> Result<bool> {
+    let Some(strides) = strides(call, "self")? else { return Ok(true) };
+    if strides.len() != shape.len() {
+        return Ok(true);
+    }
+    Ok(View { shape: shape.to_vec(), strides, offset: 0 }.reshape(sizes).is_some())
+}
+
+/// The strides of an argument as the file has them, if it says.
+pub(super) fn strides(call: &mut Call<'_, '_>, name: &str) -> Result<Option<Vec<usize>>> {
+    let tensor = call.tensor_name(name)?;
+    let meta = call.build.meta(tensor)?;
+    let value = |size: &_| call.build.symbol(size).and_then(|stride| usize::try_from(stride).ok());
+    Ok(meta.strides.iter().map(value).collect())
+}
+
+fn view(call: &mut Call<'_, '_>, name: &str) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let sizes = call.ints(name)?;
+    let sizes = resolve(&shape, &sizes)?;
+    reshaped(call, handle, &shape, sizes)
+}
+
+/// Sizes of which one may be -1.
+fn resolve(shape: &[usize], sizes: &[i64]) -> Result<Vec<usize>> {
+    let numel: usize = shape.iter().product();
+    let known: usize = sizes.iter().filter(|&&size| size >= 0).map(|&size| size as usize).product();
+    let free = sizes.iter().filter(|&&size| size < 0).count();
+    if free > 1 || sizes.iter().any(|&size| size < -1) || (free == 1 && (known == 0 || numel % known != 0)) {
+        return Err(Error::shape(format!("{shape:?} does not become {sizes:?}")));
+    }
+    Ok(sizes.iter().map(|&size| if size < 0 { numel / known } else { size as usize }).collect())
+}
+
+fn flatten(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    if shape.is_empty() {
+        return Ok(Out::View(handle, vec![ViewOp::Reshape(vec![1])]));
+    }
+    let (start, end) = (call.dim_of("start_dim", shape.len(), 0)?, call.dim_of("end_dim", shape.len(), -1)?);
+    if start > end {
+        return Err(Error::shape(format!("dimension {start} comes after {end}")));
+    }
+    let mut sizes = shape[..start].to_vec();
+    sizes.push(shape[start..=end].iter().product());
+    sizes.extend(&shape[end + 1..]);
+    reshaped(call, handle, &shape, sizes)
+}
+
+fn unflatten(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dim = call.dim_of("dim", shape.len(), 0)?;
+    let inner = call.ints("sizes")?;
+    let inner = resolve(&shape[dim..=dim], &inner)?;
+    let sizes = [&shape[..dim], &inner, &shape[dim + 1..]].concat();
+    Ok(Out::View(handle, vec![ViewOp::Reshape(sizes)]))
+}
+
+fn permute(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dims = call.ints("dims")?.iter().map(|&dim| wrap_dim(dim, shape.len())).collect::<Result<Vec<_>>>()?;
+    permuted(handle, dims, shape.len())
+}
+
+fn permuted(handle: Handle, dims: Vec<usize>, rank: usize) -> Result<Out> {
+    let mut sorted = dims.clone();
+    sorted.sort_unstable();
+    if !sorted.iter().copied().eq(0..rank) {
+        return Err(Error::shape(format!("{dims:?} does not name every one of {rank} dimensions once")));
+    }
+    Ok(Out::View(handle, vec![ViewOp::Permute(dims)]))
+}
+
+fn transpose(call: &mut Call<'_, '_>, a: &str, b: &str) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let (a, b) = (call.dim_of(a, shape.len(), 0)?, call.dim_of(b, shape.len(), 0)?);
+    let mut dims: Vec<usize> = (0..shape.len()).collect();
+    if !dims.is_empty() {
+        dims.swap(a, b);
+    }
+    permuted(handle, dims, shape.len())
+}
+
+fn last_two(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let rank = shape.len();
+    let mut dims: Vec<usize> = (0..rank).collect();
+    match (call.node.target.as_str(), rank) {
+        ("aten.numpy_T.default", _) => dims.reverse(),
+        (_, 0 | 1) => {}
+        _ => dims.swap(rank - 1, rank - 2),
+    }
+    permuted(handle, dims, rank)
+}
+
+fn movedim(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let rank = shape.len();
+    let mut read =
+        |name: &str| -> Result<Vec<usize>> { call.ints(name)?.iter().map(|&dim| wrap_dim(dim, rank)).collect() };
+    let (from, to) = (read("source")?, read("destination")?);
+    let mut dims: Vec<Option<usize>> = vec![None; rank];
+    from.iter().zip(&to).for_each(|(&from, &to)| dims[to] = Some(from));
+    let mut rest = (0..rank).filter(|dim| !from.contains(dim));
+    let dims = dims.into_iter().map(|dim| dim.or_else(|| rest.next()).unwrap_or(rank)).collect();
+    permuted(handle, dims, rank)
+}
+
+fn unsqueeze(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dim = call.dim_of("dim", shape.len() + 1, 0)?;
+    let mut sizes = shape;
+    sizes.insert(dim, 1);
+    Ok(Out::View(handle, vec![ViewOp::Reshape(sizes)]))
+}
+
+fn squeeze(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dims = call.dims_of("dim", shape.len())?;
+    let kept = (0..shape.len()).filter(|d| shape[*d] != 1 || !dims.contains(d)).map(|d| shape[d]).collect();
+    Ok(Out::View(handle, vec![ViewOp::Reshape(kept)]))
+}
+
+fn expand(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let sizes = call.ints("size")?;
+    let lead = sizes.len().checked_sub(shape.len());
+    let size = |(d, &size): (usize, &i64)| match lead.and_then(|lead| d.checked_sub(lead)) {
+        Some(own) if size == -1 || size == shape[own] as i64 => Some(shape[own]),
+        Some(own) if shape[own] != 1 => None,
+        _ => usize::try_from(size).ok(),
+    };
+    let sizes: Option<Vec<usize>> = sizes.iter().enumerate().map(size).collect();
+    match sizes.filter(|_| lead.is_some()) {
+        Some(sizes) => Ok(Out::View(handle, vec![ViewOp::Expand(sizes)])),
+        None => Err(Error::shape(format!("{shape:?} does not expand so"))),
+    }
+}
+
+fn expand_as(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, _) = own_shape(call)?;
+    let other = call.x("other")?;
+    let sizes = call.build.shape(&other);
+    Ok(Out::View(handle, vec![ViewOp::Expand(sizes)]))
+}
+
+fn view_as(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let other = call.x("other")?;
+    let sizes = call.build.shape(&other);
+    reshaped(call, handle, &shape, sizes)
+}
+
+/// The slice that Python's `start:end:step` is.
+fn slice_of(call: &mut Call<'_, '_>, shape: &[usize]) -> Result<ViewOp> {
+    let dim = call.dim_of("dim", shape.len(), 0)?;
+    let size = shape[dim] as i64;
+    let bound = |bound: i64| if bound < 0 { (bound + size).max(0) } else { bound.min(size) } as usize;
+    let start = bound(call.int_or("start", 0)?);
+    let end = bound(call.int_or("end", i64::MAX)?);
+    let step = usize::try_from(call.int_or("step", 1)?).unwrap_or(0);
+    if step == 0 {
+        return Err(Error::shape("a slice with a step below 1"));
+    }
+    Ok(ViewOp::Slice { dim, start, step, len: end.saturating_sub(start).div_ceil(step) })
+}
+
+fn slice(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    Ok(Out::View(handle, vec![slice_of(call, &shape)?]))
+}
+
+fn part(dim: usize, start: usize, len: usize) -> ViewOp {
+    ViewOp::Slice { dim, start, step: 1, len }
+}
+
+/// The views that take one place along a dimension, which goes.
+fn place(shape: &[usize], dim: usize, index: usize) -> Vec<ViewOp> {
+    let mut sizes = shape.to_vec();
+    sizes.remove(dim);
+    vec![part(dim, index, 1), ViewOp::Reshape(sizes)]
+}
+
+fn place_of(call: &mut Call<'_, '_>, shape: &[usize]) -> Result<Vec<ViewOp>> {
+    let dim = call.dim_of("dim", shape.len(), 0)?;
+    let index = call.int("index")?;
+    let size = shape[dim] as i64;
+    let own = if index < 0 { index + size } else { index };
+    match (0..size).contains(&own) {
+        true => Ok(place(shape, dim, own as usize)),
+        false => Err(Error::shape(format!("index {index} is out of range for {shape:?}"))),
+    }
+}
+
+fn select(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    Ok(Out::View(handle, place_of(call, &shape)?))
+}
+
+fn narrow(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dim = call.dim_of("dim", shape.len(), 0)?;
+    let (start, len) = (call.int("start")?, call.int("length")?);
+    let start = if start < 0 { start + shape[dim] as i64 } else { start };
+    if start < 0 || len < 0 || start + len > shape[dim] as i64 {
+        return Err(Error::shape(format!("{start} and {len} elements on are outside of {shape:?}")));
+    }
+    Ok(Out::View(handle, vec![part(dim, start as usize, len as usize)]))
+}
+
+fn parts(handle: Handle, dim: usize, lens: impl IntoIterator<Item = usize>) -> Out {
+    let mut start = 0;
+    let views = lens.into_iter().map(|len| {
+        start += len;
+        vec![part(dim, start - len, len)]
+    });
+    Out::Views(handle, views.collect())
+}
+
+/// Lengths of `each`, the last one what remains.
+fn even(size: usize, each: usize) -> Vec<usize> {
+    (0..size.max(1)).step_by(each.max(1)).map(|start| each.min(size - start)).collect()
+}
+
+fn split(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dim = call.dim_of("dim", shape.len(), 0)?;
+    let each = usize::try_from(call.int("split_size")?).unwrap_or(0);
+    Ok(parts(handle, dim, even(shape[dim], each)))
+}
+
+fn split_with_sizes(call: &mut Call<'_, '_>, name: &str) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dim = call.dim_of("dim", shape.len(), 0)?;
+    let lens = call.shape(name)?;
+    if lens.iter().sum::<usize>() != shape[dim] {
+        return Err(Error::shape(format!("parts of {lens:?} are not {}", shape[dim])));
+    }
+    Ok(parts(handle, dim, lens))
+}
+
+fn chunk(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dim = call.dim_of("dim", shape.len(), 0)?;
+    let chunks = usize::try_from(call.int("chunks")?).unwrap_or(0).max(1);
+    Ok(parts(handle, dim, even(shape[dim], shape[dim].div_ceil(chunks))))
+}
+
+fn tensor_split_sections(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dim = call.dim_of("dim", shape.len(), 0)?;
+    let sections = usize::try_from(call.int("sections")?).unwrap_or(0).max(1);
+    let (each, more) = (shape[dim] / sections, shape[dim] % sections);
+    Ok(parts(handle, dim, (0..sections).map(|i| each + usize::from(i < more))))
+}
+
+fn tensor_split_indices(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dim = call.dim_of("dim", shape.len(), 0)?;
+    let size = shape[dim] as i64;
+    let mut bounds: Vec<usize> = vec![0];
+    for index in call.ints("indices")? {
+        let index = if index < 0 { (index + size).max(0) } else { index.min(size) };
+        bounds.push(index as usize);
+    }
+    bounds.push(shape[dim]);
+    let views = bounds.windows(2).map(|pair| vec![part(dim, pair[0], pair[1].saturating_sub(pair[0]))]);
+    Ok(Out::Views(handle, views.collect()))
+}
+
+fn unbind(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dim = call.dim_of("dim", shape.len(), 0)?;
+    Ok(Out::Views(handle, (0..shape[dim]).map(|index| place(&shape, dim, index)).collect()))
+}
+
+/// The diagonal of the last two dimensions, which are square.
+fn diagonal(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let shape = call.build.shape(&x);
+    let rank = shape.len();
+    let (a, b) = (call.dim_of("dim1", rank, 0)?, call.dim_of("dim2", rank, 1)?);
+    if call.int_or("offset", 0)? != 0 || a + 1 != rank - 1 || b != rank - 1 || shape[a] != shape[b] {
+        return Err(Error::unsupported("a diagonal other than the main one of square matrices"));
+    }
+    let size = shape[a];
+    let flat = [&shape[..a], &[size * size]].concat();
+    let x = call.build.reshape(&x, &flat)?;
+    call.build.view(&x, &ViewOp::Slice { dim: a, start: 0, step: size + 1, len: size }).map(Out::X)
+}
+
+/// Only what lies in memory as the whole of `self` does, in another order of dimensions.
+fn as_strided(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let (sizes, new_strides) = (call.shape("size")?, call.shape("stride")?);
+    let own = strides(call, "self")?.ok_or_else(|| Error::unsupported("strides that are not known"))?;
+    let numel: usize = shape.iter().product();
+    let refuse = || Error::unsupported(format!("a part of {shape:?} with the strides {new_strides:?}"));
+    if call.int_or("storage_offset", 0)? != 0 || sizes.iter().product::<usize>() != numel {
+        return Err(refuse());
+    }
+    let by_stride = |strides: &[usize], sizes: &[usize]| {
+        let mut order: Vec<usize> = (0..sizes.len()).collect();
+        order.sort_by(|&a, &b| strides[b].cmp(&strides[a]).then(sizes[a].cmp(&sizes[b])));
+        order
+    };
+    let view = View { shape: shape.clone(), strides: own, offset: 0 };
+    let target = View { shape: sizes.clone(), strides: new_strides.clone(), offset: 0 };
+    let (from, to) = (by_stride(&view.strides, &shape), by_stride(&target.strides, &sizes));
+    if !view.is_dense_in(&from) || !target.is_dense_in(&to) {
+        return Err(refuse());
+    }
+    let in_memory: Vec<usize> = to.iter().map(|&d| sizes[d]).collect();
+    let mut back = vec![0; to.len()];
+    to.iter().enumerate().for_each(|(place, &d)| back[d] = place);
+    Ok(Out::View(handle, vec![ViewOp::Permute(from), ViewOp::Reshape(in_memory), ViewOp::Permute(back)]))
+}
+
+pub(super) fn alias(call: &mut Call<'_, '_>) -> Result<Out> {
+    Ok(Out::View(call.handle("self")?, vec![]))
+}
+
+fn cat(call: &mut Call<'_, '_>) -> Result<Out> {
+    let xs = call.xs("tensors")?;
+    let rank = xs.iter().map(|x| call.build.rank(x)).max().unwrap_or(0);
+    let dim = call.dim_of("dim", rank, 0)?;
+    call.build.cat(&xs, dim).map(Out::X)
+}
+
+fn stack(call: &mut Call<'_, '_>) -> Result<Out> {
+    let xs = call.xs("tensors")?;
+    let rank = xs.first().map_or(0, |x| call.build.rank(x));
+    let dim = call.dim_of("dim", rank + 1, 0)?;
+    let xs = xs
+        .iter()
+        .map(|x| {
+            let mut sizes = call.build.shape(x);
+            sizes.insert(dim, 1);
+            call.build.reshape(x, &sizes)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    call.build.cat(&xs, dim).map(Out::X)
+}
+
+fn joined(call: &mut Call<'_, '_>, dim: usize) -> Result<Out> {
+    let xs = call.xs("tensors")?;
+    let rank = xs.first().map_or(0, |x| call.build.rank(x));
+    if rank < 2 {
+        return match dim {
+            1 => call.build.cat(&xs, 0).map(Out::X),
+            _ => Err(Error::unsupported("a stack of vectors")),
+        };
+    }
+    call.build.cat(&xs, dim).map(Out::X)
+}
+
+pub(super) fn pad(call: &mut Call<'_, '_>, x: &X, pads: &[(usize, usize)], mode: PadMode) -> Result<X> {
+    let build = &mut *call.build;
+    let var = build.var(x)?;
+    Ok(X::var(build.graph.pad(var, pads, mode)?, x.dtype))
+}
+
+/// Pads as PyTorch writes them: pairs from the last dimension on; negative ones cut.
+fn padded(call: &mut Call<'_, '_>, mode: PadMode, value: f64) -> Result<Out> {
+    let mut x = call.x("self")?;
+    let given = call.ints(if call.has("pad") { "pad" } else { "padding" })?;
+    let rank = call.build.rank(&x);
+    if given.len() % 2 != 0 || given.len() / 2 > rank {
+        return Err(Error::shape(format!("{given:?} does not pad {rank} dimensions")));
+    }
+    let mut pads = vec![(0, 0); rank];
+    for (i, pair) in given.chunks(2).enumerate() {
+        let dim = rank - 1 - i;
+        let cut = |size: i64| (-size).max(0) as usize;
+        let size = call.build.shape(&x)[dim];
+        let len = size
+            .checked_sub(cut(pair[0]) + cut(pair[1]))
+            .ok_or_else(|| Error::shape(format!("{given:?} cuts more than there is")))?;
+        if len < size {
+            x = call.build.view(&x, &part(dim, cut(pair[0]), len))?;
+        }
+        pads[dim] = (pair[0].max(0) as usize, pair[1].max(0) as usize);
+    }
+    if x.is_host() && matches!(mode, PadMode::Constant(_)) {
+        return host_pad(call, &x, &pads, value).map(Out::X);
+    }
+    pad(call, &x, &pads, mode).map(Out::X)
+}
+
+fn host_pad(call: &mut Call<'_, '_>, x: &X, pads: &[(usize, usize)], value: f64) -> Result<X> {
+    let mut x = x.clone();
+    for (dim, &(before, after)) in pads.iter().enumerate() {
+        let mut parts = vec![x.clone()];
+        let mut shape = call.build.shape(&x);
+        for (len, at) in [(before, 0), (after, 1)] {
+            if len > 0 {
+                shape[dim] = len;
+                let filled = call.build.full(&shape, x.dtype, value)?;
+                parts.insert(if at == 0 { 0 } else { parts.len() }, filled);
+            }
+        }
+        x = call.build.cat(&parts, dim)?;
+    }
+    Ok(x)
+}
+
+fn constant_pad(call: &mut Call<'_, '_>) -> Result<Out> {
+    let value = call.float_or("value", 0.0)?;
+    padded(call, PadMode::Constant(value as f32), value)
+}
+
+fn pad_any(call: &mut Call<'_, '_>) -> Result<Out> {
+    match call.str_or("mode", "constant")? {
+        "constant" => constant_pad(call),
+        "reflect" => padded(call, PadMode::Reflect, 0.0),
+        "replicate" => padded(call, PadMode::Replicate, 0.0),
+        "circular" => padded(call, PadMode::Circular, 0.0),
+        other => Err(Error::unsupported(format!("the padding mode `{other}`"))),
+    }
+}
+
+fn pad_mode(call: &mut Call<'_, '_>, mode: PadMode) -> Result<Out> {
+    padded(call, mode, 0.0)
+}
+
+/// The last three dimensions, and the product of those before.
+fn image(call: &mut Call<'_, '_>) -> Result<(X, Vec<usize>, [usize; 4])> {
+    let x = call.x("self")?;
+    let shape = call.build.shape(&x);
+    let [.., c, h, w] = shape[..] else {
+        return Err(Error::shape(format!("{shape:?} is no image")));
+    };
+    let n = shape[..shape.len() - 3].iter().product();
+    Ok((x, shape, [n, c, h, w]))
+}
+
+fn rearranged(call: &mut Call<'_, '_>, x: &X, split: &[usize], order: &[usize], shape: &[usize]) -> Result<Out> {
+    let x = call.build.reshape(x, split)?;
+    let x = call.build.view(&x, &ViewOp::Permute(order.to_vec()))?;
+    call.build.reshape(&x, shape).map(Out::X)
+}
+
+fn pixel_shuffle(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (x, shape, [n, c, h, w]) = image(call)?;
+    let r = usize::try_from(call.int("upscale_factor")?).unwrap_or(0);
+    if r == 0 || c % (r * r) != 0 {
+        return Err(Error::shape(format!("{c} channels are not a multiple of {r} squared")));
+    }
+    let to = [&shape[..shape.len() - 3], &[c / (r * r), h * r, w * r]].concat();
+    rearranged(call, &x, &[n, c / (r * r), r, r, h, w], &[0, 1, 4, 2, 5, 3], &to)
+}
+
+fn pixel_unshuffle(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (x, shape, [n, c, h, w]) = image(call)?;
+    let r = usize::try_from(call.int("downscale_factor")?).unwrap_or(0);
+    if r == 0 || h % r != 0 || w % r != 0 {
+        return Err(Error::shape(format!("{h} x {w} is not a multiple of {r}")));
+    }
+    let to = [&shape[..shape.len() - 3], &[c * r * r, h / r, w / r]].concat();
+    rearranged(call, &x, &[n, c, h / r, r, w / r, r], &[0, 1, 3, 5, 2, 4], &to)
+}
+
+fn channel_shuffle(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let shape = call.build.shape(&x);
+    let groups = usize::try_from(call.int("groups")?).unwrap_or(0);
+    if groups == 0 || shape.len() < 2 || shape[1] % groups != 0 {
+        return Err(Error::shape(format!("{groups} groups do not divide the channels of {shape:?}")));
+    }
+    let inner: usize = shape[2..].iter().product();
+    rearranged(call, &x, &[shape[0], groups, shape[1] / groups, inner], &[0, 2, 1, 3], &shape)
+}
+
+fn repeated(call: &mut Call<'_, '_>, mut repeats: Vec<usize>) -> Result<Out> {
+    let x = call.x("self")?;
+    let mut shape = call.build.shape(&x);
+    while repeats.len() < shape.len() {
+        repeats.insert(0, 1);
+    }
+    while shape.len() < repeats.len() {
+        shape.insert(0, 1);
+    }
+    let split: Vec<usize> = shape.iter().flat_map(|&size| [1, size]).collect();
+    let wide: Vec<usize> = shape.iter().zip(&repeats).flat_map(|(&size, &times)| [times, size]).collect();
+    let out: Vec<usize> = shape.iter().zip(&repeats).map(|(size, times)| size * times).collect();
+    let x = call.build.reshape(&x, &split)?;
+    let x = call.build.expand(&x, &wide)?;
+    call.build.reshape(&x, &out).map(Out::X)
+}
+
+fn repeat(call: &mut Call<'_, '_>) -> Result<Out> {
+    let repeats = call.shape("repeats")?;
+    repeated(call, repeats)
+}
+
+fn tile(call: &mut Call<'_, '_>) -> Result<Out> {
+    let repeats = call.shape("dims")?;
+    repeated(call, repeats)
+}
+
+/// `self` with `src` in place of what `views` see.
+fn scattered(call: &mut Call<'_, '_>, views: &[ViewOp]) -> Result<Out> {
+    let (x, src) = (call.x("self")?, call.x("src")?);
+    let src = call.build.cast(&src, x.dtype)?;
+    let mut before = vec![x];
+    for op in views {
+        let next = call.build.view(before.last().expect("never empty"), op)?;
+        before.push(next);
+    }
+    let shape = call.build.shape(&before.pop().expect("never empty"));
+    let mut value = call.build.expand(&src, &shape)?;
+    for (op, before) in views.iter().zip(&before).rev() {
+        value = call.build.put(op, before, value)?;
+    }
+    Ok(Out::X(value))
+}
+
+fn slice_scatter(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let shape = call.build.shape(&x);
+    let view = slice_of(call, &shape)?;
+    scattered(call, &[view])
+}
+
+fn select_scatter(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let shape = call.build.shape(&x);
+    let views = place_of(call, &shape)?;
+    scattered(call, &views)
+}

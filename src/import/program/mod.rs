@@ -1,0 +1,294 @@
+//! Programs of `torch.export` (`.pt2`) as graphs.
+//!
+//! A program is read once; for each set of input shapes [`Program::trace`] adds its operations to a [`Graph`]. Both
+//! forms are read: as exported (composite and in-place operations, views) and decomposed (core ATen).
+
+mod alias;
+mod aten;
+mod build;
+mod host;
+mod json;
+mod prims;
+mod schema;
+mod symbols;
+mod tree;
+mod value;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use self::schema::{Arg, Input, Output, Size};
+use crate::checkpoint::StoredTensor;
+use crate::checkpoint::export::{Exported, ExportedProgram};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Var};
+
+/// A program with its tensors.
+pub(crate) struct Program {
+    exported: Arc<Exported>,
+    index: usize,
+    schema: schema::Program,
+    inputs: Vec<Port>,
+    /// Which of the caller's inputs are tensors: the number of each input of the graph.
+    outputs: Vec<Port>,
+    /// The graph's names of parameters, buffers and constants: theirs in the file, and whether they are constants.
+    weights: HashMap<String, (String, bool)>,
+}
+
+/// An input or output of a program.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    /// The caller's name for it, as in the `forward` of the model, or its place in a dict or tuple: `x`, `out`, `0`.
+    pub(crate) name: String,
+    pub(crate) dtype: DType,
+    /// The sizes; `None` where the caller chooses.
+    pub(crate) shape: Vec<Option<usize>>,
+    /// The graph's name.
+    arg: String,
+}
+
+impl Program {
+    /// Reads the program called `name`, or the only one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a name that is not there;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with all operations that are not supported.
+    pub(crate) fn read(exported: &Arc<Exported>, name: Option<&str>) -> Result<Self> {
+        let program = Self::parse(exported, name)?;
+        match program.refusal() {
+            Some(error) => Err(error),
+            None => Ok(program),
+        }
+    }
+
+    /// Reads a program, also one that cannot run.
+    pub(crate) fn parse(exported: &Arc<Exported>, name: Option<&str>) -> Result<Self> {
+        let names = || exported.programs.iter().map(|p| format!("`{}`", p.name)).collect::<Vec<_>>().join(", ");
+        let index = match (name, exported.programs.len()) {
+            (Some(name), _) => exported
+                .programs
+                .iter()
+                .position(|program| program.name == name)
+                .ok_or_else(|| Error::not_found(format!("there is no program `{name}`; there are {}", names())))?,
+            (None, 1) => 0,
+            (None, _) => {
+                return Err(
+                    Error::not_found(format!("the file has several programs: {}", names())).help("name the one to run")
+                );
+            }
+        };
+        let schema = schema::Program::read(&exported.programs[index].text)?;
+        let (inputs, outputs) = (input_ports(&schema)?, output_ports(&schema)?);
+        let weights = schema
+            .inputs
+            .iter()
+            .filter_map(|input| match input {
+                Input::Weight { arg, name, is_constant } => Some((arg.clone(), (name.clone(), *is_constant))),
+                _ => None,
+            })
+            .collect();
+        Ok(Self { exported: Arc::clone(exported), index, schema, inputs, outputs, weights })
+    }
+
+    fn file(&self) -> &ExportedProgram {
+        &self.exported.programs[self.index]
+    }
+
+    /// The tensors that a caller gives, in order.
+    pub(crate) fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// The tensors that a caller gets, in order.
+    pub(crate) fn output_ports(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    fn outputs(&self) -> impl Iterator<Item = &Arg> {
+        self.schema.outputs.iter().filter_map(|output| match output {
+            Output::User(arg) if !matches!(arg, Arg::None) => Some(arg),
+            _ => None,
+        })
+    }
+
+    /// The version of PyTorch that wrote it.
+    pub(crate) fn torch_version(&self) -> &str {
+        &self.schema.torch_version
+    }
+
+    /// Whether it is as exported rather than decomposed.
+    pub(crate) fn is_training_ir(&self) -> bool {
+        self.schema.is_training_ir
+    }
+
+    /// The operations with their counts, in alphabetical order, and whether each is supported.
+    pub(crate) fn ops(&self) -> Vec<(String, usize, bool)> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        visit(&self.schema.graph, &mut |node| *counts.entry(&node.target).or_default() += 1);
+        counts.into_iter().map(|(op, count)| (op.to_string(), count, aten::is_supported(op))).collect()
+    }
+
+    /// The file's name and tensor of a value of the graph that is one.
+    fn weight(&self, arg: &str) -> Result<Option<(&str, &StoredTensor)>> {
+        let Some((name, is_constant)) = self.weights.get(arg) else { return Ok(None) };
+        let file = self.file();
+        let (first, second) = match is_constant {
+            true => (&file.constants, &file.weights),
+            false => (&file.weights, &file.constants),
+        };
+        match first.get(name).or_else(|| second.get(name)) {
+            Some(tensor) => Ok(Some((name, tensor))),
+            None => Err(match file.objects.get(name) {
+                Some(what) => Error::unsupported(format!("`{name}` is {what}, which does not run")),
+                None => Error::invalid(format!("the file has no tensor `{name}`, which the program reads")),
+            }),
+        }
+    }
+
+    fn arg_name(&self, arg: &str) -> Option<&str> {
+        self.weights.get_key_value(arg).map(|(arg, _)| arg.as_str())
+    }
+
+    /// Everything that keeps the program from running, in one error.
+    fn refusal(&self) -> Option<Error> {
+        let mut missing: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+        visit(&self.schema.graph, &mut |node| {
+            if !aten::is_supported(&node.target) {
+                missing.entry(&node.target).or_insert((0, &node.module)).0 += 1;
+            }
+        });
+        if !missing.is_empty() {
+            let one = |(op, (count, module)): (&&str, &(usize, &str))| {
+                let times = if *count == 1 { "once".into() } else { format!("{count} times") };
+                let place = if module.is_empty() { String::new() } else { format!(", first in `{module}`") };
+                format!("`{op}` ({times}{place})")
+            };
+            let (count, list) = (missing.len(), missing.iter().map(one).collect::<Vec<_>>().join(", "));
+            let plural = if count == 1 { "operation that is" } else { "operations that are" };
+            let error = Error::unsupported(format!("the program has {count} {plural} not supported: {list}"));
+            return Some(match self.schema.is_training_ir {
+                true => error.help("`exported.run_decompositions()` writes some operations in terms of others"),
+                false => error.help("export it without `run_decompositions()`: some operations are known as a whole"),
+            });
+        }
+        let mutation = self.schema.outputs.iter().find_map(|output| match output {
+            Output::Mutation { kind, target, .. } if *kind != "input" => Some(format!("changes its {kind} `{target}`")),
+            Output::Other(kind) => Some(format!("has an output of the kind `{kind}`")),
+            _ => None,
+        });
+        if let Some(what) = mutation {
+            return Some(
+                Error::unsupported(format!("the program {what}, which is not supported"))
+                    .help("a model that keeps state between runs cannot run; export it in eval mode"),
+            );
+        }
+        self.schema.inputs.iter().find_map(|input| match input {
+            Input::Other { name } => Some(Error::unsupported(format!("the program takes {name}, which does not run"))),
+            _ => None,
+        })
+    }
+
+    /// Adds what the program computes to a graph; gives the outputs with their dtypes in the program.
+    ///
+    /// # Errors
+    /// When the inputs do not fit the program, or an operation cannot be done.
+    pub(crate) fn trace(&self, graph: &mut Graph, inputs: &[Var]) -> Result<Vec<(Var, DType)>> {
+        build::Build::run(graph, self, inputs)
+    }
+}
+
+/// Calls `each` with every node, those of inner graphs included, but not the blocks that hold them.
+fn visit<'a>(graph: &'a schema::Graph, each: &mut impl FnMut(&'a schema::Node)) {
+    for node in &graph.nodes {
+        let mut is_block = false;
+        for (_, arg) in &node.args {
+            if let (Arg::Graph(inner), Some(_)) = (arg, aten::block(&node.target)) {
+                is_block = true;
+                visit(inner, each);
+            }
+        }
+        if !is_block {
+            each(node);
+        }
+    }
+}
+
+fn port(schema: &schema::Program, name: String, arg: &str) -> Result<Port> {
+    let meta = schema.graph.tensors.get(arg);
+    let meta = meta.ok_or_else(|| Error::invalid(format!("the program says nothing about `{arg}`")))?;
+    let dtype = meta.dtype.ok_or_else(|| Error::unsupported(format!("`{arg}` has a dtype that is not known")))?;
+    let size = |size: &Size| match size {
+        Size::Int(size) => usize::try_from(*size).ok(),
+        Size::Expr { .. } => None,
+    };
+    Ok(Port { name, dtype, shape: meta.sizes.iter().map(size).collect(), arg: arg.into() })
+}
+
+fn input_ports(schema: &schema::Program) -> Result<Vec<Port>> {
+    // The leaves are `0.i...` for positional arguments and `1.name...` for those by keyword.
+    let leaves = schema.in_spec.leaves();
+    let user: Vec<&Option<String>> = schema
+        .inputs
+        .iter()
+        .filter_map(|input| match input {
+            Input::User { arg } => Some(Some(arg)),
+            Input::Fixed { .. } => Some(None),
+            _ => None,
+        })
+        .map(|arg| arg.unwrap_or(&None))
+        .collect();
+    let mut ports = Vec::new();
+    for (index, arg) in user.iter().enumerate() {
+        let Some(arg) = arg else { continue };
+        let name = match leaves.get(index).filter(|_| leaves.len() == user.len()) {
+            Some(path) => argument_name(schema, path),
+            None => arg.clone(),
+        };
+        if !schema.graph.tensors.contains_key(arg) {
+            return Err(Error::unsupported(format!("the input `{name}` is a number, not a tensor"))
+                .help("fix it when the model is exported, or make it a tensor"));
+        }
+        ports.push(port(schema, name, arg)?);
+    }
+    Ok(ports)
+}
+
+/// `x` from `0.0`, `past.0` from `0.1.0`, `mask` from `1.mask`.
+fn argument_name(schema: &schema::Program, path: &str) -> String {
+    let by_position = path.strip_prefix("0.").and_then(|rest| {
+        let (index, rest) = rest.split_once('.').map_or((rest, None), |(index, rest)| (index, Some(rest)));
+        let name = schema.arg_names.get(index.parse::<usize>().ok()?)?;
+        Some(rest.map_or_else(|| name.clone(), |rest| format!("{name}.{rest}")))
+    });
+    by_position.unwrap_or_else(|| path.strip_prefix("1.").unwrap_or(path).to_string())
+}
+
+fn output_ports(schema: &schema::Program) -> Result<Vec<Port>> {
+    let leaves = schema.out_spec.leaves();
+    let user: Vec<&Arg> = schema
+        .outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::User(arg) => Some(arg),
+            _ => None,
+        })
+        .collect();
+    let mut ports = Vec::new();
+    for (index, arg) in user.iter().enumerate() {
+        let name = match leaves.get(index).filter(|_| leaves.len() == user.len()) {
+            Some(name) if !name.is_empty() => name.clone(),
+            _ if user.len() == 1 => "output".into(),
+            _ => index.to_string(),
+        };
+        match arg {
+            Arg::Tensor(arg) => ports.push(port(schema, name, arg)?),
+            Arg::None => {}
+            Arg::Int(_) | Arg::Sym(_) => {
+                ports.push(Port { name, dtype: DType::I64, shape: vec![], arg: String::new() });
+            }
+            _ => ports.push(Port { name, dtype: DType::F32, shape: vec![], arg: String::new() }),
+        }
+    }
+    Ok(ports)
+}

@@ -1,0 +1,507 @@
+//! What the operations of ATen are made of. Each is done on the host where all of its operands are known, else in the
+//! graph: booleans are 0 and 1 there, and integers are floats unless they are only moved.
+
+use super::alias::ViewOp;
+use super::build::{Build, expand_to};
+use super::host::{Host, MAX_ELEMENTS, Numbers, round, wrap};
+use super::value::{Data, X, promote, result_type};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::graph::op::{Binary, Unary};
+use crate::shape::Shape;
+
+/// A function of two numbers, by PyTorch's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bin {
+    Add,
+    Sub,
+    Mul,
+    /// True division.
+    Div,
+    FloorDivide,
+    TruncDivide,
+    /// The sign of the divisor.
+    Remainder,
+    /// The sign of the dividend.
+    Fmod,
+    Pow,
+    Maximum,
+    Minimum,
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    And,
+    Or,
+    Xor,
+}
+
+impl Bin {
+    fn gives_bool(self) -> bool {
+        use Bin::*;
+        matches!(self, Eq | Ne | Lt | Le | Gt | Ge | And | Or | Xor)
+    }
+}
+
+/// What a reduction computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fold {
+    Sum,
+    Mean,
+    Max,
+    Min,
+    Prod,
+    Any,
+    All,
+}
+
+impl Build<'_> {
+    pub(super) fn rank(&self, x: &X) -> usize {
+        self.shape(x).len()
+    }
+
+    /// The dtype of a function of these.
+    pub(super) fn result_type(&self, operands: &[&X]) -> DType {
+        let of = |x: &&X| (x.dtype, self.rank(x), x.is_number);
+        result_type(&operands.iter().map(of).collect::<Vec<_>>())
+    }
+
+    /// The value as `dtype`.
+    pub(super) fn cast(&mut self, x: &X, dtype: DType) -> Result<X> {
+        if x.dtype == dtype {
+            return Ok(X { is_number: false, ..x.clone() });
+        }
+        if let Data::Host(host) = &x.data {
+            return Ok(X::host(host.cast(dtype), dtype));
+        }
+        let var = self.var(x)?;
+        let (from_float, to_float) = (x.dtype.is_float(), dtype.is_float());
+        let var = match () {
+            () if dtype == DType::Bool => {
+                let zero = self.graph.scalar(0.0);
+                self.graph.binary(Binary::Ne, var, zero)?
+            }
+            () if from_float && !to_float => self.graph.unary(Unary::Trunc, var)?,
+            () => var,
+        };
+        Ok(X::var(var, dtype))
+    }
+
+    pub(super) fn unary(&mut self, unary: Unary, x: &X) -> Result<X> {
+        let dtype = if x.dtype.is_float() { x.dtype } else { DType::F32 };
+        if let (Data::Host(host), Some(function)) = (&x.data, on_host(unary)) {
+            let data = host.to_floats().into_iter().map(|x| round(function(x), dtype)).collect();
+            return Ok(X::host(Host::floats(&host.shape, data), dtype));
+        }
+        let var = self.var(x)?;
+        Ok(X::var(self.graph.unary(unary, var)?, dtype))
+    }
+
+    /// A function of integers that gives integers, or of floats that gives floats.
+    pub(super) fn unary_same(&mut self, unary: Unary, x: &X) -> Result<X> {
+        if x.dtype.is_float() {
+            return self.unary(unary, x);
+        }
+        let y = self.unary(unary, x)?;
+        match (&y.data, x.dtype) {
+            (Data::Host(_), dtype) => self.cast(&y, dtype),
+            (_, dtype) => Ok(X { dtype, ..y }),
+        }
+    }
+
+    pub(super) fn binary(&mut self, bin: Bin, a: &X, b: &X) -> Result<X> {
+        let common = self.result_type(&[a, b]);
+        let dtype = match bin {
+            bin if bin.gives_bool() => DType::Bool,
+            Bin::Div if !common.is_float() => DType::F32,
+            _ => common,
+        };
+        let is_number = a.is_number && b.is_number;
+        let mut y = match (&a.data, &b.data) {
+            (Data::Host(x), Data::Host(y)) => {
+                let shape = Shape::broadcast(&x.shape[..].into(), &y.shape[..].into())?;
+                let (x, y) = (x.expand(&shape), y.expand(&shape));
+                X::host(host_binary(bin, &x, &y, if bin == Bin::Div { dtype } else { common }, dtype)?, dtype)
+            }
+            _ => self.device_binary(bin, a, b, common, dtype)?,
+        };
+        y.is_number = is_number;
+        Ok(y)
+    }
+
+    fn device_binary(&mut self, bin: Bin, a: &X, b: &X, common: DType, dtype: DType) -> Result<X> {
+        let (a, b) = match bin {
+            Bin::And | Bin::Or | Bin::Xor => (self.cast(a, DType::Bool)?, self.cast(b, DType::Bool)?),
+            _ => (a.clone(), b.clone()),
+        };
+        let (a, b) = (self.var(&a)?, self.var(&b)?);
+        let is_bool = common == DType::Bool;
+        let simple = match bin {
+            Bin::Add if is_bool => Some(Binary::Maximum),
+            Bin::Add => Some(Binary::Add),
+            Bin::Sub => Some(Binary::Sub),
+            Bin::Mul | Bin::And => Some(Binary::Mul),
+            Bin::Div => Some(Binary::Div),
+            Bin::Pow => Some(Binary::Pow),
+            Bin::Maximum | Bin::Or => Some(Binary::Maximum),
+            Bin::Minimum => Some(Binary::Minimum),
+            Bin::Eq => Some(Binary::Eq),
+            Bin::Ne | Bin::Xor => Some(Binary::Ne),
+            Bin::Lt => Some(Binary::Lt),
+            Bin::Le => Some(Binary::Le),
+            Bin::Gt => Some(Binary::Gt),
+            Bin::Ge => Some(Binary::Ge),
+            Bin::FloorDivide | Bin::TruncDivide | Bin::Remainder | Bin::Fmod => None,
+        };
+        let graph = &mut *self.graph;
+        let var = match simple {
+            Some(binary) => graph.binary(binary, a, b)?,
+            None => {
+                let quotient = graph.div(a, b)?;
+                let round = if matches!(bin, Bin::FloorDivide | Bin::Remainder) { Unary::Floor } else { Unary::Trunc };
+                let whole = graph.unary(round, quotient)?;
+                match bin {
+                    Bin::FloorDivide | Bin::TruncDivide => whole,
+                    _ => {
+                        let product = graph.mul(whole, b)?;
+                        graph.sub(a, product)?
+                    }
+                }
+            }
+        };
+        Ok(X::var(var, dtype))
+    }
+
+    /// `x op number`.
+    pub(super) fn with_number(&mut self, bin: Bin, x: &X, number: f64) -> Result<X> {
+        let whole = number.fract() == 0.0 && number.abs() < 9e15 && !x.dtype.is_float();
+        let number = if whole { X::int(number as i64) } else { X::number(number, DType::F32) };
+        self.binary(bin, x, &number)
+    }
+
+    /// `a` where `condition` holds, else `b`.
+    pub(super) fn select(&mut self, condition: &X, a: &X, b: &X) -> Result<X> {
+        let dtype = self.result_type(&[a, b]);
+        if let (Data::Host(c), Data::Host(x), Data::Host(y)) = (&condition.data, &a.data, &b.data) {
+            let shape = Shape::broadcast(&x.shape[..].into(), &y.shape[..].into())?;
+            let shape = Shape::broadcast(&shape, &c.shape[..].into())?;
+            let (c, x, y) = (c.expand(&shape), x.cast(dtype).expand(&shape), y.cast(dtype).expand(&shape));
+            let keep = |i: usize| c.at(i) != 0.0;
+            let data = match (&x.data, &y.data) {
+                (Numbers::Float(x), Numbers::Float(y)) => {
+                    Numbers::Float((0..x.len()).map(|i| if keep(i) { x[i] } else { y[i] }).collect())
+                }
+                _ => {
+                    let (x, y) = (x.as_ints()?, y.as_ints()?);
+                    Numbers::Int((0..x.len()).map(|i| if keep(i) { x[i] } else { y[i] }).collect())
+                }
+            };
+            return Ok(X::host(Host { shape: shape.to_vec(), data }, dtype));
+        }
+        let (c, a, b) = (self.var(condition)?, self.var(a)?, self.var(b)?);
+        let graph = &mut *self.graph;
+        let zero = graph.scalar(0.0);
+        let other = graph.binary(Binary::Eq, c, zero)?;
+        let (a, b) = (graph.binary(Binary::Keep, c, a)?, graph.binary(Binary::Keep, other, b)?);
+        Ok(X::var(graph.add(a, b)?, dtype))
+    }
+
+    pub(super) fn cat(&mut self, xs: &[X], dim: usize) -> Result<X> {
+        let Some(dtype) = xs.iter().map(|x| x.dtype).reduce(promote) else {
+            return Err(Error::shape("cat: at least one tensor is needed"));
+        };
+        // An old rule: an empty vector goes with any shape.
+        let xs: Vec<&X> = xs.iter().filter(|x| self.shape(x) != [0]).collect();
+        let known: Option<Vec<Host>> = xs
+            .iter()
+            .map(|x| match &x.data {
+                Data::Host(host) => Some(host.cast(dtype)),
+                Data::Var(_) => None,
+            })
+            .collect();
+        if let Some(parts) = known {
+            let parts: Vec<&Host> = parts.iter().collect();
+            return Ok(X::host(Host::cat(&parts, dim), dtype));
+        }
+        let moved = xs.iter().all(|x| match &x.data {
+            Data::Host(host) => host.as_ints().is_ok() && x.dtype != DType::Bool,
+            &Data::Var(var) => self.graph.node(var).is_int,
+        });
+        let vars = xs.iter().map(|x| if moved { self.int_var(x) } else { self.var(x) }).collect::<Result<Vec<_>>>()?;
+        Ok(X::var(self.graph.cat(&vars, dim as isize)?, dtype))
+    }
+
+    /// Reduces these dimensions.
+    pub(super) fn fold(&mut self, fold: Fold, x: &X, dims: &[usize], keepdim: bool) -> Result<X> {
+        let dtype = match fold {
+            Fold::Any | Fold::All => DType::Bool,
+            Fold::Sum | Fold::Prod if !x.dtype.is_float() => DType::I64,
+            _ => x.dtype,
+        };
+        let x = match fold {
+            Fold::Any | Fold::All => self.cast(x, DType::Bool)?,
+            _ => x.clone(),
+        };
+        if let Data::Host(host) = &x.data {
+            let mut y = (**host).clone();
+            for &dim in dims {
+                let is_float = matches!(y.data, Numbers::Float(_));
+                y = y.lines(dim, |line| vec![fold_line(fold, line)], is_float);
+            }
+            let y = X::host(y.cast(dtype), dtype);
+            let kept = kept(&self.shape(&x), dims, keepdim);
+            return self.view(&y, &ViewOp::Reshape(kept));
+        }
+        let var = self.var(&x)?;
+        if dims.is_empty() {
+            return Ok(X::var(var, dtype));
+        }
+        let signed: Vec<isize> = dims.iter().map(|&dim| dim as isize).collect();
+        let graph = &mut *self.graph;
+        let var = match fold {
+            Fold::Sum => graph.sum(var, &signed, keepdim)?,
+            Fold::Mean => graph.mean(var, &signed, keepdim)?,
+            Fold::Max | Fold::Any => graph.amax(var, &signed, keepdim)?,
+            Fold::Min | Fold::All => {
+                let negative = graph.neg(var)?;
+                let max = graph.amax(negative, &signed, keepdim)?;
+                graph.neg(max)?
+            }
+            Fold::Prod => return Err(Error::unsupported("a product of values that depend on the input")),
+        };
+        Ok(X::var(var, dtype))
+    }
+
+    /// `x` at `indices [n]` along `dim`.
+    pub(super) fn index_select(&mut self, x: &X, dim: usize, indices: &X) -> Result<X> {
+        let shape = self.shape(x);
+        let known = self.known_indices(indices, shape[dim])?;
+        if let (Some(indices), Data::Host(host)) = (&known, &x.data) {
+            let parts: Vec<Host> = indices
+                .iter()
+                .map(|&i| host.gather(&crate::graph::view::View::contiguous(&shape).slice(dim, i, 1, 1)))
+                .collect();
+            let mut empty = shape.clone();
+            empty[dim] = 0;
+            let empty = X::host(Host::full(&empty, x.dtype, 0.0), x.dtype);
+            return match parts.is_empty() {
+                true => Ok(empty),
+                false => Ok(X::host(Host::cat(&parts.iter().collect::<Vec<_>>(), dim), x.dtype)),
+            };
+        }
+        if let Some(view) = known.as_deref().and_then(|indices| run_of(indices, dim)) {
+            return self.view(x, &view);
+        }
+        let var = self.var(x)?;
+        let indices = match known {
+            Some(indices) => {
+                let indices = indices.into_iter().map(|i| i as i64).collect::<Vec<_>>();
+                X::host(Host::ints(&[indices.len()], indices), DType::I64)
+            }
+            None => indices.clone(),
+        };
+        let indices = self.int_var(&indices)?;
+        Ok(X::var(self.graph.index_select(var, dim as isize, indices)?, x.dtype))
+    }
+
+    /// Indices that are known now, with negative ones counted from the end.
+    fn known_indices(&self, indices: &X, size: usize) -> Result<Option<Vec<usize>>> {
+        let Data::Host(host) = &indices.data else { return Ok(None) };
+        let wrap = |&i: &i64| {
+            let index = if i < 0 { i + size as i64 } else { i };
+            usize::try_from(index)
+                .ok()
+                .filter(|&index| index < size)
+                .ok_or_else(|| Error::shape(format!("index {i} is out of range, expected 0..{size}")))
+        };
+        host.as_ints()?.iter().map(wrap).collect::<Result<Vec<_>>>().map(Some)
+    }
+
+    /// The value with more leading dimensions, or larger ones.
+    pub(super) fn expand(&mut self, x: &X, shape: &[usize]) -> Result<X> {
+        self.view(x, &expand_to(shape))
+    }
+
+    pub(super) fn reshape(&mut self, x: &X, shape: &[usize]) -> Result<X> {
+        self.view(x, &ViewOp::Reshape(shape.to_vec()))
+    }
+
+    /// A constant, if it is not too large.
+    pub(super) fn full(&self, shape: &[usize], dtype: DType, value: f64) -> Result<X> {
+        if shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)).is_none_or(|n| n > MAX_ELEMENTS) {
+            return Err(Error::unsupported(format!("a constant of the shape {shape:?}")));
+        }
+        Ok(X::host(Host::full(shape, dtype, value), dtype))
+    }
+}
+
+/// The shape after a reduction.
+pub(super) fn kept(shape: &[usize], dims: &[usize], keepdim: bool) -> Vec<usize> {
+    let one = |(d, &size): (usize, &usize)| if dims.contains(&d) { keepdim.then_some(1) } else { Some(size) };
+    shape.iter().enumerate().filter_map(one).collect()
+}
+
+/// The slice that rising indices with equal steps are.
+fn run_of(indices: &[usize], dim: usize) -> Option<ViewOp> {
+    let (&start, len) = (indices.first()?, indices.len());
+    let step = match indices.get(1) {
+        Some(&next) if next > start => next - start,
+        Some(_) => return None,
+        None => 1,
+    };
+    let even = indices.windows(2).all(|pair| pair[1] > pair[0] && pair[1] - pair[0] == step);
+    even.then_some(ViewOp::Slice { dim, start, step, len })
+}
+
+fn on_host(unary: Unary) -> Option<fn(f64) -> f64> {
+    Some(match unary {
+        Unary::Relu => |x| if x < 0.0 { 0.0 } else { x },
+        Unary::Neg => |x| -x,
+        Unary::Abs => f64::abs,
+        Unary::Exp => f64::exp,
+        Unary::Log => f64::ln,
+        Unary::Sqrt => f64::sqrt,
+        Unary::Rsqrt => |x| 1.0 / x.sqrt(),
+        Unary::Sin => f64::sin,
+        Unary::Cos => f64::cos,
+        Unary::Tanh => f64::tanh,
+        Unary::Sigmoid => |x| 1.0 / (1.0 + (-x).exp()),
+        Unary::Floor => f64::floor,
+        Unary::Ceil => f64::ceil,
+        Unary::Round => f64::round_ties_even,
+        Unary::Trunc => f64::trunc,
+        _ => return None,
+    })
+}
+
+fn host_binary(bin: Bin, a: &Host, b: &Host, common: DType, dtype: DType) -> Result<Host> {
+    let shape = a.shape.clone();
+    let (a, b) = (a.cast(common), b.cast(common));
+    if let (Numbers::Int(a), Numbers::Int(b)) = (&a.data, &b.data) {
+        let pairs = a.iter().zip(b);
+        let data = pairs.map(|(&a, &b)| int_binary(bin, a, b).map(|y| wrap(y, dtype))).collect::<Result<_>>()?;
+        return Ok(Host::ints(&shape, data));
+    }
+    let data: Vec<f64> = (0..a.len()).map(|i| float_binary(bin, a.at(i), b.at(i))).collect();
+    Ok(match dtype.is_float() {
+        true => Host::floats(&shape, data.into_iter().map(|y| round(y, dtype)).collect()),
+        false => Host::ints(&shape, data.into_iter().map(|y| y as i64).collect()),
+    })
+}
+
+fn int_binary(bin: Bin, a: i64, b: i64) -> Result<i64> {
+    let divides = matches!(bin, Bin::FloorDivide | Bin::TruncDivide | Bin::Remainder | Bin::Fmod);
+    if divides && b == 0 {
+        return Err(Error::shape("an integer division by zero"));
+    }
+    Ok(match bin {
+        Bin::Add => a.wrapping_add(b),
+        Bin::Sub => a.wrapping_sub(b),
+        Bin::Mul => a.wrapping_mul(b),
+        Bin::Div => return Err(Error::invalid("true division gives floats")),
+        Bin::FloorDivide => {
+            let quotient = a.wrapping_div(b);
+            if a.wrapping_rem(b) != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }
+        }
+        Bin::TruncDivide => a.wrapping_div(b),
+        Bin::Remainder => {
+            let rest = a.wrapping_rem(b);
+            if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
+        }
+        Bin::Fmod => a.wrapping_rem(b),
+        Bin::Pow => match u32::try_from(b) {
+            Ok(b) => a.wrapping_pow(b),
+            Err(_) => return Err(Error::shape("integers to negative powers are not integers")),
+        },
+        Bin::Maximum => a.max(b),
+        Bin::Minimum => a.min(b),
+        Bin::Eq => i64::from(a == b),
+        Bin::Ne => i64::from(a != b),
+        Bin::Lt => i64::from(a < b),
+        Bin::Le => i64::from(a <= b),
+        Bin::Gt => i64::from(a > b),
+        Bin::Ge => i64::from(a >= b),
+        Bin::And => i64::from(a != 0 && b != 0),
+        Bin::Or => i64::from(a != 0 || b != 0),
+        Bin::Xor => i64::from((a != 0) != (b != 0)),
+    })
+}
+
+fn float_binary(bin: Bin, a: f64, b: f64) -> f64 {
+    let flag = |flag: bool| f64::from(u8::from(flag));
+    match bin {
+        Bin::Add => a + b,
+        Bin::Sub => a - b,
+        Bin::Mul => a * b,
+        Bin::Div => a / b,
+        Bin::FloorDivide => (a / b).floor(),
+        Bin::TruncDivide => (a / b).trunc(),
+        Bin::Remainder => {
+            let rest = a % b;
+            if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+        }
+        Bin::Fmod => a % b,
+        Bin::Pow => a.powf(b),
+        Bin::Maximum => {
+            if a.is_nan() || a > b {
+                a
+            } else {
+                b
+            }
+        }
+        Bin::Minimum => {
+            if a.is_nan() || a < b {
+                a
+            } else {
+                b
+            }
+        }
+        Bin::Eq => flag(a == b),
+        Bin::Ne => flag(a != b),
+        Bin::Lt => flag(a < b),
+        Bin::Le => flag(a <= b),
+        Bin::Gt => flag(a > b),
+        Bin::Ge => flag(a >= b),
+        Bin::And => flag(a != 0.0 && b != 0.0),
+        Bin::Or => flag(a != 0.0 || b != 0.0),
+        Bin::Xor => flag((a != 0.0) != (b != 0.0)),
+    }
+}
+
+fn fold_line(fold: Fold, line: &[f64]) -> f64 {
+    match fold {
+        Fold::Sum => line.iter().sum(),
+        Fold::Mean => line.iter().sum::<f64>() / line.len() as f64,
+        Fold::Max | Fold::Any => line.iter().copied().fold(f64::NEG_INFINITY, |a, b| float_binary(Bin::Maximum, a, b)),
+        Fold::Min | Fold::All => line.iter().copied().fold(f64::INFINITY, |a, b| float_binary(Bin::Minimum, a, b)),
+        Fold::Prod => line.iter().product(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of PyTorch.
+    #[test]
+    fn divides_integers_as_pytorch_does() {
+        let all = |bin: Bin| [(7, 2), (-7, 2), (7, -2), (-7, -2)].map(|(a, b)| int_binary(bin, a, b).unwrap());
+        assert_eq!(all(Bin::FloorDivide), [3, -4, -4, 3]);
+        assert_eq!(all(Bin::TruncDivide), [3, -3, -3, 3]);
+        assert_eq!(all(Bin::Remainder), [1, 1, -1, -1]);
+        assert_eq!(all(Bin::Fmod), [1, -1, 1, -1]);
+        assert!(int_binary(Bin::FloorDivide, 1, 0).is_err());
+        assert_eq!(float_binary(Bin::Remainder, -7.5, 2.0), 0.5);
+    }
+
+    #[test]
+    fn runs_of_indices_are_slices() {
+        assert_eq!(run_of(&[3, 5, 7], 1), Some(ViewOp::Slice { dim: 1, start: 3, step: 2, len: 3 }));
+        assert_eq!(run_of(&[4], 0), Some(ViewOp::Slice { dim: 0, start: 4, step: 1, len: 1 }));
+        assert_eq!(run_of(&[2, 1], 0), None);
+        assert_eq!(run_of(&[0, 1, 3], 0), None);
+        assert_eq!(run_of(&[1, 1], 0), None);
+    }
+}

@@ -1,0 +1,318 @@
+"""Exports models with torch.export, runs them with sconce and compares the answers with PyTorch's.
+
+usage: zoo.py --sconce PATH [--dir DIR] [--device cpu] [--form plain,core] [--max-mb 400] [--write docs/coverage.md] [PATTERN...]
+
+A pattern is a part of a group's or model's name; without one all models run. Each is built with seeded random weights,
+exported at a small input size in both forms, plain (as `torch.export.export` gives it) and core (after
+`run_decompositions()`), run, compared and deleted, one at a time. The error is the largest difference of an output
+divided by the largest absolute value of that output.
+"""
+import argparse
+import json
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+warnings.filterwarnings("ignore")
+LIMIT = 1e-4
+
+
+def image(size=64, batch=1):
+    return (torch.randn(batch, 3, size, size),)
+
+
+def classification():
+    import torchvision
+
+    sizes = {"inception_v3": 96, "googlenet": 96, "alexnet": 96, "maxvit_t": 224, "vit": 224}
+    for name in torchvision.models.list_models(module=torchvision.models):
+        size = next((size for prefix, size in sizes.items() if name.startswith(prefix)), 64)
+        yield name, lambda name=name, size=size: (torchvision.models.get_model(name, weights=None), image(size))
+
+
+def segmentation():
+    import torchvision
+
+    for name in torchvision.models.list_models(module=torchvision.models.segmentation):
+        yield name, lambda name=name: (
+            torchvision.models.get_model(name, weights=None, weights_backbone=None), image(64))
+
+
+class DetectionBody(nn.Module):
+    """The backbone of a detection model, and its dense head where it has one: what is exportable of it."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.backbone = model.backbone
+        self.head = getattr(model, "head", None) or model.rpn.head
+        self.is_rpn = not hasattr(model, "head")
+
+    def forward(self, x):
+        features = list(self.backbone(x).values())
+        return features, self.head(features)
+
+
+def detection():
+    import torchvision
+
+    for name in torchvision.models.list_models(module=torchvision.models.detection):
+        size = 300 if name.startswith("ssd") else 96
+        yield f"{name}.body", lambda name=name, size=size: (
+            DetectionBody(torchvision.models.get_model(name, weights=None, weights_backbone=None)), image(size))
+
+
+def video():
+    import torchvision
+
+    for name in torchvision.models.list_models(module=torchvision.models.video):
+        frames, size = (16, 224) if name.startswith("mvit") else (16, 64)
+        yield name, lambda name=name, frames=frames, size=size: (
+            torchvision.models.get_model(name, weights=None), (torch.randn(1, 3, frames, size, size),))
+
+
+def flow():
+    import torchvision
+
+    for name in ["raft_large", "raft_small"]:
+        yield name, lambda name=name: (torchvision.models.get_model(name, weights=None), (
+            torch.randn(1, 3, 128, 128), torch.randn(1, 3, 128, 128)))
+
+
+class Llama(nn.Module):
+    """A small decoder of the Llama kind: RMS norms, rotary positions, grouped heads, gated feed-forward layers."""
+
+    def __init__(self, vocabulary=100, width=64, heads=4, groups=2, layers=2):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.layers = nn.ModuleList([self.Layer(width, heads, groups) for _ in range(layers)])
+        self.norm = nn.RMSNorm(width)
+        self.output = nn.Linear(width, vocabulary, bias=False)
+
+    class Layer(nn.Module):
+        def __init__(self, width, heads, groups):
+            super().__init__()
+            self.heads, self.groups, self.size = heads, groups, width // heads
+            self.q = nn.Linear(width, width, bias=False)
+            self.kv = nn.Linear(width, 2 * groups * self.size, bias=False)
+            self.o = nn.Linear(width, width, bias=False)
+            self.norm1, self.norm2 = nn.RMSNorm(width), nn.RMSNorm(width)
+            self.up, self.gate = nn.Linear(width, 2 * width, bias=False), nn.Linear(width, 2 * width, bias=False)
+            self.down = nn.Linear(2 * width, width, bias=False)
+
+        def rotate(self, x):
+            half = self.size // 2
+            angles = torch.outer(torch.arange(x.shape[2]), 1e4 ** (-torch.arange(half) / half))
+            cos, sin = torch.cat([angles, angles], 1).cos(), torch.cat([angles, angles], 1).sin()
+            return x * cos + torch.cat([-x[..., half:], x[..., :half]], -1) * sin
+
+        def forward(self, x):
+            b, n, _ = x.shape
+            y = self.norm1(x)
+            q = self.q(y).view(b, n, self.heads, self.size).transpose(1, 2)
+            k, v = self.kv(y).view(b, n, 2 * self.groups, self.size).transpose(1, 2).chunk(2, 1)
+            q, k = self.rotate(q), self.rotate(k)
+            k, v = (t.repeat_interleave(self.heads // self.groups, 1) for t in (k, v))
+            y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.o(y.transpose(1, 2).reshape(b, n, -1))
+            y = self.norm2(x)
+            return x + self.down(nn.functional.silu(self.gate(y)) * self.up(y))
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        for layer in self.layers:
+            x = layer(x)
+        return self.output(self.norm(x))
+
+
+class UNet(nn.Module):
+    """A small U-Net of the diffusion kind: a time step, group norms, attention, a transposed convolution."""
+
+    def __init__(self, width=32):
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.norm1, self.conv1 = nn.GroupNorm(8, width), nn.Conv2d(width, width, 3, padding=1)
+        self.down = nn.Conv2d(width, 2 * width, 3, 2, 1)
+        self.norm2, self.qkv, self.out = nn.GroupNorm(8, 2 * width), nn.Conv2d(2 * width, 6 * width, 1), nn.Conv2d(
+            2 * width, 2 * width, 1)
+        self.up = nn.ConvTranspose2d(2 * width, width, 4, 2, 1)
+        self.last = nn.Conv2d(2 * width, 3, 3, padding=1)
+
+    def forward(self, x, t):
+        frequencies = torch.exp(-torch.arange(16) * 0.5)
+        angles = t.float()[:, None] * frequencies
+        time = self.time(torch.cat([angles.sin(), angles.cos()], 1))
+        x = self.first(x)
+        x = x + self.conv1(nn.functional.silu(self.norm1(x))) + time[:, :, None, None]
+        y = self.down(x)
+        b, c, h, w = y.shape
+        q, k, v = self.qkv(self.norm2(y)).view(b, 3, c, h * w).unbind(1)
+        scores = torch.einsum("bci,bcj->bij", q, k) * c ** -0.5
+        y = y + self.out(torch.einsum("bij,bcj->bci", scores.softmax(-1), v).reshape(b, c, h, w))
+        return self.last(torch.cat([x, self.up(y)], 1))
+
+
+def layers():
+    x = (torch.randn(2, 7, 32),)
+    encoder = lambda **options: nn.TransformerEncoder(nn.TransformerEncoderLayer(
+        32, 4, 64, batch_first=True, **options), 2)
+    mask = lambda: nn.Transformer.generate_square_subsequent_mask(7)
+    yield "nn.TransformerEncoder", lambda: (encoder(), x)
+    yield "nn.TransformerEncoder(norm_first, gelu)", lambda: (encoder(norm_first=True, activation="gelu"), x)
+    yield "nn.TransformerEncoder(causal mask)", lambda: (encoder(), x + (mask(),))
+    yield "nn.Transformer", lambda: (nn.Transformer(32, 4, 1, 1, 64, batch_first=True), x + (torch.randn(2, 5, 32),))
+    yield "nn.MultiheadAttention", lambda: (nn.MultiheadAttention(32, 4, batch_first=True), x * 3)
+    yield "nn.LSTM", lambda: (nn.LSTM(32, 16, 2, batch_first=True, bidirectional=True), x)
+    yield "nn.GRU", lambda: (nn.GRU(32, 16, 2, batch_first=True), x)
+    yield "nn.RNN", lambda: (nn.RNN(32, 16, 1, batch_first=True), x)
+    yield "mini-llama", lambda: (Llama(), (torch.randint(0, 100, (1, 9)),))
+    yield "mini-unet", lambda: (UNet(), (torch.randn(1, 3, 16, 16), torch.tensor([7])))
+
+
+GROUPS = {"classification": classification, "segmentation": segmentation, "detection": detection, "video": video,
+          "flow": flow, "layers": layers}
+
+
+def randomize(model):
+    """Gives statistics, zeros and layer scales values that show in the output."""
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if name.endswith("running_mean"):
+                tensor.normal_(0, 0.1)
+            elif name.endswith("running_var"):
+                tensor.uniform_(0.8, 1.2)
+            elif "layer_scale" in name:
+                tensor.uniform_(0.1, 0.3)
+            elif tensor.is_floating_point() and tensor.numel() > 1 and not tensor.any():
+                tensor.normal_(0, 0.02)
+
+
+def export(model, inputs, form):
+    program = torch.export.export(model, inputs)
+    return program if form == "plain" else program.run_decompositions()
+
+
+def flatten(value):
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def run(sconce, device, path, inputs, expected, folder):
+    """The largest error, or the message of the failure; and the milliseconds of a later run where bench can time it."""
+    command = [sconce, "run", path, "--quiet", "--device", device]
+    for i, x in enumerate(inputs):
+        np.save(folder / f"x{i}.npy", x.numpy())
+        command += ["--input", folder / f"x{i}.npy"]
+    for i in range(len(expected)):
+        command += ["--output", folder / f"y{i}.npy"]
+    start = time.time()
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    seconds = time.time() - start
+    if done.returncode != 0:
+        return None, done.stderr.strip(), seconds
+    error = 0.0
+    for i, want in enumerate(expected):
+        got = np.load(folder / f"y{i}.npy")
+        if list(got.shape) != list(want.shape):
+            return None, f"output {i} is {list(got.shape)}, expected {list(want.shape)}", seconds
+        want = want.double().numpy()
+        scale = np.abs(want).max() if want.size else 0
+        worst = np.abs(got.astype(np.float64) - want).max() if want.size else 0
+        error = max(error, float(worst / scale) if scale > 0 else float(worst))
+        if np.isnan(got).any() != np.isnan(want).any():
+            return None, f"output {i} has NaN where PyTorch has none, or the other way round", seconds
+    return error, "", seconds
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pattern", nargs="*")
+    parser.add_argument("--sconce", required=True)
+    parser.add_argument("--dir", default="/tmp/zoo", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--form", default="plain,core")
+    parser.add_argument("--max-mb", type=float, default=400)
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--keep", action="store_true", help="leave the exported files, and use those that are there")
+    args = parser.parse_args()
+    args.dir.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for group, models in GROUPS.items():
+        for name, build in models():
+            if args.pattern and not any(part in name or part == group for part in args.pattern):
+                continue
+            rows += model_rows(args, group, name, build)
+    failures = [row for row in rows if row["error"] is None or row["error"] > LIMIT]
+    for form in args.form.split(","):
+        own = [row for row in rows if row["form"] == form]
+        good = [row for row in own if row not in failures]
+        print(f"{form}: {len(good)} of {len(own)} within {LIMIT}")
+    if args.write:
+        args.write.write_text(table(args, rows))
+    return 1 if failures else 0
+
+
+def model_rows(args, group, name, build):
+    rows = []
+    torch.manual_seed(0)
+    try:
+        model, inputs = build()
+        model = model.eval()
+        randomize(model)
+        with torch.no_grad():
+            expected = flatten(model(*inputs))
+    except Exception as error:  # noqa: BLE001
+        print(f"{name}: cannot be built: {error}", flush=True)
+        return rows
+    megabytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) / 1e6
+    if megabytes > args.max_mb:
+        print(f"{name}: {megabytes:.0f} MB, left out", flush=True)
+        return rows
+    for form in args.form.split(","):
+        path = args.dir / f"{name.replace(' ', '_')}.{form}.pt2"
+        row = {"group": group, "model": name, "form": form, "ops": 0, "error": None, "note": "", "seconds": 0}
+        try:
+            with torch.no_grad():
+                program = export(model, inputs, form)
+                torch.export.save(program, path)
+                row["ops"] = len({node.target for node in program.graph.nodes if node.op == "call_function"})
+        except Exception as error:  # noqa: BLE001
+            row["note"] = f"not exportable: {str(error).splitlines()[0][:80]}"
+        else:
+            row["error"], row["note"], row["seconds"] = run(
+                args.sconce, args.device, path, flatten(inputs), expected, args.dir)
+            if not args.keep:
+                path.unlink()
+        error = "failed" if row["error"] is None else f"{row['error']:.1e}"
+        print(f"{name:40} {form:6} {row['ops']:4} ops  {error:8} {row['seconds']:6.1f} s  {row['note']}", flush=True)
+        rows.append(row)
+    return rows
+
+
+def table(args, rows):
+    lines = [
+        "# Coverage", "",
+        f"Programs of `torch.export`, written by torch {torch.__version__} with seeded random weights at small input sizes,",
+        f"run by sconce on the device `{args.device}`. *plain* is as exported, *core* is after `run_decompositions()`. The error",
+        "is the largest difference of an output, divided by the largest absolute value of that output. Written by",
+        "`tools/zoo.py`.", "",
+        "| group | model | form | ops | error | note |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        error = "failed" if row["error"] is None else f"{row['error']:.1e}"
+        note = row["note"].splitlines()[0][:160] if row["note"] else ""
+        lines.append(f"| {row['group']} | {row['model']} | {row['form']} | {row['ops']} | {error} | {note} |")
+    for form in args.form.split(","):
+        own = [row for row in rows if row["form"] == form]
+        good = [row for row in own if row["error"] is not None and row["error"] <= LIMIT]
+        lines += ["", f"{form}: {len(good)} of {len(own)} within {LIMIT:g}."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
