@@ -261,7 +261,7 @@ fn bytes_needed(shape: &[usize], stride: &[usize], offset: usize, dtype: DType) 
         .try_fold(dtype.size(), |product, &size| product.checked_mul(size))
         .filter(|&b| b <= isize::MAX as usize)?;
     if let (2.., Some((&last, outer))) = (dtype.per_byte(), shape.split_last()) {
-        // Rows of elements smaller than a byte start at a byte; PyTorch has no other views of them.
+        // PyTorch allocates whole bytes for each row, and has no other views of elements smaller than a byte.
         return offset.checked_add(outer.iter().product::<usize>() * last.div_ceil(dtype.per_byte()));
     }
     let mut last = offset;
