@@ -150,7 +150,8 @@ fn models_that_were_saved_whole_need_no_architecture() {
     let ran = run(&[&arguments[..], &["--eval"]].concat());
     assert_eq!(ran.status, 0, "{}{}", ran.out, ran.err);
     assert!(ran.out.contains(" matches: all 6 elements"), "{}", ran.out);
-    assert_error(&run(&[&RUN[..], &["--eval"]].concat()), &["`--eval` is for a model that was saved whole"]);
+    let state = run(&["run", "mlp.pt", "--arch=mlp", "--input=x.npy", "--eval"]);
+    assert_error(&state, &["`--eval` is for a model that was saved whole"]);
 }
 
 #[test]
