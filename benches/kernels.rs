@@ -46,8 +46,9 @@ fn main() -> Result<()> {
             let step = case.measure(device)?;
             shape = step.shape;
             let rate = |amount: u64| amount as f64 / step.min_ms / 1e6;
-            let part = peak.map_or(f64::NAN, |peak| rate(step.flops) * 1e9 / peak.flops * 100.0);
-            cells += &format!(" {:9.4} {:8.1} {part:3.0} % {:6.1}", step.min_ms, rate(step.flops), rate(step.bytes));
+            let part = peak.map_or("-".into(), |peak| format!("{:.0} %", rate(step.flops) * 1e11 / peak.flops));
+            let (gflops, gbs) = (rate(step.flops), rate(step.bytes));
+            cells += &format!(" {:9.4} {gflops:8.1} {part:>5} {gbs:6.1}", step.min_ms);
         }
         println!("{:24} {shape:50}{cells}", case.class);
     }
@@ -133,7 +134,7 @@ fn convolutions() -> Vec<Case> {
         let dilated = Conv { dilation, padding: dilation, ..conv(64, 28, 64, 3) };
         classes.push((format!("3x3 dilation {dilation}"), dilated));
     }
-    for groups in [2, 4, 32] {
+    for groups in [2, 4, 16, 32] {
         classes.push((format!("3x3 in {groups} groups"), Conv { groups, ..conv(128, 28, 128, 3) }));
     }
     for kernel in [3, 5, 7] {

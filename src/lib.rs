@@ -21,6 +21,7 @@ pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};
+pub use import::module::StoredModule;
 pub use import::{OpCount, ProgramInfo, TensorInfo};
 pub use model::{Model, PlanInfo};
 pub use shape::Shape;

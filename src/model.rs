@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::graph::op::{Op, Unary};
 use crate::graph::step::Memory;
 use crate::graph::{Graph, Var, lower, optimize};
+use crate::import::module::{self, StoredModule};
 use crate::import::program::{Program, TensorInfo};
 use crate::nn::Module;
 use crate::shape::Shape;
@@ -89,7 +90,8 @@ impl Model {
         }))
     }
 
-    /// Opens a file that says what to compute: a program of `torch.export` (`.pt2`).
+    /// Opens a file that says what to compute: a program of `torch.export` (`.pt2`), or a model of PyTorch's own layers
+    /// that was saved whole (`torch.save(model, PATH)`).
     ///
     /// ```no_run
     /// use sconce::{Device, Model, Tensor};
@@ -100,42 +102,46 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// Those of [`load`](crate::load); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the file is a state
-    /// dict, which does not say what to compute, or with every operation of the program that is not supported.
+    /// Those of [`load`](crate::load); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with
+    /// every operation of the program that is not supported, or as [`StoredModule::to_module`];
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the file is a state dict, which does not say what to
+    /// compute.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        Self::from_checkpoint(&checkpoint, device)
+        Self::from_checkpoint(&checkpoint, None, device)
             .map_err(|error| error.context(format_args!("`{}`", checkpoint.name())))
     }
 
-    /// The model that an opened file holds.
+    /// The model that an opened file holds; `key` names one of several.
     ///
     /// # Errors
     /// As [`Model::load`].
-    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        Self::from_exported(checkpoint, None, device)
-    }
-
-    /// The program called `name` of a `.pt2` file that has several.
-    ///
-    /// # Errors
-    /// As [`Model::load`]; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no such program.
-    pub fn from_program(checkpoint: &Checkpoint, name: &str, device: &Device) -> Result<Self> {
-        Self::from_exported(checkpoint, Some(name), device)
-    }
-
-    fn from_exported(checkpoint: &Checkpoint, program: Option<&str>, device: &Device) -> Result<Self> {
+    pub fn from_checkpoint(checkpoint: &Checkpoint, key: Option<&str>, device: &Device) -> Result<Self> {
         let Some(exported) = checkpoint.exported() else {
-            return Err(Error::unsupported("the file has weights, and not how the model computes with them")
-                .help("export the model with `torch.export`, or build its layers with `sconce::nn`"));
+            return Self::from_stored(&module::find(checkpoint.root(), key)?, device);
         };
-        let program = Program::read(exported, program)?;
+        let program = Program::read(exported, key)?;
         let inputs = program.inputs().iter().map(TensorInfo::from).collect();
         let outputs = program.output_ports().iter().map(TensorInfo::from).collect();
         let model = Self::from_fn(device, move |graph: &mut Graph, inputs: &[Var]| {
             Ok(program.trace(graph, inputs)?.into_iter().map(|(var, _)| var).collect())
         });
         Ok(Self { inputs, outputs, ..model })
+    }
+
+    /// A model that was saved whole, as one that runs:
+    ///
+    /// ```no_run
+    /// # use sconce::Model;
+    /// let module = sconce::load("model.pth")?.module()?;
+    /// let model = Model::from_stored(&module.eval(), &"auto".parse()?)?;
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`StoredModule::to_module`].
+    pub fn from_stored(module: &StoredModule, device: &Device) -> Result<Self> {
+        Ok(Self::from_fn(device, module::forward(module)?))
     }
 
     /// A model from a function that adds what it computes to a graph. It is called once for each set of input shapes.

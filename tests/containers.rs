@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use encoded::{Encoder, difference};
 use sconce::checkpoint::{Container, Value};
-use sconce::{Checkpoint, ErrorKind};
+use sconce::{Checkpoint, DType, ErrorKind};
 use serde_json::{Value as Json, json};
 
 fn data(name: &str) -> PathBuf {
@@ -368,6 +368,9 @@ fn plain_pickles() {
     for protocol in 0..=5 {
         check(&format!("plain_protocol{protocol}.pkl"), Container::Pickle);
     }
+    let numpy = sconce::load(data("plain_protocol4.pkl")).unwrap()["numpy"].clone();
+    let array = numpy[2].as_array().unwrap();
+    assert_eq!((array.dtype(), &array.shape()[..]), (DType::I16, &[2, 3][..]));
     let state = check("plain_tensors4.pkl", Container::Pickle);
     is_mapped(&state, "conv.weight");
     check("plain_tensors2.pkl", Container::Pickle);

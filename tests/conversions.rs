@@ -38,14 +38,16 @@ fn source(dtype: DType, kind: &str, count: u64) -> Tensor {
     Tensor::from_bytes(dtype, [bytes.len() / dtype.size()], &bytes).unwrap()
 }
 
-/// The bytes, with one NaN, and 0 where the source is out of a `uint32`'s range.
+/// The bytes, with one NaN, and 0 for an integer of NaN or out of a `uint32`'s range.
 fn canonical(x: &Tensor, source: &Tensor) -> Vec<u8> {
     let mut bytes = x.bytes().to_vec();
     let is_float = |dtype: DType| dtype.is_float() || dtype.name().starts_with("float8");
-    if x.dtype() == DType::U32 && is_float(source.dtype()) {
+    let is_int = !is_float(x.dtype()) && !x.dtype().is_complex() && x.dtype() != DType::Bool;
+    if is_int && is_float(source.dtype()) {
         let values = source.to(DType::F64).unwrap();
-        for (bytes, &value) in bytes.chunks_mut(4).zip(values.as_slice::<f64>().unwrap()) {
-            if !(value > -1.0 && value < 2f64.powi(32)) {
+        for (bytes, &value) in bytes.chunks_mut(x.dtype().size()).zip(values.as_slice::<f64>().unwrap()) {
+            let is_kept = x.dtype() != DType::U32 || value > -1.0 && value < 2f64.powi(32);
+            if value.is_nan() || !is_kept {
                 bytes.fill(0);
             }
         }

@@ -66,11 +66,12 @@ def sources(name):
 
 
 def canonical(x, source):
-    """The bytes of a tensor, with one NaN, and 0 where the source is out of a `uint32`'s range."""
+    """The bytes of a tensor, with one NaN, and 0 for an integer of NaN or out of a `uint32`'s range."""
     x = x.clone()
-    if x.dtype == torch.uint32 and source.dtype.is_floating_point:
+    if source.dtype.is_floating_point and not (x.dtype.is_floating_point or x.dtype == torch.bool):
         value = source.double()
-        x = torch.where((value > -1) & (value < 2**32), x.long(), 0).to(torch.uint32)
+        keep = (value > -1) & (value < 2**32) if x.dtype == torch.uint32 else ~value.isnan()
+        x.view(torch.uint8).reshape(-1, x.element_size())[~keep] = 0
     if x.is_complex():
         x = torch.view_as_real(x)
     if x.dtype.is_floating_point:

@@ -332,20 +332,6 @@ def parametrized():
     make("orthogonal", lambda net: parametrizations.orthogonal(net.square))
 
 
-def training():
-    for name, make in [
-        ("sgd", lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
-        ("adam", lambda p: torch.optim.Adam(p, lr=0.01)),
-        ("adamw", lambda p: torch.optim.AdamW(p, lr=0.01)),
-    ]:
-        seed(19)
-        net = Net()
-        optimizer = make(net.parameters())
-        losses = train(net, optimizer, 5)
-        content = {"epoch": 5, "model": net.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}
-        save(f"19_{name}", content)
-
-
 def every_tensor():
     seed(20)
     base = torch.arange(24.0).reshape(2, 3, 4)
@@ -400,7 +386,6 @@ for write in [
     locations,
     eval_mode,
     parametrized,
-    training,
     every_tensor,
 ]:
     write()

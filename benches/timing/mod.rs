@@ -3,6 +3,8 @@
 // Every bench has this module and uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod files;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

@@ -172,7 +172,7 @@ fn shape(kernel: &Kernel) -> String {
             let causal = if *causal { " causal" } else { "" };
             format!("{}{heads} heads {q_len}x{kv_len}x{head_dim}{causal}", batch(*entries))
         }
-        Kernel::Embedding { outer, count, rows, dim } => format!("{count} of {outer}x{rows}x{dim}"),
+        Kernel::Embedding { outer, count, rows, dim } => format!("{}{count} of {rows}x{dim}", batch(*outer)),
         Kernel::Pad { shape, .. } => by(shape),
     }
 }
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_median_is_in_the_middle() {
-        let kernel = Kernel::Embedding { count: 3, rows: 100, dim: 4 };
+        let kernel = Kernel::Embedding { outer: 1, count: 3, rows: 100, dim: 4 };
         let mut profile = StepProfile::new(&kernel, "", None);
         assert_eq!(profile.bytes, 4 * (3 + 3 * 4 + 3 * 4));
         for (times, want) in [(vec![3.0, 1.0, 2.0], (2.0, 1.0)), (vec![4.0, 2.0], (3.0, 2.0)), (vec![5.0], (5.0, 5.0))]

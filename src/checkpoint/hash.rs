@@ -1,10 +1,78 @@
 //! A quick hash for names out of files, seeded per process so that a file cannot be made to collide.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 /// A [`HashMap`] with the quick hash.
 pub(super) type QuickMap<K, V> = HashMap<K, V, Seeded>;
+
+/// Where in a list each key is: the list has the keys, so that an entry here takes four bytes.
+#[derive(Clone, Default)]
+pub(super) struct Positions {
+    seed: Seeded,
+    /// One more than a position, 0 where there is none. At least half are 0.
+    slots: Vec<u32>,
+    len: usize,
+}
+
+impl Positions {
+    pub(super) fn with_capacity(len: usize) -> Self {
+        Self { slots: vec![0; (len * 2).next_power_of_two().max(16)], ..Self::default() }
+    }
+
+    pub(super) fn hash(&self, key: &(impl Hash + ?Sized)) -> u64 {
+        self.seed.hash_one(key)
+    }
+
+    /// The position of the key with this hash; `is_same` says whether the key at a position is it.
+    pub(super) fn find(&self, hash: u64, is_same: impl Fn(usize) -> bool) -> Option<usize> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        self.probe(hash, is_same).ok()
+    }
+
+    /// The position of the key with this hash if it has one; otherwise it gets position `at`. `rehash` gives the hash of
+    /// the key at a position.
+    pub(super) fn find_or_insert(
+        &mut self,
+        hash: u64,
+        at: usize,
+        is_same: impl Fn(usize) -> bool,
+        rehash: impl Fn(&Self, usize) -> u64,
+    ) -> Option<usize> {
+        if self.slots.len() < (self.len + 1) * 2 {
+            let old = std::mem::replace(&mut self.slots, vec![0; (self.len * 4).next_power_of_two().max(16)]);
+            for slot in old.into_iter().filter(|&slot| slot != 0) {
+                let hash = rehash(self, slot as usize - 1);
+                if let Err(free) = self.probe(hash, |_| false) {
+                    self.slots[free] = slot;
+                }
+            }
+        }
+        match self.probe(hash, is_same) {
+            Ok(found) => Some(found),
+            Err(free) => {
+                self.slots[free] = u32::try_from(at + 1).expect("fewer than 2^32 entries");
+                self.len += 1;
+                None
+            }
+        }
+    }
+
+    /// The position of a key, or the free slot for it.
+    fn probe(&self, hash: u64, is_same: impl Fn(usize) -> bool) -> Result<usize, usize> {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash as usize & mask;
+        loop {
+            match self.slots[slot] {
+                0 => return Err(slot),
+                at if is_same(at as usize - 1) => return Ok(at as usize - 1),
+                _ => slot = (slot + 1) & mask,
+            }
+        }
+    }
+}
 
 /// Makes hashers with one random seed.
 #[derive(Clone, Copy)]
@@ -69,6 +137,27 @@ impl Hasher for Quick {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn positions_are_found_while_the_list_grows() {
+        let names: Vec<String> = (0..1000).map(|i| format!("name {}", i % 700)).collect();
+        let mut positions = Positions::default();
+        let mut list: Vec<&str> = Vec::new();
+        for name in &names {
+            let hash = positions.hash(&**name);
+            let found = positions.find_or_insert(hash, list.len(), |at| list[at] == name, |own, at| own.hash(list[at]));
+            match found {
+                Some(at) => assert_eq!(list[at], name),
+                None => list.push(name),
+            }
+        }
+        assert_eq!(list.len(), 700);
+        for (i, name) in list.iter().enumerate() {
+            assert_eq!(positions.find(positions.hash(*name), |at| list[at] == *name), Some(i));
+        }
+        assert_eq!(positions.find(positions.hash("other"), |at| list[at] == "other"), None);
+        assert_eq!(Positions::default().find(1, |_| true), None);
+    }
 
     #[test]
     fn similar_names_spread() {

@@ -87,7 +87,8 @@ impl Checkpoint {
     /// in messages.
     ///
     /// # Errors
-    /// As [`load`](crate::load).
+    /// As [`load`](crate::load). The index of a checkpoint in several files is refused: there is no directory to find
+    /// them in.
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Box<[u8]>>) -> Result<Self> {
         Self::read(name.into(), || open(&Arc::new(Source::Memory(bytes.into())), None))
     }

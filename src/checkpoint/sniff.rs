@@ -163,7 +163,9 @@ fn is_tar(bytes: &[u8]) -> bool {
 fn is_safetensors(bytes: &[u8]) -> bool {
     let Some((len, rest)) = bytes.split_first_chunk::<8>() else { return false };
     let len = u64::from_le_bytes(*len);
-    len >= 2 && len <= rest.len() as u64 && rest[0] == b'{'
+    // Also one that is cut short, or whose header is too long: what starts otherwise so is a text of JSON, whose
+    // letters are a larger number.
+    (2..1 << 40).contains(&len) && matches!(rest, [b'{', b'"' | b'}' | b' ' | b'\t' | b'\r' | b'\n', ..])
 }
 
 /// A pickle that says its protocol, or what may be one of protocol 0 or 1: an instruction first and a full stop last.

@@ -187,7 +187,7 @@ impl Reader<'_> {
     }
 }
 
-/// Reads the storages, the last of which may be views, and where their bytes are.
+/// Reads the storages and where their bytes are.
 fn read_storages(bytes: &[u8], start: usize) -> Result<(Objects, Vec<Range<usize>>)> {
     let mut reader = Reader { bytes, at: start };
     let mut objects = Objects::default();
@@ -219,6 +219,12 @@ fn read_storages(bytes: &[u8], start: usize) -> Result<(Objects, Vec<Range<usize
         reader.at = range.end;
         add_storage(&mut objects, &mut ranges, *key, id, range)?;
     }
+    read_views(&mut reader, &mut objects, &mut ranges)?;
+    Ok((objects, ranges))
+}
+
+/// Reads the storages that are parts of others, in a pickled list.
+fn read_views(reader: &mut Reader<'_>, objects: &mut Objects, ranges: &mut Vec<Range<usize>>) -> Result<()> {
     let at = reader.at;
     let views = reader.value()?;
     for view in views.as_list().map_err(|error| error.context(format_args!("byte {at}")))? {
@@ -254,9 +260,9 @@ fn read_storages(bytes: &[u8], start: usize) -> Result<(Objects, Vec<Range<usize
             view: Some((root, start as u64)),
             embedded: None,
         };
-        add_storage(&mut objects, &mut ranges, *key, id, inner)?;
+        add_storage(objects, ranges, *key, id, inner)?;
     }
-    Ok((objects, ranges))
+    Ok(())
 }
 
 fn add_storage(

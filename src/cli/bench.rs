@@ -174,6 +174,9 @@ impl Case<'_> {
             ("--input-shape", args.input_shape.as_deref().map(join)),
             ("--threads", context.global.threads.map(|threads| threads.to_string())),
         ];
+        if args.model.eval {
+            command.arg("--eval");
+        }
         for (option, value) in options {
             if let Some(value) = value {
                 command.arg(format!("{option}={value}"));

@@ -15,7 +15,7 @@ pub(crate) struct Tolerance {
 
 impl Tolerance {
     /// Equal infinities are close; NaN is close to nothing.
-    fn allows(self, actual: f64, expected: f64) -> bool {
+    pub(crate) fn allows(self, actual: f64, expected: f64) -> bool {
         let bound = self.atol + self.rtol * expected.abs();
         actual == expected || (expected.is_finite() && (actual - expected).abs() <= bound)
     }

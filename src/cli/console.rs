@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 /// How much is said on standard error.
 #[derive(Clone, Copy)]
 pub(crate) struct Console {
@@ -35,7 +37,20 @@ impl Console {
 
     /// A line that is overwritten as the work goes on; shown on a terminal only, and not with `--quiet`.
     pub(crate) fn progress(self) -> Progress {
-        Progress { enabled: !self.quiet && io::stderr().is_terminal(), shown: None }
+        Progress { enabled: self.shows_progress(), shown: None }
+    }
+
+    /// A bar for a number of bytes, shown as [`progress`](Self::progress) is.
+    pub(crate) fn bar(self, what: &'static str) -> ProgressBar {
+        let target = if self.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("{msg} [{bar:30}] {decimal_bytes} of {decimal_total_bytes}, {eta}");
+        ProgressBar::with_draw_target(None, target)
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
+            .with_message(what)
+    }
+
+    fn shows_progress(self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
     }
 }
 

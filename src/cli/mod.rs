@@ -6,14 +6,19 @@
 mod bench;
 mod compare;
 mod console;
+mod convert;
 mod devices;
+mod diff;
 mod image;
 mod inspect;
+mod json;
 mod labels;
 mod model;
+mod numbers;
 mod profile;
 mod run;
 mod statistics;
+mod text;
 
 use std::fmt;
 use std::io::{self, BufWriter, Write};
@@ -58,6 +63,10 @@ struct Global {
 enum Command {
     /// Say what is in a file
     Inspect(inspect::Args),
+    /// Compare what is in two files
+    Diff(diff::Args),
+    /// Write a file in another format, dtype or with other names
+    Convert(convert::Args),
     /// Run a model once: print, save or check what it gives
     Run(run::Args),
     /// Time opening, compiling and running models
@@ -167,6 +176,8 @@ pub(crate) fn main() -> ExitCode {
     let mut context = Context { global: &cli.global, out: &mut out, console };
     let result = match &cli.command {
         Command::Inspect(args) => inspect::run(args, &mut context),
+        Command::Diff(args) => diff::run(args, &mut context),
+        Command::Convert(args) => convert::run(args, &mut context),
         Command::Run(args) => run::run(args, &mut context),
         Command::Bench(args) => bench::run(args, &mut context),
         Command::Devices(args) => devices::run(args, &mut context),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sconce::checkpoint::Container;
-use sconce::{Checkpoint, Device, Model, Shape, StateDict, Strict, models};
+use sconce::{Checkpoint, Device, Model, Shape, StateDict, StoredModule, Strict, models};
 
 use super::{Failure, Result};
 
@@ -18,6 +18,10 @@ pub(crate) struct Args {
     /// Take this off the names of the weights, as the `module.` that DataParallel puts before them
     #[arg(long, value_name = "PREFIX")]
     pub(crate) strip_prefix: Option<String>,
+
+    /// Run a model that was saved whole in train mode as `model.eval()` would
+    #[arg(long)]
+    pub(crate) eval: bool,
 }
 
 /// What a file has of a model.
@@ -26,6 +30,8 @@ pub(crate) enum Opened {
     State(StateDict),
     /// A program of `torch.export`.
     Program(Checkpoint),
+    /// A model that was saved whole.
+    Module(StoredModule),
 }
 
 /// A file and what is needed to make the model in it.
@@ -43,7 +49,25 @@ impl Source<'_> {
         if self.arch.is_none() && checkpoint.container() == Container::ExportedProgram {
             return Ok(Opened::Program(checkpoint));
         }
+        if self.arch.is_none()
+            && let Some(module) = self.module(&checkpoint)
+        {
+            return Ok(Opened::Module(if self.args.eval { module.eval() } else { module }));
+        }
+        if self.args.eval {
+            let path = self.path.display();
+            return Err(Failure::new(format!("`--eval` is for a model that was saved whole, `{path}` has none")));
+        }
         self.state(&checkpoint).map(Opened::State)
+    }
+
+    /// The model that was saved whole, if there is one; a prefix is of the names in a state dict.
+    fn module(&self, checkpoint: &Checkpoint) -> Option<StoredModule> {
+        match (&self.args.strip_prefix, &self.args.key) {
+            (Some(_), _) => None,
+            (None, Some(key)) => StoredModule::try_from(checkpoint.get(key)?).ok(),
+            (None, None) => checkpoint.module().ok(),
+        }
     }
 
     fn state(&self, checkpoint: &Checkpoint) -> Result<StateDict> {
@@ -64,6 +88,10 @@ impl Source<'_> {
     pub(crate) fn build(&self, opened: &Opened, device: &Device) -> Result<Model> {
         let state = match opened {
             Opened::State(state) => state,
+            Opened::Module(module) => {
+                let path = self.path.display();
+                return Model::from_stored(module, device).map_err(|error| Failure::about(format!("`{path}`"), error));
+            }
             Opened::Program(checkpoint) => return self.program(checkpoint, device),
         };
         let Some(name) = self.arch else { return Err(self.no_architecture(state)) };
@@ -77,6 +105,10 @@ impl Source<'_> {
         let state = match opened {
             Opened::State(state) => state,
             Opened::Program(checkpoint) => return self.program_input(checkpoint),
+            Opened::Module(_) => {
+                let message = format!("`{}` does not say the shape of its input", self.path.display());
+                return Err(Failure::new(message).help("give it with `--input-shape`"));
+            }
         };
         let Some(name) = self.arch else { return Err(self.no_architecture(state)) };
         models::input_shape(name, state).map_err(|error| self.about(error))
@@ -84,10 +116,7 @@ impl Source<'_> {
 
     /// A program of `torch.export`; `--key` names one of several.
     fn program(&self, checkpoint: &Checkpoint, device: &Device) -> Result<Model> {
-        let model = match &self.args.key {
-            Some(name) => Model::from_program(checkpoint, name, device),
-            None => Model::from_checkpoint(checkpoint, device),
-        };
+        let model = Model::from_checkpoint(checkpoint, self.args.key.as_deref(), device);
         model.map_err(|error| Failure::about(format!("`{}`", self.path.display()), error))
     }
 

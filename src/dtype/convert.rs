@@ -151,7 +151,7 @@ macro_rules! from_float {
                 DType::I32 => i32,
                 DType::I16 => |x| i32(x) as i16,
                 DType::I8 => |x| i32(x) as i8,
-                DType::U8 => |x| i32(x) as u8,
+                DType::U8 => |x| i64(x) as u8,
                 DType::U16 => |x| i32(x) as u16,
                 DType::U32 => |x| i64(x) as u32,
                 DType::U64 => |x| u64(x) as u64,
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(one(DType::F32, DType::I64, &f32(-1.9)), (-1i64).to_le_bytes());
         assert_eq!(one(DType::F32, DType::U8, &f32(300.5)), [44]);
         assert_eq!(one(DType::F32, DType::F8E4M3FN, &f32(464.0)), [0x7e]);
-        assert_eq!(one(DType::F32, DType::F8E4M3FN, &f32(465.0)), [0x7f]);
+        assert_eq!(one(DType::F32, DType::F8E4M3FN, &f32(f32::NEG_INFINITY)), [0xfe]);
         assert_eq!(one(DType::F32, DType::F8E5M2, &f32(-1e9)), [0xfc]);
         assert_eq!(one(DType::F32, DType::F8E4M3FNUZ, &f32(-1e-9)), [0]);
         assert_eq!(one(DType::I64, DType::F32, &(1i64 << 24 | 1).to_le_bytes()), f32(16_777_216.0));

@@ -31,15 +31,15 @@ pub(super) fn decode(dtype: DType, bits: u8) -> f32 {
     }
 }
 
-/// The byte of an 8-bit float that is nearest to `x`, ties to even; what is too large is infinite where the format has
-/// infinities, NaN where not. `None` for another dtype.
+/// The byte of an 8-bit float that is nearest to `x`, ties to even. What is too large becomes the largest number of
+/// `float8_e4m3fn`, the infinity of `float8_e5m2`, NaN in the other formats, as in PyTorch. `None` for another dtype.
 pub(super) fn encoder(dtype: DType) -> Option<fn(f32) -> u8> {
     Some(match dtype {
-        DType::F8E4M3FN => |x| E4M3FN.encode(x),
-        DType::F8E5M2 => |x| match x.is_infinite() || x.abs() >= E5M2.limit {
-            true => 0x7c | sign(x),
-            false => E5M2.encode(x),
+        DType::F8E4M3FN => |x| match E4M3FN.encode(x) {
+            largest if largest & 0x7f == 0x7f && !x.is_nan() => largest - 1,
+            byte => byte,
         },
+        DType::F8E5M2 => |x| if x.abs() >= E5M2.limit { 0x7c | sign(x) } else { E5M2.encode(x) },
         DType::F8E4M3FNUZ => |x| E4M3FNUZ.encode(x),
         DType::F8E5M2FNUZ => |x| E5M2FNUZ.encode(x),
         DType::F8E8M0FNU => to_power,

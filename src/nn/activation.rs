@@ -186,6 +186,7 @@ impl Module for ELU {
 pub struct Hardtanh {
     min: f64,
     max: f64,
+    inplace: bool,
 }
 
 crate::module!(Hardtanh {});
@@ -193,7 +194,14 @@ crate::module!(Hardtanh {});
 impl Hardtanh {
     /// `nn.Hardtanh(min_val, max_val)`; PyTorch's defaults are -1 and 1.
     pub fn new(min: f64, max: f64) -> Self {
-        Self { min, max }
+        Self { min, max, inplace: false }
+    }
+
+    /// Kept to be printed: the result is the same.
+    #[must_use]
+    pub fn inplace(mut self, inplace: bool) -> Self {
+        self.inplace = inplace;
+        self
     }
 }
 
@@ -203,7 +211,8 @@ impl Module for Hardtanh {
     }
 
     fn extra_repr(&self) -> String {
-        format!("min_val={}, max_val={}", float(self.min), float(self.max))
+        let inplace = if self.inplace { ", inplace=True" } else { "" };
+        format!("min_val={}, max_val={}{inplace}", float(self.min), float(self.max))
     }
 }
 

@@ -108,6 +108,28 @@ impl MultiheadAttention {
         }
     }
 
+    /// The weights of the attention of `query` over `key`, `[N, L, S]`: the mean over the heads, as PyTorch gives them
+    /// beside the output. Without a batch `[L, S]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the inputs do not fit.
+    pub fn attention_weights(&self, graph: &mut Graph, query: Var, key: Var) -> Result<Var> {
+        let rank = graph.shape(query).len();
+        let mut heads = [query, key];
+        for (part, x) in heads.iter_mut().enumerate() {
+            let batched = self.to_batch_first(graph, *x)?;
+            *x = self.project(graph, batched, part..part + 1)?;
+        }
+        let [q, k] = heads;
+        let k = graph.transpose(k, -2, -1)?;
+        let scores = graph.matmul(q, k)?;
+        let head_dim = (self.embed_dim() / self.num_heads) as f32;
+        let scores = graph.mul_scalar(scores, 1.0 / head_dim.sqrt())?;
+        let weights = graph.softmax(scores, -1)?;
+        let weights = graph.mean(weights, &[1], false)?;
+        if rank == 2 { graph.squeeze(weights, 0) } else { Ok(weights) }
+    }
+
     fn to_batch_first(&self, graph: &mut Graph, x: Var) -> Result<Var> {
         match (graph.shape(x).len(), self.batch_first) {
             (2, _) => graph.unsqueeze(x, 0),
@@ -149,9 +171,20 @@ impl Module for MultiheadAttention {
 
 /// The activation between the two linear layers of a [`TransformerEncoderLayer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Activation {
+pub(super) enum Activation {
     Relu,
     Gelu,
+}
+
+impl Activation {
+    pub(super) fn feed_forward(self, graph: &mut Graph, x: Var, linear1: &Linear, linear2: &Linear) -> Result<Var> {
+        let y = linear1.forward(graph, x)?;
+        let y = match self {
+            Activation::Relu => graph.relu(y)?,
+            Activation::Gelu => graph.gelu(y, Approximate::None)?,
+        };
+        linear2.forward(graph, y)
+    }
 }
 
 /// Self-attention and a feed-forward net, each added to its input and normalised.
@@ -195,6 +228,19 @@ impl TransformerEncoderLayer {
         }
     }
 
+    /// A layer of these parts, with GELU or ReLU.
+    pub(crate) fn from_parts(
+        self_attn: MultiheadAttention,
+        [linear1, linear2]: [Linear; 2],
+        [norm1, norm2]: [LayerNorm; 2],
+        [dropout, dropout1, dropout2]: [Dropout; 3],
+        gelu: bool,
+        norm_first: bool,
+    ) -> Self {
+        let activation = if gelu { Activation::Gelu } else { Activation::Relu };
+        Self { self_attn, linear1, dropout, linear2, norm1, norm2, dropout1, dropout2, activation, norm_first }
+    }
+
     /// The width of the feed-forward net: 2048 by default.
     #[must_use]
     pub fn dim_feedforward(mut self, dim: usize) -> Self {
@@ -230,15 +276,6 @@ impl TransformerEncoderLayer {
         (self.norm1, self.norm2) = (self.norm1.eps(eps), self.norm2.eps(eps));
         self
     }
-
-    fn feed_forward(&self, graph: &mut Graph, x: Var) -> Result<Var> {
-        let y = self.linear1.forward(graph, x)?;
-        let y = match self.activation {
-            Activation::Relu => graph.relu(y)?,
-            Activation::Gelu => graph.gelu(y, Approximate::None)?,
-        };
-        self.linear2.forward(graph, y)
-    }
 }
 
 impl Module for TransformerEncoderLayer {
@@ -248,13 +285,13 @@ impl Module for TransformerEncoderLayer {
             let y = self.self_attn.forward(graph, y)?;
             let x = graph.add(x, y)?;
             let y = self.norm2.forward(graph, x)?;
-            let y = self.feed_forward(graph, y)?;
+            let y = self.activation.feed_forward(graph, y, &self.linear1, &self.linear2)?;
             return graph.add(x, y);
         }
         let y = self.self_attn.forward(graph, x)?;
         let y = graph.add(x, y)?;
         let x = self.norm1.forward(graph, y)?;
-        let y = self.feed_forward(graph, x)?;
+        let y = self.activation.feed_forward(graph, x, &self.linear1, &self.linear2)?;
         let y = graph.add(x, y)?;
         self.norm2.forward(graph, y)
     }
@@ -276,6 +313,11 @@ impl TransformerEncoder {
     /// `nn.TransformerEncoder(layer, num_layers)`, where `layer` makes one of the equal layers.
     pub fn new(layer: impl Fn() -> TransformerEncoderLayer, num_layers: usize) -> Self {
         Self { layers: (0..num_layers).fold(ModuleList::new(), |list, _| list.append(layer())), norm: None }
+    }
+
+    /// An encoder of these layers.
+    pub(crate) fn from_parts(layers: Vec<TransformerEncoderLayer>, norm: Option<LayerNorm>) -> Self {
+        Self { layers: layers.into_iter().fold(ModuleList::new(), ModuleList::append), norm }
     }
 
     /// The norm of the output: none by default.

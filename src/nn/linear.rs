@@ -34,7 +34,7 @@ impl Linear {
     }
 
     /// Prints as the subclass `class`.
-    pub(super) fn named(mut self, class: &'static str) -> Self {
+    pub(crate) fn named(mut self, class: &'static str) -> Self {
         self.class = class;
         self
     }

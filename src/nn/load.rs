@@ -53,13 +53,13 @@ pub(super) fn check_loaded(module: &dyn Module) -> Result<()> {
 }
 
 /// The state dict with the tensors that the model asks for and that the file has in parts.
-fn fold(targets: &[Target<'_>], state: &StateDict) -> Fold {
+fn fold<'s>(targets: &[Target<'_>], state: &'s StateDict) -> Fold<'s> {
     let dims: HashMap<&str, usize> = targets.iter().map(|target| (target.name.as_str(), target.norm_dim)).collect();
     state.fold_for(|name| dims.get(name).copied())
 }
 
-fn check(targets: &[Target<'_>], fold: &Fold) -> LoadReport {
-    let state = &fold.state;
+fn check(targets: &[Target<'_>], fold: &Fold<'_>) -> LoadReport {
+    let state = &*fold.state;
     let refused: HashMap<&str, &str> = fold.refused.iter().map(|(name, why)| (name.as_str(), why.as_str())).collect();
     let mut report = LoadReport::default();
     for Target { name, module, slot, .. } in targets {

@@ -99,6 +99,10 @@ impl<const N: usize> BatchNorm<N> {
         self
     }
 
+    pub(super) fn epsilon(&self) -> f64 {
+        self.eps
+    }
+
     fn run(&self, graph: &mut Graph, x: Var, ranks: &[usize]) -> Result<Var> {
         let rank = graph.shape(x).len();
         if !ranks.contains(&rank) {

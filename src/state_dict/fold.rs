@@ -1,6 +1,7 @@
 //! Weights that PyTorch computes from other tensors before each `forward`: `weight_norm`, `spectral_norm`, pruning.
 //! In eval mode the result is fixed, so it can take the place of what it is computed from.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::StateDict;
@@ -9,18 +10,18 @@ use crate::dtype::{DType, convert};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What folding gives.
-pub(crate) struct Fold {
+pub(crate) struct Fold<'a> {
     /// The tensors that were asked for in the place of their parts, which are gone, as are those of `refused`.
-    pub(crate) state: StateDict,
+    pub(crate) state: Cow<'a, StateDict>,
     /// The names that were put in.
     pub(crate) folded: Vec<String>,
     /// The names that cannot be computed, and why.
     pub(crate) refused: Vec<(String, String)>,
 }
 
-impl Fold {
+impl Fold<'_> {
     /// What to do about what is refused.
-    pub(crate) const WAY_OUT: &str =
+    pub(crate) const WAY_OUT: &'static str =
         "in Python, call `torch.nn.utils.parametrize.remove_parametrizations(layer, \"weight\")` before saving";
 }
 
@@ -56,19 +57,18 @@ impl StateDict {
     pub fn fold(&self) -> Result<Self> {
         let fold = self.fold_for(|_| Some(0));
         if fold.refused.is_empty() {
-            return Ok(fold.state);
+            return Ok(fold.state.into_owned());
         }
         let list: Vec<String> = fold.refused.iter().map(|(name, reason)| format!("`{name}`: {reason}")).collect();
         Err(Error::unsupported(list.join("; ")).help(Fold::WAY_OUT))
     }
 
     /// Folds the weights that `wanted` gives a default `dim` for.
-    pub(crate) fn fold_for(&self, wanted: impl Fn(&str) -> Option<usize>) -> Fold {
+    pub(crate) fn fold_for(&self, wanted: impl Fn(&str) -> Option<usize>) -> Fold<'_> {
         let mut recipes = self.recipes();
         recipes.retain(|(name, _, _)| wanted(name).is_some());
-        let mut fold = Fold { state: Self::new(), folded: Vec::new(), refused: Vec::new() };
+        let mut fold = Fold { state: Cow::Borrowed(self), folded: Vec::new(), refused: Vec::new() };
         if recipes.is_empty() {
-            fold.state = self.clone();
             return fold;
         }
         let mut results = HashMap::new();
@@ -93,7 +93,7 @@ impl StateDict {
                 }
             }
         }
-        fold.state = state;
+        fold.state = Cow::Owned(state);
         fold
     }
 
@@ -358,7 +358,7 @@ mod tests {
         let square =
             state(&[("w_orig", &[2, 2], &[1., 2., 3., 4.]), ("w_u", &[2], &[1., 0.]), ("w_v", &[2], &[0., 1.])]);
         assert_eq!(floats(&square.fold().unwrap(), "w"), [0.5, 1., 1.5, 2.]);
-        let transposed = square.fold_for(|_| Some(1)).state;
+        let transposed = square.fold_for(|_| Some(1)).state.into_owned();
         assert_eq!(floats(&transposed, "w"), [1f32, 2., 3., 4.].map(|x| x / 3.));
     }
 

@@ -31,6 +31,24 @@ pub struct OptimizerState {
     params: Vec<Option<ParamState>>,
 }
 
+/// What a file knows a parameter by: its position since torch 1.6, before that `id(parameter)`, its name in optimizers
+/// of FSDP.
+#[derive(PartialEq, Eq, Hash)]
+enum Id<'a> {
+    Int(i64),
+    Name(&'a str),
+}
+
+impl<'a> Id<'a> {
+    fn of(key: &'a Value) -> Option<Self> {
+        match key {
+            Value::Int(int) => Some(Id::Int(*int)),
+            Value::Str(name) => Some(Id::Name(name)),
+            _ => None,
+        }
+    }
+}
+
 /// One group of an optimizer's parameters: which they are, and their settings.
 #[derive(Clone)]
 pub struct ParamGroup {
@@ -61,7 +79,6 @@ impl TryFrom<&Value> for OptimizerState {
                 _ => error,
             });
         };
-        // Positions since torch 1.6; before, `id(parameter)`, which the groups list in the same order.
         let mut positions = HashMap::new();
         let groups = groups.as_list().map_err(|error| error.context("`param_groups`"))?;
         let groups: Vec<ParamGroup> = groups
@@ -74,10 +91,15 @@ impl TryFrom<&Value> for OptimizerState {
             .collect::<Result<_>>()?;
         let mut params = vec![None; positions.len()];
         for (key, entries) in state.as_dict().map_err(|error| error.context("`state`"))? {
-            // Entries under other keys, as a string, are of no parameter.
-            let Value::Int(key) = key else { continue };
-            let Some(&position) = positions.get(key) else {
-                return Err(Error::invalid(format!("`state.{key}`: no group has the parameter {key}")));
+            let position = Id::of(key).and_then(|id| positions.get(&id).copied());
+            let Some(position) = position else {
+                // Optimizers of one's own may keep what belongs to no parameter, under names.
+                match key {
+                    Value::Int(_) => {
+                        return Err(Error::invalid(format!("`state.{key}`: no group has the parameter {key}")));
+                    }
+                    _ => continue,
+                }
             };
             entries.as_dict().map_err(|error| error.context(format_args!("`state.{key}`")))?;
             params[position] = Some(ParamState { position, entries: entries.clone() });
@@ -112,8 +134,8 @@ impl OptimizerState {
     /// [`named_parameters`](crate::nn::Module::named_parameters).
     ///
     /// # Errors
-    /// [`ErrorKind::StateDict`] when there are more or fewer names than parameters, or the file has names for them
-    /// (an optimizer that was made with `model.named_parameters()`) and they are others.
+    /// [`ErrorKind::StateDict`] when there are more or fewer names than parameters, or the file
+    /// [has names for them](ParamGroup::param_names) and they are others.
     pub fn by_name<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> Result<Vec<(String, &ParamState)>> {
         let names: Vec<String> = names.into_iter().map(Into::into).collect();
         let error = |message: String| Error::new(ErrorKind::StateDict, message);
@@ -138,16 +160,20 @@ impl OptimizerState {
 }
 
 impl ParamGroup {
-    fn read(group: &Value, positions: &mut HashMap<i64, usize>) -> Result<Self> {
+    fn read<'a>(group: &'a Value, positions: &mut HashMap<Id<'a>, usize>) -> Result<Self> {
         let Some(params) = group.as_dict()?.get("params") else {
             return Err(Error::invalid("there is no key `params`"));
         };
-        let position = |key: &Value| {
+        let position = |key: &'a Value| {
             let next = positions.len();
-            Ok(*positions.entry(key.as_i64()?).or_insert(next))
+            let id = Id::of(key).ok_or_else(|| {
+                Error::invalid(format!("expected the number or name of a parameter, found {}", key.describe()))
+            })?;
+            Ok(*positions.entry(id).or_insert(next))
         };
-        let params = params.as_list()?.iter().map(position).collect::<Result<Vec<usize>>>()?;
-        let names = group.get("param_names").and_then(|names| names.as_list().ok());
+        let keys = params.as_list()?;
+        let params = keys.iter().map(position).collect::<Result<Vec<usize>>>()?;
+        let names = group.get("param_names").and_then(|names| names.as_list().ok()).or(Some(keys));
         let names = names.and_then(|names| names.iter().map(|name| Some(name.as_str().ok()?.to_string())).collect());
         Ok(Self { params, names, entries: group.clone() })
     }
@@ -157,7 +183,8 @@ impl ParamGroup {
         &self.params
     }
 
-    /// The names of the parameters, if the optimizer was made with `model.named_parameters()` (torch 2.6 and later).
+    /// The names of the parameters, if the file has them: the optimizer was made with `model.named_parameters()` (torch
+    /// 2.6 and later) or is one of FSDP.
     pub fn param_names(&self) -> Option<&[String]> {
         self.names.as_deref()
     }
@@ -371,5 +398,17 @@ mod tests {
              help: its keys are `epoch`"
         );
         assert_eq!(error(&optimizer([0, 1, 2], vec![(5, dict([]))])), "`state.5`: no group has the parameter 5");
+    }
+
+    #[test]
+    fn names_are_keys_too() {
+        let group = dict([("params", vec!["a.weight", "a.bias"].into())]);
+        let state = dict([("a.bias", dict([("step", Value::Int(2))]))]);
+        let value = dict([("state", state), ("param_groups", vec![group].into())]);
+        let optimizer = OptimizerState::try_from(&value).unwrap();
+        assert_eq!(optimizer.param_groups()[0].param_names().unwrap(), ["a.weight", "a.bias"]);
+        assert_eq!(optimizer.param(1).unwrap().step().unwrap(), 2);
+        assert!(optimizer.by_name(["a.bias", "a.weight"]).is_err());
+        assert_eq!(optimizer.by_name(["a.weight", "a.bias"]).unwrap()[0].0, "a.bias");
     }
 }

@@ -131,6 +131,9 @@ impl StateDict {
     }
 }
 
+/// Modules inside each other beyond which metadata do not follow: a name of nothing but dots would take forever.
+const MAX_DEPTH: usize = 64;
+
 /// The metadata of modules whose tensors were renamed. A module goes where the first of its tensors went, one without
 /// tensors goes along with the module that it is in.
 fn moved<'a>(
@@ -142,7 +145,7 @@ fn moved<'a>(
     }
     let mut places = HashMap::<&str, &str>::new();
     for (old, new) in names {
-        let ends = old.match_indices('.').map(|(dot, _)| (&old[..dot], &old[dot + 1..]));
+        let ends = old.match_indices('.').take(MAX_DEPTH).map(|(dot, _)| (&old[..dot], &old[dot + 1..]));
         for (module, rest) in std::iter::once(("", old)).chain(ends) {
             let place = new.strip_suffix(rest).filter(|place| place.is_empty() || place.ends_with('.'));
             if let Some(place) = place {
@@ -166,7 +169,7 @@ fn moved<'a>(
 
 /// The new name of a module, from the place (`""` or ending in a dot) of the innermost module around it that has one.
 fn place_of(module: &str, places: &HashMap<&str, &str>) -> Option<String> {
-    let ends = module.rmatch_indices('.').map(|(dot, _)| (&module[..dot], &module[dot + 1..]));
+    let ends = module.rmatch_indices('.').take(MAX_DEPTH).map(|(dot, _)| (&module[..dot], &module[dot + 1..]));
     let root = (!module.is_empty()).then_some(("", module));
     std::iter::once((module, "")).chain(ends).chain(root).find_map(|(outer, rest)| {
         let place = places.get(outer)?;

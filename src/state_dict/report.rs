@@ -11,6 +11,8 @@ use crate::shape::Shape;
 
 /// Lines of one kind that a report shows before it counts the rest.
 const SHOWN: usize = 8;
+/// Prefixes of one name that are tried: a name of nothing but dots would take forever.
+const MAX_PREFIXES: usize = 64;
 
 /// What [`load_state_dict`](crate::nn::Module::load_state_dict) loaded and what it did not, by the model's names.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +115,8 @@ fn most_common(long: &[String], short: &[String]) -> Option<String> {
     let wanted: HashSet<&str> = short.iter().map(String::as_str).collect();
     let mut counts = HashMap::<&str, usize>::new();
     for name in long {
-        for (dot, _) in name.match_indices('.').filter(|&(dot, _)| wanted.contains(&name[dot + 1..])) {
+        let dots = name.match_indices('.').take(MAX_PREFIXES);
+        for (dot, _) in dots.filter(|&(dot, _)| wanted.contains(&name[dot + 1..])) {
             *counts.entry(&name[..=dot]).or_default() += 1;
         }
     }

@@ -2,8 +2,11 @@
 //! take memory that the file does not have bytes for.
 
 mod build;
+mod containers;
+mod files;
 mod memory;
 mod properties;
+mod safetensors;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,9 +38,11 @@ fn load(bytes: &[u8]) -> Result<Checkpoint> {
     sconce::load(&File::new(bytes).0)
 }
 
-/// Checks the error's first line after the file's name, which starts with the kind of trouble.
+/// Checks the error's first line after the file's name, which starts with the kind of trouble, and that the file is
+/// committed under this name.
 #[track_caller]
 fn refused(name: &str, bytes: &[u8], expected: &str) {
+    files::committed(&files::file_name(name), bytes);
     let file = File::new(bytes);
     let error = match sconce::load(&file.0) {
         Ok(checkpoint) => panic!("{name}: loaded as {checkpoint:?}"),
@@ -56,28 +61,31 @@ fn refused(name: &str, bytes: &[u8], expected: &str) {
 fn files_that_are_something_else() {
     let html = b"\n <!DOCTYPE html><html><body>404</body></html>";
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n";
-    let safetensors = [&10u64.to_le_bytes()[..], b"{\"a\":null}", b"data"].concat();
-    let cases: &[(&[u8], &str)] = &[
-        (b"", "invalid checkpoint: the file is empty"),
-        (html, "invalid checkpoint: an HTML or XML page, not a checkpoint"),
-        (lfs, "invalid checkpoint: a git-LFS pointer, not the file itself"),
-        (b"GGUF\x03\0\0\0", "invalid checkpoint: a GGUF file, not one of PyTorch"),
-        (b"\x89HDF\r\n\x1a\n\0\0", "invalid checkpoint: an HDF5 file (Keras, perhaps), not one of PyTorch"),
-        (b"\x93NUMPY\x01\0", "invalid checkpoint: a NumPy `.npy` array, not a checkpoint"),
-        (b"\x1f\x8b\x08\0", "invalid checkpoint: gzip-compressed"),
-        (b"\xfd7zXZ\0\0", "invalid checkpoint: xz-compressed"),
-        (b"BZh91AY", "invalid checkpoint: bzip2-compressed"),
-        (b"\x18\0\0\0PTMF\0\0", "invalid checkpoint: a model for PyTorch Mobile (a flatbuffer)"),
-        (b"{\"architectures\": []}", "invalid checkpoint: JSON text, not a checkpoint"),
-        (&[0; 100], "invalid checkpoint: it starts with zeros, as a file does whose download was not finished"),
+    let cases: &[(&str, &[u8], &str)] = &[
+        ("empty", b"", "invalid checkpoint: the file is empty"),
+        ("html page", html, "invalid checkpoint: an HTML or XML page, not a checkpoint"),
+        ("git lfs pointer", lfs, "invalid checkpoint: a git-LFS pointer, not the file itself"),
+        ("gguf", b"GGUF\x03\0\0\0", "invalid checkpoint: a GGUF file, not one of PyTorch"),
+        ("hdf5", b"\x89HDF\r\n\x1a\n\0\0", "invalid checkpoint: an HDF5 file (Keras, perhaps), not one of PyTorch"),
+        ("npy", b"\x93NUMPY\x01\0", "invalid checkpoint: a NumPy `.npy` array, not a checkpoint"),
+        ("gzip", b"\x1f\x8b\x08\0", "invalid checkpoint: gzip-compressed"),
+        ("xz", b"\xfd7zXZ\0\0", "invalid checkpoint: xz-compressed"),
+        ("bzip2", b"BZh91AY", "invalid checkpoint: bzip2-compressed"),
+        ("mobile flatbuffer", b"\x18\0\0\0PTMF\0\0", "invalid checkpoint: a model for PyTorch Mobile (a flatbuffer)"),
+        ("json", b"{\"architectures\": []}", "invalid checkpoint: JSON text, not a checkpoint"),
         (
+            "zeros",
+            &[0; 100],
+            "invalid checkpoint: it starts with zeros, as a file does whose download was not finished",
+        ),
+        (
+            "random bytes",
             b"\x01\x02\x03\xff random",
             "invalid checkpoint: it is not a file that PyTorch writes; it starts with the bytes 01 02 03 ff 20 72 61 6e",
         ),
-        (&safetensors, "unsupported checkpoint: a safetensors file"),
     ];
-    for (bytes, expected) in cases {
-        refused(&String::from_utf8_lossy(bytes), bytes, expected);
+    for (name, bytes, expected) in cases {
+        refused(&format!("file {name}"), bytes, expected);
     }
     let directory = sconce::load(std::env::temp_dir()).unwrap_err();
     assert!(directory.to_string().contains(": invalid checkpoint: a directory, not a file"), "{directory}");
@@ -91,7 +99,11 @@ fn files_that_are_something_else() {
 #[test]
 fn archives_that_are_something_else() {
     let cases: &[(&str, &[&str], &str)] = &[
-        ("old TorchScript", &["a/model.json"], "unsupported checkpoint: a TorchScript archive of torch 1.2 or older"),
+        (
+            "old TorchScript",
+            &["a/model.json"],
+            "unsupported checkpoint: a TorchScript archive of torch 1.2 or older (`model.json`)",
+        ),
         ("export", &["a/archive_format"], "unsupported checkpoint: a `.pt2` archive of `torch.export`"),
         (
             "old export",
@@ -110,10 +122,10 @@ fn archives_that_are_something_else() {
     ];
     for (name, entries, expected) in cases {
         let entries: Vec<_> = entries.iter().map(|name| entry(name, b"x")).collect();
-        refused(name, &zip(&entries), expected);
+        refused(&format!("archive {name}"), &zip(&entries), expected);
     }
     refused(
-        "no entries",
+        "archive no entries",
         b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
         "invalid checkpoint: an empty zip archive",
     );
@@ -125,7 +137,7 @@ fn damaged_archives() {
     assert!(load(&good).unwrap().root().is_none());
     let cut = &good[..good.len() - 30];
     refused(
-        "truncated",
+        "zip truncated",
         cut,
         &format!(
             "invalid checkpoint: the zip archive is cut short: its end, the directory of its entries, is not in the {} \
@@ -141,10 +153,10 @@ fn damaged_archives() {
     };
     let end = good.len() - 22;
     let bad_end = format!("invalid checkpoint: the zip archive's end record, at byte {end}, is damaged");
-    refused("directory past the end", &zip_with(&entries(b"\x80\x02N."), |end| end.start = 0x7fff_ffff), &bad_end);
-    refused("directory longer than the file", &zip_with(&entries(b"\x80\x02N."), |end| end.size += 1), &bad_end);
+    refused("zip directory past the end", &zip_with(&entries(b"\x80\x02N."), |end| end.start = 0x7fff_ffff), &bad_end);
+    refused("zip directory longer than the file", &zip_with(&entries(b"\x80\x02N."), |end| end.size += 1), &bad_end);
     refused(
-        "one entry too few",
+        "zip one entry too few",
         &zip_with(&all(), |end| end.count = 3),
         "invalid checkpoint: the zip directory has 4 entries, its end record says 3",
     );
@@ -152,35 +164,35 @@ fn damaged_archives() {
     locator.extend(u64::MAX.to_le_bytes());
     locator.extend([0; 4]);
     refused(
-        "zip64 record past the end",
+        "zip zip64 record past the end",
         &zip_with(&entries(b"\x80\x02N."), |end| end.before.clone_from(&locator)),
         &format!("invalid checkpoint: the zip archive's end record, at byte {}, is damaged", end + 20),
     );
     let twice = [all(), vec![entry("a/data.pkl", b"I1\n.")]].concat();
-    refused("two pickles", &zip(&twice), "invalid checkpoint: the zip archive has two entries called `a/data.pkl`");
+    refused("zip two pickles", &zip(&twice), "invalid checkpoint: the zip archive has two entries called `a/data.pkl`");
     let name = "invalid checkpoint: the zip directory, at byte 184, is damaged: `a/data.pkl`";
     refused(
-        "header past the directory",
+        "zip header past the directory",
         &changed(0, &|e| e.header = Some(4000)),
         &format!("{name} starts at byte 4000, past the entries' end at byte 184"),
     );
     refused(
-        "data past the directory",
+        "zip data past the directory",
         &changed(0, &|e| (e.size, e.compressed) = (1 << 31, 1 << 31)),
         &format!("{name} has 2147483648 bytes, 184 are left"),
     );
     refused(
-        "stored, but of two sizes",
+        "zip stored, but of two sizes",
         &changed(0, &|e| e.size = 1 << 31),
         &format!("{name} is stored, but has 2147483648 bytes and takes 2"),
     );
     refused(
-        "more than deflate can",
+        "zip more than deflate can",
         &changed(0, &|e| (e.method, e.size) = (8, 1 << 31)),
         &format!("{name} unpacks from 2 bytes to 2147483648, more than deflate can"),
     );
     refused(
-        "zip64 size that overflows",
+        "zip zip64 size that overflows",
         &changed(0, &|e| {
             (e.size, e.compressed) = (u32::MAX, u32::MAX);
             e.central_extra = [&[1, 0, 16, 0], [0xff; 16].as_slice()].concat();
@@ -188,7 +200,7 @@ fn damaged_archives() {
         &format!("{name} has 18446744073709551615 bytes, 184 are left"),
     );
     refused(
-        "zip64 field that is cut short",
+        "zip zip64 field that is cut short",
         &changed(0, &|e| {
             e.size = u32::MAX;
             e.central_extra = vec![1, 0, 4, 0, 1, 2, 3, 4];
@@ -202,7 +214,7 @@ fn damaged_archives() {
         })
     }));
     refused(
-        "entries on top of each other",
+        "zip entries on top of each other",
         &zip(&overlapping),
         "invalid checkpoint: the zip archive's entries are larger than the archive: they overlap",
     );
@@ -222,44 +234,48 @@ fn local_headers_that_lie() {
     };
     let bytes = changed(2, &|e| e.local_name = "a/data/1".into());
     let start = at(&bytes, "a/data/1").replace("a/data/1", "a/data/0");
-    refused("another name", &bytes, &format!("{start} contradicts the zip directory"));
+    refused("header another name", &bytes, &format!("{start} contradicts the zip directory"));
     let bytes = changed(2, &|e| e.local_extra = 0xffff);
-    refused("extra past the end", &bytes, &format!("{} reaches into the directory", at(&bytes, "a/data/0")));
+    refused("header extra past the end", &bytes, &format!("{} reaches into the directory", at(&bytes, "a/data/0")));
     let bytes = changed(3, &|e| e.local_extra = 1);
     refused(
-        "data moved into the directory",
+        "header data moved into the directory",
         &bytes,
         &format!("{} is followed by fewer than 2 bytes of data", at(&bytes, "a/version")),
     );
     let bytes = changed(2, &|e| e.header = Some(1));
     refused(
-        "header elsewhere",
+        "header header elsewhere",
         &bytes,
         "invalid checkpoint: `a/data/0`: its local zip header, at byte 1, does not start with `PK\\3\\4`",
     );
-    refused("encrypted", &changed(0, &|e| e.flags = 1), "unsupported checkpoint: `a/data.pkl` is encrypted");
+    refused("header encrypted", &changed(0, &|e| e.flags = 1), "unsupported checkpoint: `a/data.pkl` is encrypted");
     refused(
-        "compressed otherwise",
+        "header compressed otherwise",
         &changed(2, &|e| e.method = 93),
         "unsupported checkpoint: `a/data/0` is compressed with method 93",
     );
     refused(
-        "a later version",
+        "header a later version",
         &changed(3, &|e| e.data = b"11".into()),
         "unsupported checkpoint: archive version 11; 1 to 10 are read",
     );
     refused(
-        "no version",
+        "header no version",
         &changed(3, &|e| e.data = b"??".into()),
         "invalid checkpoint: `a/version` is not a number: `??`",
     );
     refused(
-        "middle-endian",
+        "header middle-endian",
         &changed(1, &|e| e.data = b"middle".into()),
         "invalid checkpoint: `a/byteorder` is neither `little` nor `big`: `middle`",
     );
     let bytes = changed(0, &|e| e.crc = 12345);
-    refused("another checksum", &bytes, "invalid checkpoint: `a/data.pkl`, at byte 0, is damaged: Invalid checksum");
+    refused(
+        "header another checksum",
+        &bytes,
+        "invalid checkpoint: `a/data.pkl`, at byte 0, is damaged: Invalid checksum",
+    );
 }
 
 #[test]
@@ -309,7 +325,7 @@ fn storages_that_do_not_fit() {
         ),
     ];
     for (name, body, expected) in cases {
-        refused(name, &checkpoint(body), expected);
+        refused(&format!("storage {name}"), &checkpoint(body), expected);
     }
     let empty = tensor_of(&storage("9", "FloatStorage", 0), 5, &[0, 3], &[3, 1]);
     assert_eq!(load(&checkpoint(&empty)).unwrap().root().as_tensor().unwrap().shape()[..], [0, 3]);
@@ -383,12 +399,12 @@ fn tensors_that_do_not_fit() {
         ),
     ];
     for (name, body, expected) in cases {
-        refused(name, &checkpoint(body), expected);
+        refused(&format!("tensor {name}"), &checkpoint(body), expected);
     }
     let nested =
         [b"}".to_vec(), text("model"), b"}".to_vec(), text("fc.weight"), tensor(0, &[5], &[1]), b"ss".to_vec()];
     refused(
-        "a tensor with a name",
+        "tensor a tensor with a name",
         &checkpoint(&nested.concat()),
         "invalid checkpoint: `a/data.pkl`: `model.fc.weight`: a float32 tensor of shape [5], stride [1] and offset 0 needs 20 \
          bytes, its storage has 16",
@@ -443,7 +459,7 @@ fn pickles_that_do_not_work() {
         ("persistent id as text", b"Pabc\n", "byte 2: the persistent id `abc` is not a storage's"),
     ];
     for (name, body, expected) in cases {
-        refused(name, &checkpoint(body), &format!("invalid checkpoint: `a/data.pkl`: {expected}"));
+        refused(&format!("pickle {name}"), &checkpoint(body), &format!("invalid checkpoint: `a/data.pkl`: {expected}"));
     }
     let unsupported: &[(&str, &[u8], &str)] = &[
         ("protocol", b"\x80\x09", "byte 2: pickle protocol 9; 0 to 5 are read"),
@@ -452,11 +468,15 @@ fn pickles_that_do_not_work() {
         ("state twice", b"ca\nB\n)R}b}b", "byte 12: a state is set on the same object twice"),
     ];
     for (name, body, expected) in unsupported {
-        refused(name, &checkpoint(body), &format!("unsupported checkpoint: `a/data.pkl`: {expected}"));
+        refused(
+            &format!("pickle {name}"),
+            &checkpoint(body),
+            &format!("unsupported checkpoint: `a/data.pkl`: {expected}"),
+        );
     }
     let cut = zip(&entries(b"\x80\x02}"));
     refused(
-        "no end",
+        "pickle no end",
         &cut,
         "invalid checkpoint: `a/data.pkl`: byte 3: the pickle is cut short: 1 more bytes expected, 0 left",
     );
@@ -540,7 +560,7 @@ fn numbers_of_any_size() {
     assert_eq!(values.root().to_string(), "(-5, 18446744073709551616, 99999999999999999999, True)");
     let digits = [b"L".to_vec(), b"9".repeat(1 << 20), b"L\n".to_vec()].concat();
     refused(
-        "a million digits",
+        "numbers a million digits",
         &checkpoint(&digits),
         "invalid checkpoint: `a/data.pkl`: byte 2: a decimal integer was expected",
     );

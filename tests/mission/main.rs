@@ -1,5 +1,5 @@
 //! What people do with `torch.save` and `torch.load`, case by case, with the files that `tools/mission.py` wrote with
-//! PyTorch and what PyTorch says of them.
+//! PyTorch and what PyTorch says of them. Case 19, training that goes on, is in `tests/saving.rs`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -7,6 +7,7 @@ mod names;
 mod nets;
 mod places;
 
+use std::io::Read;
 use std::sync::{Arc, OnceLock};
 
 use common::compare::{Tolerance, compare};
@@ -21,6 +22,23 @@ const TOLERANCE: Tolerance = Tolerance::OfLargest(5e-6);
 
 fn load(name: &str) -> Checkpoint {
     sconce::load(common::data(&format!("mission/{name}.pt"))).unwrap()
+}
+
+/// A place for a file that a test writes.
+fn scratch(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("sconce-mission-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.join(name)
+}
+
+/// Saves under this name, and loads.
+fn resaved(value: impl Into<Value>, name: &str) -> Checkpoint {
+    let path = scratch(name);
+    sconce::save(value, &path).unwrap();
+    let file = sconce::load(&path).unwrap();
+    // Where an open file cannot be removed, the folder for temporary files keeps it.
+    let _ = std::fs::remove_file(&path);
+    file
 }
 
 /// What PyTorch says of a case.
@@ -106,6 +124,18 @@ fn case_03_parameters() {
         assert!((sum(name) - expected.as_f64().unwrap()).abs() < 1e-9, "{name}");
     }
     assert!(net.state_dict().iter().all(|(name, tensor)| tensor.is_same_view(&state[name])), "net and file are one");
+
+    let exported = resaved(&net.state_dict(), "03.safetensors").state_dict().unwrap();
+    assert_eq!(exported.len(), state.len());
+    for (name, tensor) in exported.iter() {
+        assert_eq!(tensor.contiguous_bytes().unwrap(), state[name].contiguous_bytes().unwrap(), "{name}");
+    }
+    let path = scratch("03.npz");
+    net.state_dict().save(&path).unwrap();
+    let mut arrays = zip::ZipArchive::new(std::fs::File::open(&path).unwrap()).unwrap();
+    let mut array = Vec::new();
+    arrays.by_name("fc2.weight.npy").unwrap().read_to_end(&mut array).unwrap();
+    assert_eq!(array, std::fs::read(common::data("mission/02_fc2_weight.npy")).unwrap());
 }
 
 #[test]

@@ -24,6 +24,12 @@ pub(crate) struct ConvWeights {
     method: Method,
 }
 
+/// What the channels of [`Method::Grouped`] are a multiple of: every instruction set's vectors divide it.
+const GROUPED_CHANNELS: usize = 16;
+
+/// The most rows of a tile, of any kernel.
+const MAX_ROWS: usize = 16;
+
 /// How a convolution is computed, which decides how its weights are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Method {
@@ -31,8 +37,10 @@ pub(crate) enum Method {
     Direct,
     /// One input channel and one output channel a group.
     Depthwise,
-    /// By fewer multiplications of transformed images.
-    Winograd,
+    /// Two, four or eight of both a group.
+    Grouped(usize),
+    /// By fewer multiplications of transformed images, in tiles of so many outputs along a side.
+    Winograd(usize),
 }
 
 impl Method {
@@ -40,8 +48,14 @@ impl Method {
     pub(crate) fn of(step: &ConvStep) -> Self {
         if step.groups == step.c_in && step.c_out == step.c_in && step.groups > 1 {
             Method::Depthwise
-        } else if winograd::fits(step) {
-            Method::Winograd
+        } else if step.groups > 1
+            && step.c_out == step.c_in
+            && step.c_in.is_multiple_of(GROUPED_CHANNELS)
+            && [2, 4, 8].contains(&(step.c_in / step.groups))
+        {
+            Method::Grouped(step.c_in / step.groups)
+        } else if let Some(side) = winograd::tile(step) {
+            Method::Winograd(side)
         } else {
             Method::Direct
         }
@@ -51,7 +65,9 @@ impl Method {
         match self {
             Method::Direct => "direct",
             Method::Depthwise => "depthwise",
-            Method::Winograd => "winograd",
+            Method::Grouped(_) => "grouped",
+            Method::Winograd(2) => "winograd 2x2",
+            Method::Winograd(_) => "winograd 4x4",
         }
     }
 }
@@ -80,9 +96,10 @@ impl ConvWeights {
         let method = Method::of(step);
         let packed = match method {
             Method::Depthwise => {
-                pack_depthwise(&rows, step.c_out, taps, step.c_out.next_multiple_of(kernels.lanes), scale)?
+                pack_depthwise(&rows, step.c_out, [1, taps], step.c_out.next_multiple_of(kernels.lanes), scale)?
             }
-            Method::Winograd => winograd::pack(&rows, step, kernels, scale, pool)?,
+            Method::Grouped(group) => pack_depthwise(&rows, step.c_out, [group, taps], step.c_out, scale)?,
+            Method::Winograd(side) => winograd::pack(&rows, step, side, kernels, scale, pool)?,
             Method::Direct => {
                 let shape = PanelShape::new(k, step.c_out / step.groups, kernels);
                 pack_panels(&rows, step.groups, shape, taps, scale, pool)?
@@ -107,6 +124,8 @@ pub(crate) struct Conv {
     image: Image,
     /// The kernel's rows and columns are runs of `run` numbers.
     taps: [usize; 2],
+    /// Where each tap's run lies from that of the first.
+    offsets: Vec<usize>,
     run: usize,
     /// What a run outside the image reads.
     zeros: Vec<f32>,
@@ -139,9 +158,18 @@ impl Conv {
         let (taps, run) =
             if mergeable && (is_copied || !is_padded) { ([kh, 1], kw * channels) } else { ([kh, kw], channels) };
         let method = Method::of(step);
-        let zeros = vec![0.0; if method == Method::Depthwise { step.c_in } else { run }];
-        let winograd = (method == Method::Winograd).then(|| Winograd::new(step));
-        Self { step: step.clone(), isa, method, winograd, image, taps, run, zeros }
+        let is_product = matches!(method, Method::Direct | Method::Winograd(_));
+        let zeros = vec![0.0; if is_product { run } else { step.c_in }];
+        let winograd = match method {
+            Method::Winograd(side) => Some(Winograd::new(step, side)),
+            _ => None,
+        };
+        let offset = |tap: usize| {
+            let (i, j) = (tap / taps[1], tap % taps[1]);
+            (i * step.dilation[0] * image.size[1] + j * step.dilation[1]) * step.c_in
+        };
+        let offsets = (0..taps[0] * taps[1]).map(offset).collect();
+        Self { step: step.clone(), isa, method, winograd, image, taps, offsets, run, zeros }
     }
 
     pub(crate) fn method(&self) -> Method {
@@ -191,10 +219,11 @@ impl Conv {
         } else {
             x
         };
-        if self.method == Method::Depthwise {
-            self.run_depthwise(kernels, weights, image, epilogue, out, pool);
-        } else {
-            self.run_product(kernels, weights, image, epilogue, out, pool);
+        match self.method {
+            Method::Depthwise | Method::Grouped(_) => {
+                self.run_depthwise(kernels, weights, image, epilogue, out, pool);
+            }
+            _ => self.run_product(kernels, weights, image, epilogue, out, pool),
         }
     }
 
@@ -233,11 +262,10 @@ impl Conv {
         let split = Split::new(tiles, shape, kernels.rows(), step.groups, pool.threads());
         let out = Shared::new(out);
         let packed = weights.packed.as_slice();
-        let offsets = self.offsets();
         pool.run(step.groups * split.tasks(), |task| {
             let (group, task) = (task / split.tasks(), task % split.tasks());
             let (tiles, panels) = split.ranges(task, tiles, shape.count());
-            let rows = Pixels { conv: self, image: &image[group * (step.c_in / step.groups)..], offsets: &offsets };
+            let rows = Pixels { conv: self, image: &image[group * (step.c_in / step.groups)..] };
             let product = Product {
                 kernels,
                 rows: &rows,
@@ -256,14 +284,6 @@ impl Conv {
         });
     }
 
-    /// Where each tap's run lies from that of the first.
-    fn offsets(&self) -> Vec<usize> {
-        let [kh, kw] = self.taps;
-        let step = &self.step;
-        let at = |i: usize, j: usize| (i * step.dilation[0] * self.image.size[1] + j * step.dilation[1]) * step.c_in;
-        (0..kh * kw).map(|tap| at(tap / kw, tap % kw)).collect()
-    }
-
     fn run_depthwise(
         &self,
         kernels: &'static Kernels,
@@ -275,12 +295,11 @@ impl Conv {
     ) {
         let step = &self.step;
         let m = step.batch * step.output[0] * step.output[1];
-        let offsets = self.offsets();
         let tiles = m.div_ceil(kernels.depthwise.len());
-        let cost = m * self.offsets().len() * step.c_out;
+        let cost = m * self.offsets.len() * step.c_out * (step.c_in / step.groups);
         let tasks = (cost >> 16).clamp(1, 8 * pool.threads()).min(tiles);
         let out = Shared::new(out);
-        let rows = Pixels { conv: self, image, offsets: &offsets };
+        let rows = Pixels { conv: self, image };
         let weights = weights.packed.as_slice();
         pool.run(tasks, |task| self.depthwise_tiles(kernels, &rows, weights, epilogue, out, part(tiles, task, tasks)));
     }
@@ -297,8 +316,11 @@ impl Conv {
         let channels = self.step.c_out;
         let m = self.step.batch * self.step.output[0] * self.step.output[1];
         let total = m.div_ceil(kernels.depthwise.len());
-        let all = rows.offsets.len();
-        let weight_stride = channels.next_multiple_of(kernels.lanes);
+        let all = self.offsets.len();
+        let weight_stride = match self.method {
+            Method::Grouped(group) => group * channels,
+            _ => channels.next_multiple_of(kernels.lanes),
+        };
         let mut pointers = [std::ptr::null(); POINTERS];
         for tile in tiles {
             let pixels = part(m, tile, total);
@@ -322,7 +344,12 @@ impl Conv {
                 };
                 // SAFETY: `point` gives pointers to whole pixels, the weights and the output were sliced to their
                 // sizes, bias and residual are as long as `run` checked, and the kernels are those of this machine.
-                unsafe { kernels.depthwise[count - 1](&tile) };
+                unsafe {
+                    match self.method {
+                        Method::Grouped(group) => kernels.grouped[count - 1][group.ilog2() as usize - 1](&tile),
+                        _ => kernels.depthwise[count - 1](&tile),
+                    }
+                }
             }
             if epilogue.has_rest() {
                 epilogue.rest(target, first * channels);
@@ -336,8 +363,6 @@ struct Pixels<'a> {
     conv: &'a Conv,
     /// From the group's first channel on.
     image: &'a [f32],
-    /// Where each tap's run lies from that of the first.
-    offsets: &'a [usize],
 }
 
 impl Rows for Pixels<'_> {
@@ -347,22 +372,20 @@ impl Rows for Pixels<'_> {
         let [oh, ow] = step.output;
         let reach = [(kh - 1) * step.dilation[0], (kw - 1) * step.dilation[1]];
         let (mut n, mut y, mut x) = (first / (oh * ow), first / ow % oh, first % ow);
-        for i in 0..count {
+        let mut corners = [std::ptr::null(); MAX_ROWS];
+        let mut outside = 0;
+        for (i, corner) in corners[..count].iter_mut().enumerate() {
             let (top, left) = (y * step.stride[0], x * step.stride[1]);
             let is_inside = top >= padding[0]
                 && left >= padding[1]
                 && top - padding[0] + reach[0] < *height
                 && left - padding[1] + reach[1] < *width;
             if is_inside {
-                let corner = ((n * height + top - padding[0]) * width + left - padding[1]) * step.c_in;
-                let last = corner + self.offsets[taps.end - 1] + self.conv.zeros_len();
-                debug_assert!(last <= self.image.len());
-                let corner = self.image[corner..].as_ptr();
-                for (pointer, offset) in pointers[i..].iter_mut().step_by(count).zip(&self.offsets[taps.clone()]) {
-                    // SAFETY: all taps of this pixel lie inside the image.
-                    *pointer = unsafe { corner.add(*offset) };
-                }
+                let at = ((n * height + top - padding[0]) * width + left - padding[1]) * step.c_in;
+                debug_assert!(at + self.conv.offsets[taps.end - 1] + self.conv.zeros.len() <= self.image.len());
+                *corner = self.image[at..].as_ptr();
             } else {
+                outside += 1;
                 for (at, tap) in taps.clone().enumerate() {
                     // A position above or left of the image wraps around and is not below its size either.
                     let row = (top + tap / kw * step.dilation[0]).wrapping_sub(padding[0]);
@@ -382,11 +405,14 @@ impl Rows for Pixels<'_> {
                 }
             }
         }
-    }
-}
-
-impl Conv {
-    fn zeros_len(&self) -> usize {
-        self.zeros.len()
+        let corners = &corners[..count];
+        for (pointers, offset) in pointers.chunks_exact_mut(count).zip(&self.conv.offsets[taps]) {
+            for (pointer, corner) in pointers.iter_mut().zip(corners) {
+                // Nearly always all are inside: no branch then.
+                if outside == 0 || !corner.is_null() {
+                    *pointer = corner.wrapping_add(*offset);
+                }
+            }
+        }
     }
 }

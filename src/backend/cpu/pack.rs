@@ -161,20 +161,20 @@ fn pack_panel(target: &mut [f32], width: usize, rows: &[f32], k: usize, taps: us
     }
 }
 
-/// Packs depthwise weights `[channels, taps]` as `[taps][stride]`.
+/// Packs the weights `[channels, group, taps]` of a convolution with as many outputs as inputs as `[taps][group][stride]`.
 pub(crate) fn pack_depthwise(
     rows: &WeightRows<'_>,
     channels: usize,
-    taps: usize,
+    [group, taps]: [usize; 2],
     stride: usize,
     scale: Option<&[f32]>,
 ) -> Result<Floats> {
-    let mut packed = Floats::zeros(taps * stride)?;
+    let mut packed = Floats::zeros(taps * group * stride)?;
     let target = packed.as_mut_slice();
-    for (channel, row) in rows.get(0..channels).chunks_exact(taps.max(1)).enumerate() {
+    for (channel, row) in rows.get(0..channels).chunks_exact((group * taps).max(1)).enumerate() {
         let scale = scale.map_or(1.0, |scale| scale[channel]);
-        for (tap, x) in row.iter().enumerate() {
-            target[tap * stride + channel] = x * scale;
+        for (at, x) in row.iter().enumerate() {
+            target[(at % taps * group + at / taps) * stride + channel] = x * scale;
         }
     }
     Ok(packed)

@@ -9,14 +9,13 @@ use super::isa::simd;
 use super::pack::Floats;
 use crate::error::Result;
 
-/// How often each figure is measured; the best counts.
-const TRIES: usize = 5;
-
-/// The operations of each thread in a try: some milliseconds.
-const FLOPS: usize = 1 << 28;
+/// The operations of each thread in a try: less than a millisecond, in which nobody else may want a core.
+const FLOPS: usize = 1 << 26;
+const FLOPS_TRIES: usize = 50;
 
 /// The bytes that are read: more than the caches hold.
 const BYTES: usize = 256 << 20;
+const BYTES_TRIES: usize = 10;
 
 /// The floating-point operations a second of all threads.
 pub(crate) fn flops(engine: &Engine) -> f64 {
@@ -26,7 +25,7 @@ pub(crate) fn flops(engine: &Engine) -> f64 {
         // SAFETY: the kernels are those of this machine.
         black_box(unsafe { (kernels.multiply_add)(black_box(rounds), black_box(0.5), black_box(1.0)) });
     };
-    rate(rounds * kernels.round_flops() * threads, || engine.pool.run(threads, work))
+    rate(FLOPS_TRIES, rounds * kernels.round_flops() * threads, || engine.pool.run(threads, work))
 }
 
 /// The bytes a second that all threads read from memory.
@@ -38,16 +37,16 @@ pub(crate) fn bytes(engine: &Engine) -> Result<f64> {
     // Pages that were never written are all the same one.
     floats.as_mut_slice().fill(1.0);
     let (x, threads) = (floats.as_slice(), engine.pool.threads());
-    Ok(rate(BYTES, || {
+    Ok(rate(BYTES_TRIES, BYTES, || {
         engine.pool.run(threads, |task| {
             black_box(sum(engine.isa, &x[part(x.len(), task, threads)]));
         });
     }))
 }
 
-/// How much is done a second.
-fn rate(amount: usize, mut work: impl FnMut()) -> f64 {
-    let times = (0..TRIES).map(|_| {
+/// How much is done a second in the best of some tries.
+fn rate(tries: usize, amount: usize, mut work: impl FnMut()) -> f64 {
+    let times = (0..tries).map(|_| {
         let start = Instant::now();
         work();
         start.elapsed().as_secs_f64()

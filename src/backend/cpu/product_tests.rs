@@ -7,11 +7,13 @@ use super::isa::Isa;
 use super::linear::{Linear, LinearWeights};
 use super::matmul::Matmul;
 use super::pack::WeightSource;
+use crate::backend::lens::Lens;
+use crate::backend::naive;
 use crate::checkpoint::StoredTensor;
 use crate::device::pool::Pool;
 use crate::dtype::DType;
 use crate::graph::op::{Fused, Residual, Unary};
-use crate::graph::step::{ConvStep, LinearStep, MatmulStep};
+use crate::graph::step::{ConvStep, Kernel, LinearStep, MatmulStep};
 
 /// Of the largest output, or of what a sum of `k` random products is likely to be where a clamp cut that off. The longest
 /// sums here, of some 3,000 products added one after the other, come to about half of it.
@@ -20,7 +22,7 @@ const TOLERANCE: f32 = 5e-6;
 /// The same for transformed convolutions, whose products are up to some ten times as large as what they sum to.
 const TRANSFORMED: f32 = 1e-5;
 
-pub(super) fn random(len: usize, seed: u64) -> Vec<f32> {
+fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -43,33 +45,16 @@ fn check(what: &str, k: usize, found: &[f32], expected: &[f32], tolerance: f32) 
     }
 }
 
-/// What follows the product, by the letter of `Fused`.
-fn finish(sum: f64, fused: Fused, scale: f32, bias: f32, residual: f32) -> f32 {
-    let mut y = sum * f64::from(if fused.scale { scale } else { 1.0 });
-    if fused.bias {
-        y += f64::from(bias);
-    }
-    if fused.residual == Residual::BeforeActivation {
-        y += f64::from(residual);
-    }
-    y = match fused.activation {
-        None => y,
-        Some(Unary::Relu) => y.max(0.0),
-        Some(Unary::Clamp { min, max }) => y.clamp(min.into(), max.into()),
-        Some(Unary::LeakyRelu { slope }) => {
-            if y < 0.0 {
-                y * f64::from(slope)
-            } else {
-                y
-            }
-        }
-        Some(Unary::Silu) => y / (1.0 + (-y).exp()),
-        other => panic!("no reference for {other:?}"),
-    };
-    if fused.residual == Residual::AfterActivation {
-        y += f64::from(residual);
-    }
-    y as f32
+/// What the kernel must give, from its operands and those of these that `fused` names.
+fn expected(kernel: &Kernel, fused: Fused, operands: [&[f32]; 2], [scale, bias, residual]: [&[f32]; 3]) -> Vec<f32> {
+    let mut inputs = operands.to_vec();
+    inputs.extend(fused.scale.then_some(scale));
+    inputs.extend(fused.bias.then_some(bias));
+    inputs.extend((fused.residual != Residual::None).then_some(residual));
+    let inputs: Vec<Vec<f64>> = inputs.iter().map(|x| x.iter().map(|&x| x.into()).collect()).collect();
+    let mut out = vec![0.0; Lens::of(kernel).output];
+    naive::run(kernel, &inputs.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut out);
+    out.into_iter().map(|y| y as f32).collect()
 }
 
 fn fused() -> impl Strategy<Value = Fused> {
@@ -89,43 +74,14 @@ fn fused() -> impl Strategy<Value = Fused> {
     })
 }
 
-fn naive_conv(s: &ConvStep, x: &[f32], w: &[f32], scale: &[f32], bias: &[f32], residual: &[f32]) -> Vec<f32> {
-    let (cg, ng) = (s.c_in / s.groups, s.c_out / s.groups);
-    let mut out = Vec::new();
-    for n in 0..s.batch {
-        for y in 0..s.output[0] {
-            for z in 0..s.output[1] {
-                for o in 0..s.c_out {
-                    let mut sum = 0.0;
-                    for i in 0..s.kernel[0] {
-                        for j in 0..s.kernel[1] {
-                            let row = (y * s.stride[0] + i * s.dilation[0]).wrapping_sub(s.padding[0]);
-                            let column = (z * s.stride[1] + j * s.dilation[1]).wrapping_sub(s.padding[1]);
-                            if row >= s.input[0] || column >= s.input[1] {
-                                continue;
-                            }
-                            for c in 0..cg {
-                                let at = ((n * s.input[0] + row) * s.input[1] + column) * s.c_in + o / ng * cg + c;
-                                let weight = w[((o * cg + c) * s.kernel[0] + i) * s.kernel[1] + j];
-                                sum += f64::from(x[at]) * f64::from(weight);
-                            }
-                        }
-                    }
-                    out.push(finish(sum, s.fused, scale[o], bias[o], residual[out.len()]));
-                }
-            }
-        }
-    }
-    out
-}
-
 fn check_conv(step: &ConvStep, threads: usize) {
     let k = step.c_in / step.groups * step.kernel[0] * step.kernel[1];
     let x = random(step.batch * step.input[0] * step.input[1] * step.c_in, 1);
     let w = random(step.c_out * k, 2);
     let out_len = step.batch * step.output[0] * step.output[1] * step.c_out;
     let (scale, bias, residual) = (random(step.c_out, 3), random(step.c_out, 4), random(out_len, 5));
-    let expected = naive_conv(step, &x, &w, &scale, &bias, &residual);
+    let kernel = Kernel::Conv2d(step.clone());
+    let expected = expected(&kernel, step.fused, [&x, &w], [&scale, &bias, &residual]);
     let pool = Pool::new(threads);
     for isa in isas() {
         let scale = step.fused.scale.then_some(&*scale);
@@ -135,7 +91,7 @@ fn check_conv(step: &ConvStep, threads: usize) {
         let bias = step.fused.bias.then_some(&*bias);
         let residual = (step.fused.residual != Residual::None).then_some(&*residual);
         conv.run(&weights, &x, bias, residual, &mut out, &mut scratch, &pool);
-        let tolerance = if Method::of(step) == Method::Winograd { TRANSFORMED } else { TOLERANCE };
+        let tolerance = if matches!(Method::of(step), Method::Winograd(_)) { TRANSFORMED } else { TOLERANCE };
         check(&format!("{} {step:?}", isa.name()), k, &out, &expected, tolerance);
     }
 }
@@ -147,6 +103,7 @@ fn conv_step() -> impl Strategy<Value = ConvStep> {
         (1usize..=70, 1usize..=70).prop_map(|(i, o)| (1, i, o)),
         (2usize..=70).prop_map(|c| (c, c, c)),
         (2usize..=5, 1usize..=9, 1usize..=20).prop_map(|(g, i, o)| (g, g * i, g * o)),
+        (1usize..=3, 1usize..=3).prop_map(|(log, i)| ((16 * i) >> log, 16 * i, 16 * i)),
     ];
     (
         channels,
@@ -155,7 +112,7 @@ fn conv_step() -> impl Strategy<Value = ConvStep> {
         pair(1..=2),
         pair(0..=3),
         pair(0..=12),
-        prop::sample::select(vec![1, 3]),
+        prop::sample::select(vec![1, 3, 8]),
         fused(),
     )
         .prop_map(|((groups, c_in, c_out), kernel, stride, dilation, padding, extra, batch, fused)| {
@@ -168,11 +125,25 @@ fn conv_step() -> impl Strategy<Value = ConvStep> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn convolutions_agree(step in conv_step(), threads in 1usize..=2) {
         check_conv(&step, threads);
+    }
+
+    #[test]
+    fn transformed_convolutions_of_any_size_agree(
+        size in [8usize..=34, 8usize..=34],
+        channels in [2usize..=3, 2usize..=4],
+        padding in [0usize..=2, 0usize..=2],
+        batch in prop::sample::select(vec![1, 2, 8]),
+        fused in fused(),
+        threads in 1usize..=2,
+    ) {
+        let output = [0, 1].map(|i| size[i] + 2 * padding[i] - 2);
+        let [c_in, c_out] = channels.map(|c| 16 * c);
+        check_conv(&ConvStep { batch, input: size, output, padding, fused, ..conv(c_in, 8, c_out, 3, 1, 0) }, threads);
     }
 
     #[test]
@@ -187,13 +158,8 @@ proptest! {
         let step = LinearStep { rows, k, n, fused };
         let (x, w, scale, bias, residual) =
             (random(rows * k, 1), random(n * k, 2), random(n, 3), random(n, 4), random(rows * n, 5));
-        let expected: Vec<f32> = (0..rows * n)
-            .map(|at| {
-                let (i, j) = (at / n, at % n);
-                let sum = (0..k).map(|l| f64::from(x[i * k + l]) * f64::from(w[j * k + l])).sum();
-                finish(sum, fused, scale[j], bias[j], residual[at])
-            })
-            .collect();
+        let kernel = Kernel::Linear(step.clone());
+        let expected = expected(&kernel, fused, [&x, &w], [&scale, &bias, &residual]);
         let pool = Pool::new(threads);
         let tensor = StoredTensor::from_bytes(DType::F32, [n, k], bytemuck::cast_slice::<_, u8>(&w)).unwrap();
         let source = if stored { WeightSource::Stored(&tensor) } else { WeightSource::Computed(&w) };
@@ -225,16 +191,7 @@ proptest! {
             b: if b_t { [1, k] } else { [n, 1] },
         };
         let (a, b) = (random(outer * inner * m * k, 1), random(outer * inner * k * n, 2));
-        let mut expected = Vec::new();
-        for entry in 0..outer * inner {
-            let at_a = entry / inner * step.a_batch[0] + entry % inner * step.a_batch[1];
-            let at_b = entry / inner * step.b_batch[0] + entry % inner * step.b_batch[1];
-            for at in 0..m * n {
-                let a = |l| f64::from(a[at_a + at / n * step.a[0] + l * step.a[1]]);
-                let b = |l| f64::from(b[at_b + l * step.b[0] + at % n * step.b[1]]);
-                expected.push((0..k).map(|l| a(l) * b(l)).sum::<f64>() as f32);
-            }
-        }
+        let expected = expected(&Kernel::Matmul(step.clone()), Fused::default(), [&a, &b], [&[]; 3]);
         let pool = Pool::new(threads);
         for isa in isas() {
             let matmul = Matmul::new(&step, isa, threads);
@@ -261,6 +218,43 @@ fn conv(c_in: usize, size: usize, c_out: usize, kernel: usize, stride: usize, pa
     }
 }
 
+/// Every class of convolution on its own, of odd sizes: kernels, strides, dilations, groups, batches.
+#[test]
+fn every_class_of_convolution_agrees() {
+    // One group, depthwise, a few groups with one and with several channels each; even and odd numbers of channels.
+    let channels = [
+        (1, 16, 32),
+        (1, 5, 7),
+        (16, 16, 16),
+        (7, 7, 7),
+        (4, 4, 12),
+        (3, 15, 21),
+        (8, 16, 16),
+        (8, 32, 32),
+        (6, 48, 48),
+    ];
+    for kernel in 1..=7 {
+        for stride in 1..=3 {
+            for dilation in 1..=2 {
+                for (case, (groups, c_in, c_out)) in channels.into_iter().enumerate() {
+                    let span = (kernel - 1) * dilation + 1;
+                    let (padding, size) = ((kernel + case) % 3, span + 4 + case % 2);
+                    let batch = if (kernel + stride + dilation + case) % 2 == 0 { 1 } else { 8 };
+                    let step = ConvStep {
+                        batch,
+                        output: [(size + 2 * padding - span) / stride + 1; 2],
+                        stride: [stride; 2],
+                        dilation: [dilation; 2],
+                        groups,
+                        ..conv(c_in, size, c_out, kernel, 1, padding)
+                    };
+                    check_conv(&step, 1 + case % 2);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn first_layers_and_long_kernels_agree() {
     for step in [
@@ -279,12 +273,15 @@ fn first_layers_and_long_kernels_agree() {
 /// The points that Winograd's transform goes through cost some of the precision.
 #[test]
 fn transformed_convolutions_agree() {
-    for (step, batch) in [
-        (conv(32, 26, 48, 3, 1, 1), 1),
-        (conv(64, 29, 32, 3, 1, 0), 1),
-        (conv(32, 14, 64, 3, 1, 2), 5),
-        (conv(48, 57, 80, 3, 1, 1), 3),
-        (ConvStep { output: [26, 24], padding: [1, 0], ..conv(32, 26, 32, 3, 1, 1) }, 1),
+    for (step, batch, side) in [
+        (conv(32, 26, 48, 3, 1, 1), 1, 4),
+        (conv(64, 29, 32, 3, 1, 0), 1, 4),
+        (conv(32, 14, 64, 3, 1, 2), 5, 4),
+        (conv(48, 57, 80, 3, 1, 1), 3, 4),
+        (ConvStep { output: [26, 24], padding: [1, 0], ..conv(32, 26, 32, 3, 1, 1) }, 1, 4),
+        (conv(256, 14, 64, 3, 1, 1), 1, 2),
+        (conv(32, 7, 48, 3, 1, 1), 8, 2),
+        (conv(32, 17, 48, 3, 1, 0), 1, 2),
     ] {
         for (activation, residual) in [
             (None, Residual::None),
@@ -293,12 +290,12 @@ fn transformed_convolutions_agree() {
         ] {
             let fused = Fused { scale: activation.is_some(), bias: true, activation, residual };
             let step = ConvStep { batch, fused, ..step.clone() };
-            assert_eq!(Method::of(&step), Method::Winograd);
+            assert_eq!(Method::of(&step), Method::Winograd(side));
             check_conv(&step, 2);
         }
     }
     // Too few tiles, a dilation, a stride, odd channels.
-    assert_eq!(Method::of(&conv(32, 14, 64, 3, 1, 1)), Method::Direct);
+    assert_eq!(Method::of(&conv(32, 7, 64, 3, 1, 1)), Method::Direct);
     assert_eq!(Method::of(&ConvStep { dilation: [2; 2], ..conv(32, 26, 48, 3, 1, 1) }), Method::Direct);
     assert_eq!(Method::of(&conv(32, 56, 48, 3, 2, 1)), Method::Direct);
     assert_eq!(Method::of(&conv(33, 26, 48, 3, 1, 1)), Method::Direct);

@@ -1,11 +1,12 @@
-//! 3x3 convolutions of stride 1 by Winograd's F(4x4, 3x3): a quarter of the multiplications, for four times the weights.
+//! 3x3 convolutions of stride 1 by Winograd's F(4x4, 3x3): a quarter of the multiplications, for four times the weights;
+//! small images by F(2x2, 3x3): four ninths of the multiplications, for less than twice the weights.
 
 use std::ops::Range;
 
 use super::gemm::{Epilogue, PanelShape, Product, Split, part};
 use super::isa::Isa;
 use super::linear::Even;
-use super::microkernel::{Kernels, WinogradInput, WinogradOutput, winograd_weight};
+use super::microkernel::{Kernels, MAX_POINTS, WinogradInput, WinogradOutput, winograd_weight};
 use super::pack::{Floats, WeightRows};
 use super::shared::Shared;
 use crate::device::pool::Pool;
@@ -13,21 +14,19 @@ use crate::error::Result;
 use crate::graph::op::Fused;
 use crate::graph::step::ConvStep;
 
-/// The products of one tile.
-const POINTS: usize = 36;
-
 /// The channels must be a multiple of this: every instruction set's vectors divide it.
 const CHANNELS: usize = 16;
 
-/// With fewer tiles, reading four times the weights costs more than the multiplications saved.
+/// With fewer tiles, reading the larger weights costs more than the multiplications saved.
 const FEWEST_TILES: usize = 40;
 
 /// The bytes of transformed numbers that are on the way at once.
 const CHUNK_BYTES: usize = 2 << 20;
 
-/// Tiles of four by four outputs.
+/// Tiles of `side` by `side` outputs.
 #[derive(Debug)]
 pub(super) struct Winograd {
+    side: usize,
     /// The rows and columns of tiles of one image, and the tiles of all images.
     grid: [usize; 2],
     total: usize,
@@ -36,48 +35,66 @@ pub(super) struct Winograd {
     zeros: Vec<f32>,
 }
 
-/// Whether a convolution is faster this way.
-pub(super) fn fits(step: &ConvStep) -> bool {
-    let grid = grid(step);
-    let tiles = step.batch * grid[0] * grid[1];
-    let pixels = step.batch * step.output[0] * step.output[1];
-    step.kernel == [3, 3]
+/// The outputs along a side of a tile, when a convolution is faster this way.
+pub(super) fn tile(step: &ConvStep) -> Option<usize> {
+    let fits = step.kernel == [3, 3]
         && step.stride == [1, 1]
         && step.dilation == [1, 1]
         && step.groups == 1
         && step.c_in.is_multiple_of(CHANNELS)
         && step.c_out.is_multiple_of(CHANNELS)
-        && step.c_in.min(step.c_out) >= 2 * CHANNELS
-        && tiles >= FEWEST_TILES
-        && 4 * 16 * tiles <= 7 * pixels
+        && step.c_in.min(step.c_out) >= 2 * CHANNELS;
+    // What lies outside the image is computed too: at most so much of the multiplications may be left.
+    let pixels = step.batch * step.output[0] * step.output[1];
+    let saves = |side: usize, part: f64| {
+        let tiles = tiles(step, side);
+        tiles >= FEWEST_TILES && (tiles * points(side)) as f64 <= part * (9 * pixels) as f64
+    };
+    match fits {
+        true if saves(4, 0.44) => Some(4),
+        true if saves(2, 0.6) => Some(2),
+        _ => None,
+    }
 }
 
-fn grid(step: &ConvStep) -> [usize; 2] {
-    step.output.map(|size| size.div_ceil(4))
+/// The products of one tile.
+fn points(side: usize) -> usize {
+    (side + 2) * (side + 2)
 }
 
-/// Packs the transformed weights: the panels of each of the 36 products.
+fn grid(step: &ConvStep, side: usize) -> [usize; 2] {
+    step.output.map(|size| size.div_ceil(side))
+}
+
+/// The tiles of all images.
+fn tiles(step: &ConvStep, side: usize) -> usize {
+    step.batch * grid(step, side).iter().product::<usize>()
+}
+
+/// Packs the transformed weights: the panels of each of a tile's products.
 pub(super) fn pack(
     rows: &WeightRows<'_>,
     step: &ConvStep,
+    side: usize,
     kernels: &Kernels,
     scale: Option<&[f32]>,
     pool: &Pool,
 ) -> Result<Floats> {
     let shape = PanelShape::new(step.c_in, step.c_out, kernels);
-    let mut packed = Floats::zeros(POINTS * shape.len())?;
+    let count = points(side);
+    let mut packed = Floats::zeros(count * shape.len())?;
     let target = Shared::new(packed.as_mut_slice());
     pool.run(shape.count(), |panel| {
         let (width, valid, first) = (shape.width(panel), shape.valid(panel), panel * shape.columns);
         let weights = rows.get(first..first + valid);
-        let mut points = vec![0.0; POINTS * width];
+        let mut points = vec![0.0; count * width];
         for channel in 0..step.c_in {
             for lane in 0..valid {
                 let at = (lane * step.c_in + channel) * 9;
                 let scale = scale.map_or(1.0, |scale| scale[first + lane]);
-                let weight = winograd_weight(std::array::from_fn(|tap| weights[at + tap] * scale));
-                for (point, x) in weight.into_iter().enumerate() {
-                    points[point * width + lane] = x;
+                let weight = winograd_weight(std::array::from_fn(|tap| weights[at + tap] * scale), side);
+                for (point, x) in weight[..count].iter().enumerate() {
+                    points[point * width + lane] = *x;
                 }
             }
             for (point, points) in points.chunks_exact(width).enumerate() {
@@ -98,21 +115,21 @@ struct Run<'a> {
     epilogue: Epilogue<'a>,
     x: &'a [f32],
     out: Shared<'a>,
-    /// `[36][chunk][c_in]` and `[36][chunk][c_out]`, with gaps.
+    /// `[points][chunk][c_in]` and `[points][chunk][c_out]`, with gaps.
     inputs: Shared<'a>,
     sums: Shared<'a>,
 }
 
 impl Winograd {
-    pub(super) fn new(step: &ConvStep) -> Self {
-        let grid = grid(step);
-        let total = step.batch * grid[0] * grid[1];
-        let fit = CHUNK_BYTES / (POINTS * 4 * (step.c_in + step.c_out));
+    pub(super) fn new(step: &ConvStep, side: usize) -> Self {
+        let total = tiles(step, side);
+        let fit = CHUNK_BYTES / (points(side) * 4 * (step.c_in + step.c_out));
         let chunks = total.div_ceil(fit.max(FEWEST_TILES)).max(1);
-        Self { grid, total, chunk: total.div_ceil(chunks), zeros: vec![0.0; step.c_in] }
+        let chunk = total.div_ceil(chunks);
+        Self { side, grid: grid(step, side), total, chunk, zeros: vec![0.0; step.c_in] }
     }
 
-    /// Elements from one tile to the next, and from one of the 36 products to the next. Neither is a multiple of a
+    /// Elements from one tile to the next, and from one of the products to the next. Neither is a multiple of a
     /// page, so that tiles and products do not push each other out of the cache.
     fn strides(&self, channels: usize) -> [usize; 2] {
         let tile = channels + CHANNELS;
@@ -121,7 +138,7 @@ impl Winograd {
 
     /// The elements of scratch memory that a run needs.
     pub(super) fn scratch_len(&self, step: &ConvStep) -> usize {
-        POINTS * (self.strides(step.c_in)[1] + self.strides(step.c_out)[1])
+        points(self.side) * (self.strides(step.c_in)[1] + self.strides(step.c_out)[1])
     }
 
     #[allow(clippy::too_many_arguments, reason = "the operands of a convolution")]
@@ -136,15 +153,16 @@ impl Winograd {
         scratch: &mut [f32],
         pool: &Pool,
     ) {
-        let (inputs, sums) = scratch.split_at_mut(POINTS * self.strides(step.c_in)[1]);
+        let (inputs, sums) = scratch.split_at_mut(points(self.side) * self.strides(step.c_in)[1]);
         let (out, inputs, sums) = (Shared::new(out), Shared::new(inputs), Shared::new(sums));
         let run = Run { step, winograd: self, kernels: isa.kernels(), epilogue, x, out, inputs, sums };
+        let points = points(self.side);
         for first in (0..self.total).step_by(self.chunk) {
             let tiles = first..(first + self.chunk).min(self.total);
-            let tasks = ((tiles.len() * POINTS * step.c_in) >> 14).clamp(1, 4 * pool.threads()).min(tiles.len());
+            let tasks = ((tiles.len() * points * step.c_in) >> 14).clamp(1, 4 * pool.threads()).min(tiles.len());
             pool.run(tasks, |task| run.transform_inputs(&tiles, part(tiles.len(), task, tasks)));
             run.multiply(tiles.len(), weights, pool);
-            let tasks = ((tiles.len() * POINTS * step.c_out) >> 14).clamp(1, 4 * pool.threads()).min(tiles.len());
+            let tasks = ((tiles.len() * points * step.c_out) >> 14).clamp(1, 4 * pool.threads()).min(tiles.len());
             pool.run(tasks, |task| run.transform_sums(&tiles, part(tiles.len(), task, tasks)));
         }
     }
@@ -153,32 +171,37 @@ impl Winograd {
 impl Run<'_> {
     /// The image, and the row and column of its first output, of a tile.
     fn corner(&self, tile: usize) -> [usize; 3] {
-        let [rows, columns] = self.winograd.grid;
-        [tile / (rows * columns), tile / columns % rows * 4, tile % columns * 4]
+        let Winograd { side, grid: [rows, columns], .. } = *self.winograd;
+        [tile / (rows * columns), tile / columns % rows * side, tile % columns * side]
+    }
+
+    /// The products of a tile.
+    fn points(&self) -> usize {
+        points(self.winograd.side)
     }
 
     fn transform_inputs(&self, chunk: &Range<usize>, tiles: Range<usize>) {
         let step = self.step;
         let [height, width] = step.input;
         let [stride, plane] = self.winograd.strides(step.c_in);
+        let (n, points) = (self.winograd.side + 2, self.points());
         for tile in tiles {
             let [image, top, left] = self.corner(chunk.start + tile);
-            let pixels = std::array::from_fn(|at| {
+            let mut pixels = [self.winograd.zeros.as_ptr(); MAX_POINTS];
+            for (at, pixel) in pixels[..points].iter_mut().enumerate() {
                 // A position above or left of the image wraps around and is not below its size either.
-                let row = (top + at / 6).wrapping_sub(step.padding[0]);
-                let column = (left + at % 6).wrapping_sub(step.padding[1]);
+                let row = (top + at / n).wrapping_sub(step.padding[0]);
+                let column = (left + at % n).wrapping_sub(step.padding[1]);
                 if row < height && column < width {
                     let at = ((image * height + row) * width + column) * step.c_in;
-                    self.x[at..at + step.c_in].as_ptr()
-                } else {
-                    self.winograd.zeros.as_ptr()
+                    *pixel = self.x[at..at + step.c_in].as_ptr();
                 }
-            });
-            assert!(self.inputs.len() >= (POINTS - 1) * plane + tile * stride + step.c_in);
+            }
+            assert!(self.inputs.len() >= (points - 1) * plane + tile * stride + step.c_in);
             let tile = WinogradInput { pixels, channels: step.c_in, out: self.inputs.at(tile * stride), plane };
             // SAFETY: the pixels were sliced, the results of this tile lie inside the scratch memory and belong to
             // this task, the channels are whole vectors, and the kernels are those of this machine.
-            unsafe { (self.kernels.winograd_input)(&tile) };
+            unsafe { self.kernels.winograd_input[self.winograd.side / 2 - 1](&tile) };
         }
     }
 
@@ -186,10 +209,10 @@ impl Run<'_> {
         let (step, kernels) = (self.step, self.kernels);
         let shape = PanelShape::new(step.c_in, step.c_out, kernels);
         let blocks = tiles.div_ceil(kernels.rows());
-        let split = Split::new(blocks, shape, kernels.rows(), POINTS, pool.threads());
+        let split = Split::new(blocks, shape, kernels.rows(), self.points(), pool.threads());
         let [stride, plane] = self.winograd.strides(step.c_in);
         let [out_stride, out_plane] = self.winograd.strides(step.c_out);
-        pool.run(POINTS * split.tasks(), |task| {
+        pool.run(self.points() * split.tasks(), |task| {
             let (point, task) = (task / split.tasks(), task % split.tasks());
             let (blocks, panels) = split.ranges(task, blocks, shape.count());
             // SAFETY: nobody writes the transformed inputs in this phase.
@@ -218,11 +241,12 @@ impl Run<'_> {
         let [stride, plane] = self.winograd.strides(step.c_out);
         for tile in tiles {
             let [image, top, left] = self.corner(chunk.start + tile);
-            let size = [(height - top).min(4), (width - left).min(4)];
+            let side = self.winograd.side;
+            let size = [(height - top).min(side), (width - left).min(side)];
             let at = ((image * height + top) * width + left) * step.c_out;
             let strides = [width * step.c_out, step.c_out];
             assert!(at + (size[0] - 1) * strides[0] + size[1] * strides[1] <= self.out.len());
-            assert!(self.sums.len() >= (POINTS - 1) * plane + tile * stride + step.c_out);
+            assert!(self.sums.len() >= (self.points() - 1) * plane + tile * stride + step.c_out);
             let output = WinogradOutput {
                 sums: self.sums.at(tile * stride),
                 plane,
@@ -234,7 +258,7 @@ impl Run<'_> {
             };
             // SAFETY: the sums and the pixels of this tile exist, as asserted, bias and residual are as long as `run`
             // of the convolution checked, the channels are whole vectors, the kernels are those of this machine.
-            unsafe { (self.kernels.winograd_output)(&output) };
+            unsafe { self.kernels.winograd_output[self.winograd.side / 2 - 1](&output) };
             if self.epilogue.has_rest() {
                 for row in 0..size[0] {
                     let at = at + row * strides[0];

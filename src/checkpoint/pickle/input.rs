@@ -27,6 +27,7 @@ impl<'a> Input<'a> {
         self.bytes.len() - self.at
     }
 
+    #[inline]
     pub(super) fn byte(&mut self) -> Result<u8> {
         match self.bytes.get(self.at) {
             Some(&byte) => {
@@ -37,6 +38,7 @@ impl<'a> Input<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8]> {
         if len > self.left() {
             return Err(cut_short(len, self.left()));
@@ -69,6 +71,7 @@ impl<'a> Input<'a> {
     }
 }
 
+#[cold]
 fn cut_short(needed: usize, left: usize) -> Error {
     Error::invalid(format!("the pickle is cut short: {needed} more bytes expected, {left} left"))
 }

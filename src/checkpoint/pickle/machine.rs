@@ -89,7 +89,9 @@ impl<'a> Machine<'a> {
         // Every part of the arena is counted in 32 bits and takes at least a byte of the pickle.
         let bytes = bytes.get(start..).unwrap_or_default();
         let bytes = &bytes[..bytes.len().min(u32::MAX as usize)];
-        let mut nodes = vec![Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(0, 0)];
+        // Untouched memory costs nothing, moving what has grown does.
+        let mut nodes = Vec::with_capacity((bytes.len() / 10).clamp(512, 1 << 20));
+        nodes.extend([Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(0, 0)]);
         nodes.extend((0..=255).map(Node::Int));
         Self {
             start,
@@ -137,6 +139,21 @@ impl<'a> Machine<'a> {
                 let int = self.input.byte()?;
                 self.stack.push(ZERO + Id::from(int));
             }
+            op::BINPUT => {
+                let key = self.input.byte()?;
+                self.memo.put(key.into(), self.top()?);
+            }
+            op::LONG_BINPUT => {
+                let key = u32::from_le_bytes(self.input.array()?);
+                self.memo.put(key.into(), self.top()?);
+            }
+            op::BINGET | op::LONG_BINGET => self.recall(opcode)?,
+            op::MARK => self.marks.push(self.stack.len()),
+            op::TUPLE1 | op::TUPLE2 | op::TUPLE3 | op::TUPLE => self.tuple(opcode)?,
+            op::BINUNICODE => {
+                let text = string(self.input.sized::<4>()?)?;
+                self.push(text)?;
+            }
             op::PROTO => self.protocol()?,
             op::FRAME => self.frame()?,
             _ => match self.literal(opcode)? {
@@ -156,7 +173,6 @@ impl<'a> Machine<'a> {
             op::LONG1 => long(input.sized::<1>()?),
             op::LONG4 => long(input.sized::<4>()?),
             op::BINFLOAT => Node::Float(f64::from_be_bytes(input.array()?)),
-            op::BINUNICODE => string(input.sized::<4>()?)?,
             op::SHORT_BINUNICODE => string(input.sized::<1>()?)?,
             op::BINUNICODE8 => string(input.sized::<8>()?)?,
             op::BINSTRING => text::python2_str(Cow::Borrowed(input.sized::<4>()?)),
@@ -187,10 +203,20 @@ impl<'a> Machine<'a> {
         }))
     }
 
+    fn tuple(&mut self, opcode: u8) -> Result<()> {
+        let from = match opcode {
+            op::TUPLE => self.pop_mark()?,
+            _ => self.depth_of(usize::from(opcode - op::TUPLE1) + 1)?,
+        };
+        let start = self.arena.items.len();
+        self.arena.items.extend(self.stack.drain(from..));
+        let tuple = self.arena.tuple(start);
+        self.push(tuple)
+    }
+
     /// An instruction that works on the stack.
     fn operate(&mut self, opcode: u8) -> Result<()> {
         match opcode {
-            op::MARK => self.marks.push(self.stack.len()),
             op::POP => {
                 if self.marks.last() == Some(&self.stack.len()) {
                     self.marks.pop();
@@ -200,18 +226,8 @@ impl<'a> Machine<'a> {
             }
             op::POP_MARK => drop(self.pop_to_mark()?),
             op::DUP => self.stack.push(self.top()?),
-            op::GET | op::BINGET | op::LONG_BINGET => self.recall(opcode)?,
-            op::PUT | op::BINPUT | op::LONG_BINPUT | op::MEMOIZE => self.remember(opcode)?,
-            op::TUPLE1 | op::TUPLE2 | op::TUPLE3 | op::TUPLE => {
-                let from = match opcode {
-                    op::TUPLE => self.pop_mark()?,
-                    _ => self.depth_of(usize::from(opcode - op::TUPLE1) + 1)?,
-                };
-                let start = self.arena.items.len();
-                self.arena.items.extend(self.stack.drain(from..));
-                let tuple = self.arena.tuple(start);
-                self.push(tuple)?;
-            }
+            op::GET => self.recall(opcode)?,
+            op::PUT | op::MEMOIZE => self.remember(opcode)?,
             op::LIST => {
                 let items = self.pop_to_mark()?;
                 let list = self.arena.list(items);
@@ -379,8 +395,8 @@ impl<'a> Machine<'a> {
 
     fn memo_key(&mut self, opcode: u8) -> Result<u64> {
         Ok(match opcode {
-            op::BINGET | op::BINPUT => self.input.byte()?.into(),
-            op::LONG_BINGET | op::LONG_BINPUT => u32::from_le_bytes(self.input.array()?).into(),
+            op::BINGET => self.input.byte()?.into(),
+            op::LONG_BINGET => u32::from_le_bytes(self.input.array()?).into(),
             _ => match text::integer(self.input.line()?)? {
                 Node::Int(key) if key >= 0 => key as u64,
                 _ => return Err(Error::invalid("a memo key is not a natural number")),
@@ -388,6 +404,7 @@ impl<'a> Machine<'a> {
         })
     }
 
+    #[inline]
     pub(super) fn push(&mut self, node: Node<'a>) -> Result<()> {
         let id = self.add(node)?;
         self.stack.push(id);
@@ -479,6 +496,7 @@ struct Memo {
 }
 
 impl Memo {
+    #[inline]
     fn put(&mut self, key: u64, id: Id) {
         let len = self.dense.len() as u64;
         if key < len {

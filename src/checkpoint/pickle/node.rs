@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::persistent::Embedded;
 use super::text;
 use crate::checkpoint::Layout;
-use crate::checkpoint::hash::QuickMap;
+use crate::checkpoint::hash::Positions;
 use crate::checkpoint::value::{BigInt, DictKind};
 use crate::dtype::DType;
+use crate::shape::Shape;
 
 /// A node's index in the arena.
 pub(super) type Id = u32;
@@ -207,13 +208,13 @@ impl<'a> Arena<'a> {
     }
 
     /// The sizes or strides in a tuple, list or `torch.Size`, if they are natural numbers.
-    pub(super) fn sizes(&self, id: Id) -> Option<Vec<usize>> {
+    pub(super) fn sizes(&self, id: Id) -> Option<Shape> {
         let size = |&id: &Id| match *self.node(id) {
             Node::Int(size) => usize::try_from(size).ok(),
             _ => None,
         };
         match self.node(id) {
-            Node::Size(sizes) => Some(sizes.to_vec()),
+            Node::Size(sizes) => Some(sizes[..].into()),
             _ => self.items(id)?.iter().map(size).collect(),
         }
     }
@@ -446,5 +447,5 @@ pub(in crate::checkpoint) struct StorageId {
 #[derive(Default)]
 pub(super) struct Storages {
     pub(super) all: Vec<StorageId>,
-    pub(super) index: QuickMap<Arc<str>, u32>,
+    pub(super) index: Positions,
 }

@@ -219,8 +219,8 @@ impl Storages {
     fn intern(&mut self, reference: &Reference<'_>) -> Result<u32> {
         let &Reference { dtype, key, location, numel, view } = reference;
         let bytes = id_bytes(key, numel, dtype)?;
-        let root = match self.index.get(key) {
-            Some(&index) => {
+        let root = match self.find(key) {
+            Some(index) => {
                 self.all[index as usize].check_same(dtype, bytes, view.is_some())?;
                 index
             }
@@ -234,7 +234,7 @@ impl Storages {
                 "the part `{view}` of storage `{key}`, {len} bytes from byte {start} on, does not lie in its {bytes} bytes"
             )));
         }
-        if let Some(&index) = self.index.get(view) {
+        if let Some(index) = self.find(view) {
             let known = &self.all[index as usize];
             if index == root && (start, len) == (0, bytes) || (known.view, known.bytes) == (Some((root, start)), len) {
                 return Ok(index);
@@ -246,6 +246,10 @@ impl Storages {
         Ok(index)
     }
 
+    fn find(&self, key: &str) -> Option<u32> {
+        self.index.find(self.index.hash(key), |at| *self.all[at].key == *key).map(|at| at as u32)
+    }
+
     fn add(&mut self, key: &str, dtype: Option<DType>, location: &str, bytes: u64) -> u32 {
         let index = self.all.len() as u32;
         let key: Arc<str> = key.into();
@@ -254,7 +258,8 @@ impl Storages {
             Some(last) if *last.location == *location => Arc::clone(&last.location),
             _ => location.into(),
         };
-        self.index.insert(Arc::clone(&key), index);
+        let hash = self.index.hash(&*key);
+        self.index.find_or_insert(hash, index as usize, |_| false, |own, at| own.hash(&*self.all[at].key));
         self.all.push(StorageId { key, dtype, location, bytes, view: None, embedded: None });
         index
     }

@@ -261,7 +261,7 @@ impl<'a> Machine<'a> {
 
     /// `_rebuild_from_type_v2(function, class, args, state)`: what the function gives, as a tensor of the class with
     /// these attributes.
-    pub(super) fn from_type(&self, callee: Id, args: &[Id]) -> Result<Option<Made<'a>>> {
+    pub(super) fn subclass(&self, callee: Id, args: &[Id]) -> Result<Option<Made<'a>>> {
         let &[function, class, inner, state] = args else { return Ok(None) };
         let (Some(inner), Node::Global(_)) = (self.arena.items(inner), self.node(class)) else { return Ok(None) };
         let made = match self.known(function) {

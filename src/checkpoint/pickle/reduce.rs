@@ -51,7 +51,7 @@ impl<'a> Machine<'a> {
             Known::RebuildMeta => self.meta(callee, args),
             Known::RebuildCopy => self.copy(callee, args),
             Known::RebuildWrapper => self.wrapper(callee, args),
-            Known::RebuildFromType => self.from_type(callee, args)?,
+            Known::RebuildFromType => self.subclass(callee, args)?,
             Known::Parameter => self.parameter(args),
             Known::NewObject => match args.split_first() {
                 // A class that is named once more, as a function, would go on without end.
@@ -73,7 +73,7 @@ impl<'a> Machine<'a> {
             (Known::ByteArray, _) => self.bytes(args).map(Node::ByteArray),
             (Known::Set { frozen }, _) => self.set(frozen, args),
             (Known::Complex, &[re, im]) => Some(Node::Complex(Box::new((self.float(re)?, self.float(im)?)))),
-            (Known::Size, &[sizes]) => self.arena.sizes(sizes).map(|sizes| Node::Size(sizes.into())),
+            (Known::Size, &[sizes]) => self.arena.sizes(sizes).map(|sizes| Node::Size(sizes[..].into())),
             (Known::Device, _) => self.device(args),
             _ => None,
         }

@@ -45,8 +45,9 @@ impl Unpickled<'_> {
             pickle: &self,
             storage,
             states: vec![NEW; self.arena.nodes.len()],
-            values: Vec::new(),
-            depths: Vec::new(),
+            // As a rule a name for each tensor.
+            values: Vec::with_capacity(self.arena.tensors.len() * 2),
+            depths: Vec::with_capacity(self.arena.tensors.len() * 2),
             frames: Vec::new(),
         };
         builder.run().map_err(|error| match builder.path() {
@@ -66,20 +67,29 @@ impl Builder<'_, '_, '_> {
                 Some(part) => {
                     frame.next += 1;
                     if self.states[part as usize] == NEW {
-                        self.open(part);
+                        match is_leaf(&pickle.arena, part) {
+                            true => self.finish(part, 0)?,
+                            false => self.open(part),
+                        }
                     }
                 }
                 None => {
-                    let value = self.value(pickle.arena.node(id))?;
                     let depth = self.depth(id)?;
-                    self.states[id as usize] = self.values.len() as u32;
-                    self.values.push(value);
-                    self.depths.push(depth);
+                    self.finish(id, depth)?;
                     self.frames.pop();
                 }
             }
         }
         Ok(self.done(pickle.root))
+    }
+
+    /// Converts a node whose parts are done.
+    fn finish(&mut self, id: Id, depth: u16) -> Result<()> {
+        let value = self.value(self.pickle.arena.node(id))?;
+        self.states[id as usize] = self.values.len() as u32;
+        self.values.push(value);
+        self.depths.push(depth);
+        Ok(())
     }
 
     fn open(&mut self, id: Id) {
@@ -196,7 +206,7 @@ impl Builder<'_, '_, '_> {
                     Kind::Listed { call, .. } => call.args.iter().find_map(location),
                     _ => None,
                 };
-                StoredTensor::listed(node.dtype, shape.into(), stride, location.unwrap_or("cpu").into(), extra)
+                StoredTensor::listed(node.dtype, shape, stride, location.unwrap_or("cpu").into(), extra)
             }
         };
         let tensor = tensor.with_requires_grad(node.requires_grad).with_bits(node.conj, node.neg);
@@ -322,6 +332,15 @@ fn unit(dtype: DType) -> usize {
     match dtype {
         _ if dtype.is_complex() => dtype.size() / 2,
         _ => dtype.size(),
+    }
+}
+
+/// Whether a node has no parts, as most have none.
+fn is_leaf(arena: &Arena<'_>, id: Id) -> bool {
+    match arena.node(id) {
+        Node::Tensor(index) => arena.tensors[*index as usize].extra.is_none(),
+        Node::Str(_) | Node::Int(_) | Node::Float(_) | Node::Bool(_) | Node::None => true,
+        _ => false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use super::tensors;
 use crate::checkpoint::hash::QuickMap;
 use crate::checkpoint::pickle::opcode as op;
 use crate::checkpoint::value::{BigInt, Dict, DictKind, Object, Value};
@@ -73,6 +74,7 @@ pub(super) struct NamedStorage<'v> {
     pub(super) dtype: Option<crate::dtype::DType>,
 }
 
+#[derive(Clone, Copy)]
 enum Task<'v> {
     Value(&'v Value),
     /// Items that are appended to the list before them, from a position on.
@@ -322,7 +324,8 @@ impl<'v, 'u> Pickler<'v, 'u> {
     /// A tensor that is more than a view of a storage.
     fn call(&mut self, tensor: &Arc<StoredTensor>) -> Result<()> {
         let calls = self.calls;
-        let (call, next) = &**calls.0.get_or_init(|| Box::new((tensor.reduce(), Calls::default())));
+        let call = tensors::call(tensor)?;
+        let (call, next) = &**calls.0.get_or_init(|| Box::new((call, Calls::default())));
         self.calls = next;
         self.object(call, address(tensor))
     }

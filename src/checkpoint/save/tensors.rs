@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::pickle::{NamedStorage, Pickler, address};
 use crate::checkpoint::pickle::{opcode as op, storage_class};
+use crate::checkpoint::value::{Dict, DictKind, Object, Value};
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -123,5 +124,37 @@ impl<'v> Pickler<'v, '_> {
         }
         self.mixed.insert(address);
         Ok(())
+    }
+}
+
+/// The call that makes a tensor which is more than a view of a storage.
+pub(super) fn call(tensor: &StoredTensor) -> Result<Object> {
+    let Some(device) = tensor.extra().and_then(|extra| extra.device.as_deref()) else { return Ok(tensor.reduce()) };
+    // It goes from its storage to another device when it is loaded.
+    if tensor.class().is_some() || tensor.has_hooks() || !tensor.has_data() || tensor.quantizer().is_some() {
+        return Err(Error::unsupported(format!("a tensor for the device `{device}` with attributes cannot be saved")));
+    }
+    let plain = tensor.clone().with_extra(None).with_parameter(false).with_requires_grad(false);
+    let moved = |requires_grad: bool| {
+        let args = vec![plain.into(), tensor.dtype().into(), device.into(), requires_grad.into()];
+        function("_rebuild_device_tensor_from_cpu_tensor", args)
+    };
+    if !tensor.is_parameter() {
+        return Ok(moved(tensor.requires_grad()));
+    }
+    let hooks = Value::from(Dict::new(DictKind::OrderedDict, []));
+    Ok(function("_rebuild_parameter", vec![moved(false).into(), tensor.requires_grad().into(), hooks]))
+}
+
+/// A call of a function of `torch._utils`.
+fn function(name: &str, args: Vec<Value>) -> Object {
+    Object {
+        callee: Value::Global(format!("torch._utils.{name}").into()),
+        bare: false,
+        args,
+        kwargs: None,
+        items: Vec::new(),
+        entries: Vec::new(),
+        state: None,
     }
 }

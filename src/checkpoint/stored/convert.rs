@@ -92,7 +92,7 @@ fn floats(tensor: &StoredTensor) -> Result<Vec<f32>> {
     Ok(bytemuck::pod_collect_to_vec(&tensor.to(DType::F32)?.contiguous_bytes()?))
 }
 
-/// The integers of a quantized dtype. Rows of those that are smaller than a byte start at a byte.
+/// The integers of a quantized dtype.
 fn integers(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Vec<i64>> {
     Ok(match dtype {
         DType::QI8 => bytes.iter().map(|&x| i64::from(x as i8)).collect(),
@@ -101,11 +101,9 @@ fn integers(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Vec<i64>> {
         DType::QU4X2 | DType::QU2X4 => {
             let per_byte = dtype.per_byte();
             let bits = 8 / per_byte;
-            let row = shape.last().copied().unwrap_or(1);
-            let rows = bytes.chunks(row.div_ceil(per_byte).max(1));
-            let element =
-                |row: &[u8], i: usize| i64::from(row[i / per_byte] >> (i % per_byte * bits) & ((1 << bits) - 1));
-            rows.flat_map(|bytes| (0..row).map(move |i| element(bytes, i))).collect()
+            let element = |i: usize| i64::from(bytes[i / per_byte] >> (i % per_byte * bits) & ((1 << bits) - 1));
+            // There are bytes enough for rows that start at a byte; the elements follow each other all the same.
+            (0..shape.iter().product()).map(element).collect()
         }
         other => return Err(Error::invalid(format!("a {other} tensor is quantized"))),
     })

@@ -33,7 +33,7 @@ pub struct StoredTensor {
     conj: bool,
     neg: bool,
     shape: Shape,
-    stride: Vec<usize>,
+    stride: Shape,
     offset: usize,
     /// What few tensors have.
     extra: Option<Arc<Extra>>,
@@ -49,10 +49,10 @@ impl StoredTensor {
         storage: Arc<Storage>,
         dtype: DType,
         shape: impl Into<Shape>,
-        stride: Vec<usize>,
+        stride: impl Into<Shape>,
         offset: usize,
     ) -> Result<Self> {
-        let shape = shape.into();
+        let (shape, stride) = (shape.into(), stride.into());
         if shape.len() != stride.len() {
             return Err(Error::invalid(format!("a tensor of shape {shape} has {} strides", stride.len())));
         }
@@ -71,7 +71,7 @@ impl StoredTensor {
         Ok(Self::unchecked(storage, dtype, shape, stride, offset))
     }
 
-    fn unchecked(storage: Arc<Storage>, dtype: DType, shape: Shape, stride: Vec<usize>, offset: usize) -> Self {
+    fn unchecked(storage: Arc<Storage>, dtype: DType, shape: Shape, stride: Shape, offset: usize) -> Self {
         Self {
             storage,
             dtype,
@@ -87,7 +87,7 @@ impl StoredTensor {
     }
 
     /// A tensor that is no strided view of a storage: [`Kind::Listed`] in `extra` says what it is.
-    pub(crate) fn listed(dtype: DType, shape: Shape, stride: Vec<usize>, location: Arc<str>, extra: Extra) -> Self {
+    pub(crate) fn listed(dtype: DType, shape: Shape, stride: Shape, location: Arc<str>, extra: Extra) -> Self {
         Self::unchecked(Storage::owned([], location), dtype, shape, stride, 0).with_extra(Some(extra))
     }
 
@@ -190,14 +190,13 @@ impl StoredTensor {
 
     /// Whether the elements lie in row-major order without gaps.
     pub fn is_contiguous(&self) -> bool {
-        let expected = self.shape.contiguous_strides();
+        let mut expected = 1usize;
         self.shape.numel() == 0
-            || self
-                .shape
-                .iter()
-                .zip(&self.stride)
-                .zip(&expected)
-                .all(|((&size, stride), want)| size == 1 || stride == want)
+            || self.shape.iter().zip(&*self.stride).rev().all(|(&size, &stride)| {
+                let is_next = size == 1 || stride == expected;
+                expected = expected.saturating_mul(size);
+                is_next
+            })
     }
 
     /// Whether `other` is a view of the same elements: the same storage, offset, shape, stride and dtype.
@@ -262,7 +261,7 @@ fn bytes_needed(shape: &[usize], stride: &[usize], offset: usize, dtype: DType) 
         .try_fold(dtype.size(), |product, &size| product.checked_mul(size))
         .filter(|&b| b <= isize::MAX as usize)?;
     if let (2.., Some((&last, outer))) = (dtype.per_byte(), shape.split_last()) {
-        // Rows of elements smaller than a byte start at a byte; PyTorch has no other views of them.
+        // PyTorch allocates whole bytes for each row, and has no other views of elements smaller than a byte.
         return offset.checked_add(outer.iter().product::<usize>() * last.div_ceil(dtype.per_byte()));
     }
     let mut last = offset;

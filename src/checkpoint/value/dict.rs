@@ -1,11 +1,10 @@
 //! Dicts: ordered, with keys of any kind.
 
 use std::fmt;
-use std::sync::Arc;
 
 use super::Value;
 use super::access::Key;
-use crate::checkpoint::hash::QuickMap;
+use crate::checkpoint::hash::Positions;
 
 /// Which class of dict it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,15 +40,9 @@ pub struct Dict {
     kind: DictKind,
     entries: Vec<(Value, Value)>,
     /// Where each string and each integer key is; only made for dicts that are too long to search.
-    index: Option<Box<Index>>,
+    index: Option<Box<Positions>>,
     pub(crate) factory: Option<Value>,
     pub(crate) attributes: Option<Value>,
-}
-
-#[derive(Clone, Default)]
-struct Index {
-    strings: QuickMap<Arc<str>, usize>,
-    integers: QuickMap<i64, usize>,
 }
 
 /// Dicts up to this length are searched from the front.
@@ -63,9 +56,7 @@ impl Dict {
         let expected = entries.size_hint().0;
         dict.entries.reserve(expected);
         if expected > SHORT {
-            let mut index = Box::<Index>::default();
-            index.strings.reserve(expected);
-            dict.index = Some(index);
+            dict.index = Some(Box::new(Positions::with_capacity(expected)));
         }
         for (key, value) in entries {
             dict.set(key, value);
@@ -83,7 +74,7 @@ impl Dict {
         let at = self.find(key)?;
         let (_, value) = self.entries.remove(at);
         if let Some(index) = &mut self.index {
-            **index = Index::of(&self.entries);
+            **index = index_of(&self.entries);
         }
         Some(value)
     }
@@ -108,33 +99,36 @@ impl Dict {
 
     fn set(&mut self, key: Value, value: Value) -> Option<Value> {
         let end = self.entries.len();
-        let at = match (&mut self.index, &key) {
-            (Some(index), Value::Str(name)) => Some(*index.strings.entry(Arc::clone(name)).or_insert(end)),
-            (Some(index), other) => integer(other).map(|int| *index.integers.entry(int).or_insert(end)),
-            (None, Value::Str(name)) => self.find_str(name),
-            (None, other) => integer(other).and_then(|int| self.find_int(int)),
+        let at = match &mut self.index {
+            Some(index) => place(index, &self.entries, &key, end),
+            None => match &key {
+                Value::Str(name) => self.find_str(name),
+                other => integer(other).and_then(|int| self.find_int(int)),
+            },
         };
-        if let Some(at) = at.filter(|&at| at < end) {
+        if let Some(at) = at {
             return Some(std::mem::replace(&mut self.entries[at].1, value));
         }
         self.entries.push((key, value));
         if self.index.is_none() && self.entries.len() > SHORT {
-            self.index = Some(Box::new(Index::of(&self.entries)));
+            self.index = Some(Box::new(index_of(&self.entries)));
         }
         None
     }
 
     fn find_str(&self, name: &str) -> Option<usize> {
+        let is_same = |at: usize| matches!(&self.entries[at].0, Value::Str(key) if **key == *name);
         match &self.index {
-            Some(index) => index.strings.get(name).copied(),
-            None => self.entries.iter().position(|(key, _)| matches!(key, Value::Str(key) if **key == *name)),
+            Some(index) => index.find(index.hash(name), is_same),
+            None => (0..self.entries.len()).find(|&at| is_same(at)),
         }
     }
 
     fn find_int(&self, int: i64) -> Option<usize> {
+        let is_same = |at: usize| integer(&self.entries[at].0) == Some(int);
         match &self.index {
-            Some(index) => index.integers.get(&int).copied(),
-            None => self.entries.iter().position(|(key, _)| integer(key) == Some(int)),
+            Some(index) => index.find(index.hash(&int), is_same),
+            None => (0..self.entries.len()).find(|&at| is_same(at)),
         }
     }
 
@@ -192,22 +186,36 @@ impl Dict {
     }
 }
 
-impl Index {
-    fn of(entries: &[(Value, Value)]) -> Self {
-        let mut index = Self::default();
-        for (at, (key, _)) in entries.iter().enumerate() {
-            index.add(key, at);
-        }
-        index
+/// Where the keys are.
+fn index_of(entries: &[(Value, Value)]) -> Positions {
+    let mut index = Positions::with_capacity(entries.len());
+    for (at, (key, _)) in entries.iter().enumerate() {
+        place(&mut index, entries, key, at);
     }
+    index
+}
 
-    fn add(&mut self, key: &Value, at: usize) {
-        if let Value::Str(name) = key {
-            self.strings.insert(Arc::clone(name), at);
-        } else if let Some(int) = integer(key) {
-            self.integers.insert(int, at);
-        }
+/// Where `key` is among the entries; it is put at `end` if it is none of them. Keys that are neither strings nor
+/// integers are not looked up.
+fn place(index: &mut Positions, entries: &[(Value, Value)], key: &Value, end: usize) -> Option<usize> {
+    let hash = hash(index, key)?;
+    let is_same = |at: usize| match (key, &entries[at].0) {
+        (Value::Str(key), Value::Str(other)) => key == other,
+        (Value::Str(_), _) => false,
+        (key, other) => integer(key) == integer(other),
+    };
+    index.find_or_insert(hash, end, is_same, |index, at| hash_of(index, &entries[at].0))
+}
+
+fn hash(index: &Positions, key: &Value) -> Option<u64> {
+    match key {
+        Value::Str(name) => Some(index.hash(&**name)),
+        other => integer(other).map(|int| index.hash(&int)),
     }
+}
+
+fn hash_of(index: &Positions, key: &Value) -> u64 {
+    hash(index, key).expect("only keys with a hash have a position")
 }
 
 /// The integer that a key equals in Python.

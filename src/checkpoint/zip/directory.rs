@@ -3,14 +3,14 @@
 
 use std::ops::Range;
 
-use crate::checkpoint::hash::QuickMap;
+use crate::checkpoint::hash::Positions;
 use crate::error::{Error, Result};
 
 /// An archive's entries by name. Borrows the archive's bytes.
 pub(super) struct Directory<'a> {
     bytes: &'a [u8],
     entries: Vec<Entry<'a>>,
-    index: QuickMap<&'a [u8], u32>,
+    index: Positions,
     /// Where the central directory starts: every entry ends before it.
     start: usize,
 }
@@ -57,9 +57,11 @@ impl<'a> Directory<'a> {
                 end.count
             )));
         }
-        let mut index = QuickMap::with_capacity_and_hasher(entries.len(), Default::default());
+        let mut index = Positions::with_capacity(entries.len());
         for (at, entry) in entries.iter().enumerate() {
-            if index.insert(entry.name, at as u32).is_some() {
+            let hash = index.hash(entry.name);
+            let is_same = |at: usize| entries[at].name == entry.name;
+            if index.find_or_insert(hash, at, is_same, |index, at| index.hash(entries[at].name)).is_some() {
                 return Err(Error::invalid(format!("the zip archive has two entries called `{}`", entry.shown_name())));
             }
         }
@@ -80,7 +82,7 @@ impl<'a> Directory<'a> {
     }
 
     pub(super) fn position(&self, name: &[u8]) -> Option<usize> {
-        self.index.get(name).map(|&at| at as usize)
+        self.index.find(self.index.hash(name), |at| self.entries[at].name == name)
     }
 
     /// Where an entry's bytes, compressed or not, are in the file.

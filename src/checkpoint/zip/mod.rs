@@ -147,11 +147,11 @@ impl<'a> Archive<'a> {
 
     /// Which kind of archive this is, and the entry of its pickle.
     fn kind(&self) -> Result<(Container, &Entry<'a>)> {
-        const RESAVE: &str = "load it in PyTorch and save its `state_dict()` with `torch.save`";
         let any = |test: &dyn Fn(&[u8]) -> bool| self.directory.entries().iter().any(|entry| test(entry.name));
-        let unsupported = |what: &str| Err(Error::unsupported(what).help(RESAVE));
         if self.entry("model.json").is_some() {
-            return unsupported("a TorchScript archive of torch 1.2 or older");
+            return Err(Error::unsupported("a TorchScript archive of torch 1.2 or older (`model.json`)").help(
+                "load it with `torch.jit.load` in an old PyTorch and save its `state_dict()` with `torch.save`",
+            ));
         }
         if let Some(entry) = self.entry("data.pkl").filter(|_| !self.prefix.is_empty()) {
             return Ok(match self.entry("constants.pkl") {

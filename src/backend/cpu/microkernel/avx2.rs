@@ -50,6 +50,17 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn spread<const G: usize>(from: *const f32, j: usize) -> __m256 {
+        // SAFETY: as above.
+        unsafe {
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let firsts = _mm256_and_si256(lanes, _mm256_set1_epi32(-(G as i32)));
+            let index = _mm256_add_epi32(firsts, _mm256_set1_epi32(j as i32));
+            _mm256_permutevar8x32_ps(_mm256_loadu_ps(from), index)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {
         // SAFETY: as above.
         unsafe { _mm256_add_ps(a, b) }

@@ -48,6 +48,17 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn spread<const G: usize>(from: *const f32, j: usize) -> __m512 {
+        // SAFETY: as above.
+        unsafe {
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let firsts = _mm512_and_epi32(lanes, _mm512_set1_epi32(-(G as i32)));
+            let index = _mm512_add_epi32(firsts, _mm512_set1_epi32(j as i32));
+            _mm512_permutexvar_ps(index, _mm512_loadu_ps(from))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
         // SAFETY: as above.
         unsafe { _mm512_add_ps(a, b) }

@@ -14,7 +14,7 @@ mod winograd;
 use super::isa::Isa;
 
 pub(crate) use tile::{DepthTile, DotTile, Finish, Tile};
-pub(crate) use winograd::{WinogradInput, WinogradOutput, weight as winograd_weight};
+pub(crate) use winograd::{MAX_POINTS, WinogradInput, WinogradOutput, weight as winograd_weight};
 
 impl Isa {
     /// Its kernels.
@@ -43,10 +43,13 @@ pub(crate) struct Kernels {
     pub(crate) tiles: &'static [[unsafe fn(&Tile); 2]],
     /// Indexed by the number of pixels less one.
     pub(crate) depthwise: &'static [unsafe fn(&DepthTile)],
+    /// Indexed by the number of pixels less one, then by the channels of a group: 2, 4 and 8.
+    pub(crate) grouped: &'static [[unsafe fn(&DepthTile); 3]],
     /// Indexed by the number of rows of `x` less one. Four rows of the weight each.
     pub(crate) dots: &'static [unsafe fn(&DotTile)],
-    pub(crate) winograd_input: unsafe fn(&WinogradInput),
-    pub(crate) winograd_output: unsafe fn(&WinogradOutput),
+    /// For tiles of two by two outputs, and of four by four.
+    pub(crate) winograd_input: [unsafe fn(&WinogradInput); 2],
+    pub(crate) winograd_output: [unsafe fn(&WinogradOutput); 2],
     /// So many rounds of a full tile's multiplications and additions, of the numbers given: the most there can be.
     pub(crate) multiply_add: unsafe fn(usize, f32, f32) -> f32,
 }
@@ -81,6 +84,8 @@ pub(crate) trait Simd {
     /// The first `n` elements, at most `LANES`; zeros in the others.
     unsafe fn load_first(from: *const f32, n: usize) -> Self::V;
     unsafe fn store_first(to: *mut f32, x: Self::V, n: usize);
+    /// Lane `l` gets element `l / G * G + j`, where `G`, at most `LANES`, is a power of two.
+    unsafe fn spread<const G: usize>(from: *const f32, j: usize) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`.

@@ -50,6 +50,15 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn spread<const G: usize>(from: *const f32, j: usize) -> float32x4_t {
+        // SAFETY: as above; `l / G * G + j` is below 4.
+        unsafe {
+            let x: [f32; 4] = std::array::from_fn(|l| *from.add(l / G * G + j));
+            vld1q_f32(x.as_ptr())
+        }
+    }
+
+    #[inline(always)]
     unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: as above.
         unsafe { vaddq_f32(a, b) }

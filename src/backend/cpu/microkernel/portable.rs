@@ -48,6 +48,12 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn spread<const G: usize>(from: *const f32, j: usize) -> V {
+        // SAFETY: as above; `l / G * G + j` is below 4.
+        std::array::from_fn(|l| unsafe { *from.add(l / G * G + j) })
+    }
+
+    #[inline(always)]
     unsafe fn add(a: V, b: V) -> V {
         zip(a, b, |a, b| a + b)
     }

@@ -51,12 +51,10 @@ pub(crate) struct Tile {
 pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
     // SAFETY: the pointers are valid for the ranges that the fields of `Tile` state.
     unsafe {
-        for i in 0..MR {
-            for j in 0..NV {
-                let at = i * t.stride + j * S::LANES;
-                S::prefetch(t.out.wrapping_add(at));
-                S::prefetch(t.finish.before.wrapping_add(at));
-            }
+        prefetch::<S, MR, NV>(t.out, t.stride);
+        // An address without a page costs a walk through the tables.
+        if !t.finish.before.is_null() {
+            prefetch::<S, MR, NV>(t.finish.before, t.stride);
         }
         let mut acc = [[S::splat(0.0); NV]; MR];
         let mut panel = t.panel;
@@ -85,6 +83,17 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
             finish::<S, MR, NV, true>(t, acc);
         } else {
             finish::<S, MR, NV, false>(t, acc);
+        }
+    }
+}
+
+/// Asks for the rows of a tile that are needed at its end.
+#[inline(always)]
+unsafe fn prefetch<S: Simd, const MR: usize, const NV: usize>(at: *const f32, stride: usize) {
+    for i in 0..MR {
+        for j in 0..NV {
+            // SAFETY: any address will do.
+            unsafe { S::prefetch(at.wrapping_add(i * stride + j * S::LANES)) };
         }
     }
 }
@@ -215,6 +224,20 @@ unsafe fn depthwise_channels<S: Simd, const PX: usize, const NV: usize, const FU
             rows = rows.add(PX);
             weights = weights.add(t.weight_stride);
         }
+        finish_channels::<S, PX, NV, FULL>(t, c, n, acc);
+    }
+}
+
+/// Finishes the channels from `c` on, `n` of them in a vector.
+#[inline(always)]
+unsafe fn finish_channels<S: Simd, const PX: usize, const NV: usize, const FULL: bool>(
+    t: &DepthTile,
+    c: usize,
+    n: usize,
+    acc: [[S::V; NV]; PX],
+) {
+    // SAFETY: as in `depthwise_channels`.
+    unsafe {
         let at = |pointer: *const f32| if pointer.is_null() { pointer } else { pointer.add(c) };
         let f = &t.finish;
         let tile = Tile {
@@ -229,6 +252,36 @@ unsafe fn depthwise_channels<S: Simd, const PX: usize, const NV: usize, const FU
             finish: Finish { bias: at(f.bias), before: at(f.before), after: at(f.after), ..*f },
         };
         finish::<S, PX, NV, FULL>(&tile, acc);
+    }
+}
+
+/// The same of a convolution with `G` inputs and outputs a group: the weights of a tap are `[G][channels]`, those of each
+/// output's first input, of each one's second input, and so on. The channels are whole vectors.
+///
+/// # Safety
+/// As the fields of [`DepthTile`] say; the caller is compiled for `S`.
+#[inline(always)]
+pub(super) unsafe fn grouped<S: Simd, const PX: usize, const G: usize>(t: &DepthTile) {
+    // SAFETY: the pointers are valid for the ranges that the fields of `DepthTile` state; every vector is whole.
+    unsafe {
+        for c in (0..t.channels).step_by(S::LANES) {
+            let mut acc = [[S::splat(0.0); 1]; PX];
+            let (mut rows, mut weights) = (t.rows, t.weights.add(c));
+            for _ in 0..t.taps {
+                for j in 0..G {
+                    let w = S::load(weights.add(j * t.channels));
+                    for i in 0..PX {
+                        let x = *rows.add(i);
+                        let x =
+                            if G > S::LANES { S::splat(*x.add(c / G * G + j)) } else { S::spread::<G>(x.add(c), j) };
+                        acc[i][0] = S::mul_add(w, x, acc[i][0]);
+                    }
+                }
+                rows = rows.add(PX);
+                weights = weights.add(t.weight_stride);
+            }
+            finish_channels::<S, PX, 1, true>(t, c, S::LANES, acc);
+        }
     }
 }
 
@@ -251,7 +304,12 @@ pub(super) unsafe fn dot<S: Simd, const MR: usize>(t: &DotTile) {
     unsafe {
         let mut acc = [[S::splat(0.0); DOT_COLUMNS]; MR];
         let mut k = 0;
+        // The processor follows a row by itself, but not to the rows that come next.
+        let ahead = DOT_COLUMNS * t.k;
         while k + S::LANES <= t.k {
+            for row in t.weight {
+                S::prefetch(row.wrapping_add(k + ahead));
+            }
             dot_step::<S, MR, true>(t, k, S::LANES, &mut acc);
             k += S::LANES;
         }
@@ -330,19 +388,24 @@ macro_rules! kernels {
             unsafe { tile::depthwise::<$simd, PX>(t) }
         }
         $(#[$wrap])?
+        unsafe fn run_grouped<const PX: usize, const G: usize>(t: &DepthTile) {
+            // SAFETY: as above.
+            unsafe { tile::grouped::<$simd, PX, G>(t) }
+        }
+        $(#[$wrap])?
         unsafe fn run_dot<const MR: usize>(t: &DotTile) {
             // SAFETY: as above.
             unsafe { tile::dot::<$simd, MR>(t) }
         }
         $(#[$wrap])?
-        unsafe fn run_winograd_input(t: &WinogradInput) {
+        unsafe fn run_winograd_input<const N: usize>(t: &WinogradInput) {
             // SAFETY: as above.
-            unsafe { winograd::input::<$simd>(t) }
+            unsafe { winograd::input::<$simd, N>(t) }
         }
         $(#[$wrap])?
-        unsafe fn run_winograd_output(t: &WinogradOutput) {
+        unsafe fn run_winograd_output<const N: usize>(t: &WinogradOutput) {
             // SAFETY: as above.
-            unsafe { winograd::output::<$simd>(t) }
+            unsafe { winograd::output::<$simd, N>(t) }
         }
         $(#[$wrap])?
         unsafe fn run_multiply_add(rounds: usize, a: f32, b: f32) -> f32 {
@@ -355,9 +418,10 @@ macro_rules! kernels {
             columns: 2 * <$simd as Simd>::LANES,
             tiles: &[$([run_tile::<$rows, 1>, run_tile::<$rows, 2>]),*],
             depthwise: &[$(run_depthwise::<$px>),*],
+            grouped: &[$([run_grouped::<$px, 2>, run_grouped::<$px, 4>, run_grouped::<$px, 8>]),*],
             dots: &[run_dot::<1>, run_dot::<2>, run_dot::<3>, run_dot::<4>],
-            winograd_input: run_winograd_input,
-            winograd_output: run_winograd_output,
+            winograd_input: [run_winograd_input::<4>, run_winograd_input::<6>],
+            winograd_output: [run_winograd_output::<4>, run_winograd_output::<6>],
             multiply_add: run_multiply_add,
         };
     };

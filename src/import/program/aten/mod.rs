@@ -3,6 +3,7 @@
 //! A function is found by the overload's name, such as `aten.conv2d.default`; an in-place one, such as
 //! `aten.relu_.default`, by that of its counterpart, whose result is then written.
 
+mod arrange;
 mod attention;
 mod conv;
 mod copy;
@@ -81,6 +82,7 @@ fn find_function(target: &str) -> Option<Function> {
         norm::find,
         pointwise::find,
         shape::find,
+        arrange::find,
         pool::find,
         reduce::find,
         attention::find,
