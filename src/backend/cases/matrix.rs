@@ -29,7 +29,7 @@ fn every_fused() -> Vec<(String, Fused)> {
 
 /// Every activation after a bias.
 fn every_activation() -> Vec<Fused> {
-    let activations = super::point::every_unary().into_iter().filter(|&op| {
+    let activations = super::point::every_unary().into_iter().filter(|op| op.is_activation()).filter(|&op| {
         // These are not defined for all numbers.
         !matches!(op, Unary::Log | Unary::Sqrt | Unary::Rsqrt)
     });
