@@ -72,7 +72,7 @@ def video():
     import torchvision
 
     for name in torchvision.models.list_models(module=torchvision.models.video):
-        frames, size = (16, 224) if name.startswith("mvit") else (16, 64)
+        frames, size = (16, 224) if name.startswith(("mvit", "s3d")) else (16, 64)
         yield name, lambda name=name, frames=frames, size=size: (
             torchvision.models.get_model(name, weights=None), (torch.randn(1, 3, frames, size, size),))
 

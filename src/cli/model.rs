@@ -92,11 +92,7 @@ impl Source<'_> {
                 let path = self.path.display();
                 return Model::from_stored(module, device).map_err(|error| Failure::about(format!("`{path}`"), error));
             }
-            Opened::Program(checkpoint) => {
-                // `--key` names one of several programs.
-                let model = Model::from_checkpoint(checkpoint, self.args.key.as_deref(), device);
-                return model.map_err(|error| Failure::about(format!("`{}`", self.path.display()), error));
-            }
+            Opened::Program(checkpoint) => return self.program(checkpoint, device),
         };
         let Some(name) = self.arch else { return Err(self.no_architecture(state)) };
         let mut net = models::by_name(name, state).map_err(|error| self.about(error))?;
@@ -118,10 +114,16 @@ impl Source<'_> {
         models::input_shape(name, state).map_err(|error| self.about(error))
     }
 
+    /// A program of `torch.export`; `--key` names one of several.
+    fn program(&self, checkpoint: &Checkpoint, device: &Device) -> Result<Model> {
+        // `--key` names one of several programs.
+        let model = Model::from_checkpoint(checkpoint, self.args.key.as_deref(), device);
+        model.map_err(|error| Failure::about(format!("`{}`", self.path.display()), error))
+    }
+
     /// The shape of a program's only input without the batch.
     fn program_input(&self, checkpoint: &Checkpoint) -> Result<Shape> {
-        let about = |error| Failure::about(format!("`{}`", self.path.display()), error);
-        let model = Model::from_checkpoint(checkpoint, self.args.key.as_deref(), &Device::cpu()).map_err(about)?;
+        let model = self.program(checkpoint, &Device::cpu())?;
         let sizes = match model.inputs() {
             [input] => input.shape.get(1..).and_then(|sizes| sizes.iter().copied().collect::<Option<Vec<usize>>>()),
             _ => None,

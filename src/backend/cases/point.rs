@@ -115,10 +115,23 @@ fn functions() -> Vec<Case> {
         match op {
             Binary::Div => b.iter_mut().for_each(|x| *x += x.signum() * 0.1),
             Binary::Pow => a.iter_mut().for_each(|x| *x = x.abs() + 0.01),
+            Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge | Binary::Keep => {
+                a.iter_mut().chain(&mut b).for_each(|x| *x = x.round());
+            }
             _ => {}
         }
         let step = Kernel::Pointwise(contiguous(&[len], program, 2));
         cases.push(Case::new(name, step, vec![a.into(), b.into()], len, 2e-5));
+    }
+    for len in [7, 64] {
+        let program = Program { instrs: vec![Instr::Input(0), Instr::Unary(Unary::FromInt, 0)] };
+        let ints = Value {
+            data: Data::I32((0..len as i32).map(|i| (i - 3) * 1_000_003 % 16_777_216).collect()),
+            offset: 0,
+            stored: None,
+        };
+        let step = Kernel::Pointwise(contiguous(&[len], program, 1));
+        cases.push(Case::new(format!("pointwise int_to_float {len}"), step, vec![ints], len, 0.0));
     }
     // x^2 and x^3 of negative numbers, as in hand-written GELUs.
     for exponent in [2.0, 3.0, 0.0, -1.0] {

@@ -212,5 +212,14 @@ fn embedding() -> Vec<Case> {
             cases.push(Case::new(name, kernel, vec![indices, table], count * dim, 0.0));
         }
     }
+    for (outer, count, rows, dim) in [(3, 5, 7, 4), (2, 9, 6, 1), (5, 0, 3, 2), (4, 1, 2, 67)] {
+        let name = format!("index_select {outer}x{count}x{rows}x{dim}");
+        let mut random = Random::new(&name);
+        let data = Data::I32((0..count).map(|_| random.below(rows) as i32).collect());
+        let indices = Value { data, offset: 0, stored: None };
+        let x = random.exact(outer * rows * dim).into();
+        let kernel = Kernel::Embedding { outer, count, rows, dim };
+        cases.push(Case::new(name, kernel, vec![indices, x], outer * count * dim, 0.0));
+    }
     cases
 }

@@ -156,12 +156,12 @@ impl Graph {
     }
 
     /// Integers as floats; whole numbers up to 2^24 are exact.
-    pub(crate) fn from_int(&mut self, x: Var) -> Result<Var> {
+    pub(crate) fn int_to_float(&mut self, x: Var) -> Result<Var> {
         self.unary(Unary::FromInt, x)
     }
 
     /// Floats as integers, what is behind the point cut off.
-    pub(crate) fn to_int(&mut self, x: Var) -> Result<Var> {
+    pub(crate) fn float_to_int(&mut self, x: Var) -> Result<Var> {
         self.unary(Unary::ToInt, x)
     }
 

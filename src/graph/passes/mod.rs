@@ -1,5 +1,6 @@
 //! Passes: they rewrite a graph so that fewer, larger ops compute the same.
 
+mod attention;
 mod batch_norm;
 mod dead;
 mod epilogue;
@@ -13,7 +14,7 @@ use crate::error::Result;
 /// Every pass, in order. The result has only the ops that [`lower`](super::lower) knows.
 pub(crate) fn optimize(graph: &Graph) -> Result<Graph> {
     let mut graph = dead::remove(graph);
-    for pass in [batch_norm::decompose, hoist::hoist, scale::fold, epilogue::fuse, pointwise::fuse] {
+    for pass in [attention::fuse, batch_norm::decompose, hoist::hoist, scale::fold, epilogue::fuse, pointwise::fuse] {
         // What a pass leaves behind would count as a use of the values it reads.
         graph = dead::remove(&pass(&graph)?);
     }

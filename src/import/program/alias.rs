@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::build::Build;
-use super::host::Host;
+use super::host::{Host, MAX_ELEMENTS};
 use super::value::{Data, X};
 use crate::error::{Error, Result};
 use crate::graph::view::View;
@@ -174,6 +174,9 @@ impl Build<'_> {
         Ok(match &x.data {
             Data::Host(host) => {
                 let host = match op {
+                    ViewOp::Expand(sizes) if sizes.iter().product::<usize>() > MAX_ELEMENTS => {
+                        return Err(Error::unsupported(format!("a constant of the shape {sizes:?}")));
+                    }
                     ViewOp::Reshape(sizes) if sizes.iter().product::<usize>() == host.len() => {
                         Host { shape: sizes.clone(), data: host.data.clone() }
                     }

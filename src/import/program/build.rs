@@ -257,7 +257,7 @@ impl<'a> Build<'a> {
     /// The value in the graph, as floats.
     pub(super) fn var(&mut self, x: &X) -> Result<Var> {
         match &x.data {
-            &Data::Var(var) if self.graph.node(var).is_int => self.graph.from_int(var),
+            &Data::Var(var) if self.graph.node(var).is_int => self.graph.int_to_float(var),
             &Data::Var(var) => Ok(var),
             Data::Host(host) => {
                 let tensor = host.cast(DType::F32).to_tensor()?;
@@ -275,7 +275,7 @@ impl<'a> Build<'a> {
     pub(super) fn int_var(&mut self, x: &X) -> Result<Var> {
         match &x.data {
             &Data::Var(var) if self.graph.node(var).is_int => Ok(var),
-            &Data::Var(var) => self.graph.to_int(var),
+            &Data::Var(var) => self.graph.float_to_int(var),
             Data::Host(host) => self.graph.constant(host.cast(DType::I64).to_tensor()?),
         }
     }

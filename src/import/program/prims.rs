@@ -122,6 +122,9 @@ impl Build<'_> {
         let mut y = match (&a.data, &b.data) {
             (Data::Host(x), Data::Host(y)) => {
                 let shape = Shape::broadcast(&x.shape[..].into(), &y.shape[..].into())?;
+                if shape.numel() > MAX_ELEMENTS {
+                    return Err(Error::unsupported(format!("a constant of the shape {shape}")));
+                }
                 let (x, y) = (x.expand(&shape), y.expand(&shape));
                 X::host(host_binary(bin, &x, &y, if bin == Bin::Div { dtype } else { common }, dtype)?, dtype)
             }

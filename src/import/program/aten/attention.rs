@@ -26,6 +26,9 @@ fn attention(call: &mut Call<'_, '_>) -> Result<Out> {
         return Err(Error::unsupported("attention with dropout").help("call `model.eval()` before the export"));
     }
     if call.bool_or("enable_gqa", false)? {
+        if [&q, &k, &v].iter().any(|x| call.build.rank(x) < 3) {
+            return Err(Error::shape("grouped heads without a dimension of heads"));
+        }
         let heads = call.build.shape(&q)[call.build.rank(&q) - 3];
         k = repeat_heads(call, &k, heads)?;
         v = repeat_heads(call, &v, heads)?;

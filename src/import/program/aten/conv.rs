@@ -32,15 +32,23 @@ struct Conv {
 
 impl Conv {
     fn read(call: &mut Call<'_, '_>, dims: usize) -> Result<Self> {
-        Ok(Self {
+        let conv = Self {
             x: call.x("input")?,
             weight: call.x("weight")?,
             bias: call.opt_x("bias")?,
             stride: sizes(call, "stride", dims, 1)?,
             padding: vec![0; dims],
             dilation: sizes(call, "dilation", dims, 1)?,
-            groups: call.int_or("groups", 1)?.try_into().map_err(|_| Error::shape("groups must be at least 1"))?,
-        })
+            groups: usize::try_from(call.int_or("groups", 1)?).unwrap_or(0),
+        };
+        let (input, weight) = (call.build.shape(&conv.x), call.build.shape(&conv.weight));
+        if weight.len() != dims + 2 || weight.contains(&0) || !(dims + 1..=dims + 2).contains(&input.len()) {
+            return Err(Error::shape(format!("input {input:?} and weight {weight:?} over {dims} dimensions")));
+        }
+        if conv.stride.iter().chain(&conv.dilation).chain([&conv.groups]).any(|&size| size == 0) {
+            return Err(Error::shape("groups, stride and dilation must be at least 1"));
+        }
+        Ok(conv)
     }
 }
 
@@ -72,7 +80,7 @@ fn same(call: &mut Call<'_, '_>, conv: &mut Conv) -> Result<()> {
         return Err(Error::shape("padding `same` goes with a stride of 1"));
     }
     let kernel = call.build.shape(&conv.weight)[2..].to_vec();
-    let total: Vec<usize> = kernel.iter().zip(&conv.dilation).map(|(k, d)| d * (k.max(&1) - 1)).collect();
+    let total: Vec<usize> = kernel.iter().zip(&conv.dilation).map(|(k, d)| d * (k - 1)).collect();
     let rank = call.build.rank(&conv.x);
     let mut pads = vec![(0, 0); rank];
     for (d, total) in total.iter().enumerate() {
@@ -180,7 +188,7 @@ fn volume(call: &mut Call<'_, '_>, conv: Conv) -> Result<X> {
         x = super::shape::pad(call, &x, &[(0, 0), (0, 0), pad, (0, 0), (0, 0)], PadMode::Constant(0.0))?;
         size += 2 * conv.padding[0];
     }
-    let reach = conv.dilation[0] * (kd.max(1) - 1) + 1;
+    let reach = conv.dilation[0] * (kd - 1) + 1;
     let depth = size.checked_sub(reach).map(|free| free / conv.stride[0] + 1);
     let depth = depth.ok_or_else(|| Error::shape(format!("input {shape:?} is too small for {kernel:?}")))?;
     let mut taps = Vec::with_capacity(kd);
@@ -215,7 +223,7 @@ fn run_transposed(call: &mut Call<'_, '_>, conv: Conv, output_padding: &[usize])
     }
     let (shape, kernel) = (call.build.shape(&conv.x), call.build.shape(&conv.weight));
     let groups = conv.groups;
-    if groups == 0 || kernel[0] != shape[1] || kernel[0] % groups != 0 {
+    if kernel[0] != shape[1] || kernel[0] % groups != 0 {
         return Err(Error::shape(format!("input {shape:?} does not fit the weight {kernel:?} in {groups} groups")));
     }
     let weight = turned(call, &conv.weight, groups)?;

@@ -55,6 +55,7 @@ fn arange(call: &mut Call<'_, '_>) -> Result<Out> {
 fn linspace(call: &mut Call<'_, '_>) -> Result<Out> {
     let (start, end) = (call.float("start")?, call.float("end")?);
     let steps = usize::try_from(call.int("steps")?).unwrap_or(0);
+    super::checked(vec![steps])?;
     let dtype = call.opt_dtype("dtype")?.unwrap_or(DType::F32);
     let step = if steps > 1 { (end - start) / (steps as f64 - 1.0) } else { 0.0 };
     // From both ends, as PyTorch does.
@@ -119,6 +120,7 @@ fn eye(call: &mut Call<'_, '_>) -> Result<Out> {
     let n = usize::try_from(call.int("n")?).unwrap_or(0);
     let m = call.opt_int("m")?.map_or(n, |m| usize::try_from(m).unwrap_or(0));
     let dtype = call.opt_dtype("dtype")?.unwrap_or(DType::F32);
+    super::checked(vec![n, m])?;
     let data = (0..n * m).map(|i| f64::from(u8::from(i / m == i % m))).collect();
     Ok(Out::X(X::host(Host::floats(&[n, m], data).cast(dtype), dtype)))
 }
@@ -168,6 +170,7 @@ fn one_hot(call: &mut Call<'_, '_>) -> Result<Out> {
         return Err(Error::unsupported("a number of classes that depends on the input"));
     };
     let shape = call.build.shape(&x);
+    super::checked([&shape[..], &[count]].concat())?;
     let column = call.build.reshape(&x, &[&shape[..], &[1]].concat())?;
     let classes = X::host(Host::ints(&[count], (0..classes).collect()), DType::I64);
     let equal = call.build.binary(Bin::Eq, &column, &classes)?;

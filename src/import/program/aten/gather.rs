@@ -209,10 +209,11 @@ fn repeat_interleave(call: &mut Call<'_, '_>) -> Result<Out> {
         }
     };
     let [outer, len, inner] = split(&shape, dim);
+    let mut out = shape;
+    out[dim] = out[dim].saturating_mul(repeats);
+    let out = super::checked(out)?;
     let x = call.build.reshape(&x, &[outer, len, 1, inner])?;
     let x = call.build.expand(&x, &[outer, len, repeats, inner])?;
-    let mut out = shape;
-    out[dim] *= repeats;
     call.build.reshape(&x, &out).map(Out::X)
 }
 
@@ -243,7 +244,7 @@ fn resize(call: &mut Call<'_, '_>, dims: usize, kind: Kind) -> Result<Out> {
             factors => (0..dims).map(|d| (shape[2 + d] as f64 * factors[d]).floor() as usize).collect::<Vec<_>>(),
         },
     };
-    if sizes.len() != dims || sizes.contains(&0) {
+    if sizes.len() != dims || sizes.iter().any(|&size| size == 0 || size > 1 << 24) {
         return Err(Error::shape(format!("the size {sizes:?}")));
     }
     for (d, &size) in sizes.iter().enumerate() {

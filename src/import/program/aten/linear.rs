@@ -50,7 +50,8 @@ fn product(call: &mut Call<'_, '_>, a: &str, b: &str) -> Result<Out> {
 fn addmm(call: &mut Call<'_, '_>) -> Result<Out> {
     let (bias, a, b) = (call.x("self")?, call.x("mat1")?, call.x("mat2")?);
     let (alpha, beta) = (call.float_or("alpha", 1.0)?, call.float_or("beta", 1.0)?);
-    let is_layer = alpha == 1.0 && beta == 1.0 && call.build.shape(&bias) == call.build.shape(&b)[1..];
+    let is_layer =
+        alpha == 1.0 && beta == 1.0 && call.build.rank(&b) == 2 && call.build.shape(&bias) == call.build.shape(&b)[1..];
     if is_layer {
         let dtype = promote(a.dtype, b.dtype);
         let transposed = call.build.view(&b, &ViewOp::Permute(vec![1, 0]))?;
@@ -82,7 +83,7 @@ fn scaled_sum(call: &mut Call<'_, '_>, x: &X, beta: f64, y: &X, alpha: f64) -> R
 
 fn outer(call: &mut Call<'_, '_>) -> Result<Out> {
     let (a, b) = (call.x("self")?, call.x("vec2")?);
-    let len = call.build.shape(&a)[0];
+    let len = call.build.shape(&a).iter().product();
     let column = call.build.reshape(&a, &[len, 1])?;
     call.build.binary(Bin::Mul, &column, &b).map(Out::X)
 }

@@ -270,7 +270,7 @@ impl Call<'_, '_> {
     pub(super) fn shape(&mut self, name: &str) -> Result<Vec<usize>> {
         let ints = self.ints(name)?;
         let size = |&size: &i64| usize::try_from(size).map_err(|_| Error::shape(format!("`{name}` is {ints:?}")));
-        ints.iter().map(size).collect()
+        checked(ints.iter().map(size).collect::<Result<_>>()?)
     }
 
     pub(super) fn opt_float(&mut self, name: &str) -> Result<Option<f64>> {
@@ -324,7 +324,7 @@ impl Call<'_, '_> {
         }
     }
 
-    /// A dimension of a tensor of so many dimensions; a scalar counts as having one.
+    /// A dimension of a tensor of so many dimensions.
     pub(super) fn dim_of(&mut self, name: &str, rank: usize, default: i64) -> Result<usize> {
         let dim = self.int_or(name, default)?;
         wrap_dim(dim, rank)
@@ -332,19 +332,30 @@ impl Call<'_, '_> {
 
     /// Dimensions, all of them when there are none.
     pub(super) fn dims_of(&mut self, name: &str, rank: usize) -> Result<Vec<usize>> {
+        if rank == 0 {
+            return Ok(vec![]);
+        }
         let mut dims = match self.opt_ints(name)?.filter(|dims| !dims.is_empty()) {
             Some(dims) => dims.iter().map(|&dim| wrap_dim(dim, rank)).collect::<Result<Vec<_>>>()?,
             None => (0..rank).collect(),
         };
         dims.sort_unstable();
-        dims.retain(|&dim| dim < rank);
         Ok(dims)
+    }
+}
+
+/// Sizes whose product fits everything that is computed from it.
+pub(super) fn checked(sizes: Vec<usize>) -> Result<Vec<usize>> {
+    let numel = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size.max(1)));
+    match numel {
+        Some(numel) if numel <= i32::MAX as usize => Ok(sizes),
+        _ => Err(Error::unsupported(format!("the shape {sizes:?} is too large"))),
     }
 }
 
 /// A dimension counted from the front.
 pub(super) fn wrap_dim(dim: i64, rank: usize) -> Result<usize> {
-    let size = rank.max(1) as i64;
+    let size = rank as i64;
     let index = if dim < 0 { dim + size } else { dim };
     match (0..size).contains(&index) {
         true => Ok(index as usize),

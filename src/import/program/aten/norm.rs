@@ -52,8 +52,7 @@ fn no_stats(call: &mut Call<'_, '_>) -> Result<Out> {
     let shape = call.build.shape(&x);
     let (weight, bias) = (call.opt_x("weight")?, call.opt_x("bias")?);
     let eps = call.float_or("eps", 1e-5)?;
-    if shape.first() == Some(&1) {
-        let channels = shape[1];
+    if let [1, channels, ..] = shape[..] {
         return groups(call, &x, channels, weight, bias, eps).map(Out::X);
     }
     batch_norm(call, "")

@@ -4,9 +4,10 @@ use super::{Call, Function, Out};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::Approximate;
-use crate::graph::op::Unary;
+use crate::graph::Var;
+use crate::graph::op::{Binary, Op, Reduce, Unary};
 use crate::import::program::prims::Bin;
-use crate::import::program::value::X;
+use crate::import::program::value::{Data, X};
 
 pub(super) fn find(target: &str) -> Option<Function> {
     let (name, overload) = target.strip_prefix("aten.")?.rsplit_once('.')?;
@@ -435,7 +436,37 @@ fn add_combined(call: &mut Call<'_, '_>, bin: Bin) -> Result<Out> {
 
 fn select(call: &mut Call<'_, '_>) -> Result<Out> {
     let (condition, a, b) = (call.x("condition")?, call.x("self")?, call.x("other")?);
+    if is_guard(call, &condition, &a, &b) {
+        return Ok(Out::X(b));
+    }
     call.build.select(&condition, &a, &b).map(Out::X)
+}
+
+/// Whether this is the guard of a decomposed attention: zeros instead of a softmax where all scores are minus infinity,
+/// and the scores are a product without a mask, which has no such row.
+fn is_guard(call: &mut Call<'_, '_>, condition: &X, a: &X, b: &X) -> bool {
+    let graph = &*call.build.graph;
+    let (&Data::Var(condition), Data::Host(zeros), &Data::Var(softmax)) = (&condition.data, &a.data, &b.data) else {
+        return false;
+    };
+    let Op::Softmax { log: false, .. } = graph.node(softmax).op else { return false };
+    let scores = graph.node(softmax).inputs[0];
+    // `x == number`, as `x`.
+    let equals = |x: Var, number: f32| match (&graph.node(x).op, &graph.node(x).inputs[..]) {
+        (Op::Binary(Binary::Eq), &[a, b]) => match &graph.node(b).op {
+            Op::Constant(tensor) if tensor.as_slice::<f32>().is_ok_and(|values| values == [number]) => Some(a),
+            _ => None,
+        },
+        _ => None,
+    };
+    let any = equals(condition, 0.0).filter(|&any| matches!(graph.node(any).op, Op::Reduce { kind: Reduce::Max, .. }));
+    let open = any.and_then(|any| equals(graph.node(any).inputs[0], 0.0));
+    let is_of_scores = open.and_then(|shut| equals(shut, f32::NEG_INFINITY)) == Some(scores);
+    let mut product = scores;
+    while let Op::Reshape = graph.node(product).op {
+        product = graph.node(product).inputs[0];
+    }
+    is_of_scores && matches!(graph.node(product).op, Op::Matmul) && (0..zeros.len()).all(|i| zeros.at(i) == 0.0)
 }
 
 fn masked_fill(call: &mut Call<'_, '_>) -> Result<Out> {

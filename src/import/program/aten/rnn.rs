@@ -49,8 +49,10 @@ fn layers(call: &mut Call<'_, '_>, cell: Cell) -> Result<Out> {
     // Without a batch there are two dimensions; the steps come first.
     let batched = call.build.rank(&x) == 3;
     if !batched {
-        let shape = call.build.shape(&x);
-        x = call.build.reshape(&x, &[shape[0], 1, shape[1]])?;
+        let [steps, size] = call.build.shape(&x)[..] else {
+            return Err(Error::shape("an input with other than two or three dimensions"));
+        };
+        x = call.build.reshape(&x, &[steps, 1, size])?;
     }
     let batch_first = batched && call.bool_or("batch_first", false)?;
     if batch_first {

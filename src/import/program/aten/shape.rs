@@ -107,12 +107,13 @@ fn view(call: &mut Call<'_, '_>, name: &str) -> Result<Out> {
 /// Sizes of which one may be -1.
 fn resolve(shape: &[usize], sizes: &[i64]) -> Result<Vec<usize>> {
     let numel: usize = shape.iter().product();
-    let known: usize = sizes.iter().filter(|&&size| size >= 0).map(|&size| size as usize).product();
+    let known: usize =
+        super::checked(sizes.iter().filter_map(|&size| usize::try_from(size).ok()).collect())?.iter().product();
     let free = sizes.iter().filter(|&&size| size < 0).count();
     if free > 1 || sizes.iter().any(|&size| size < -1) || (free == 1 && (known == 0 || numel % known != 0)) {
         return Err(Error::shape(format!("{shape:?} does not become {sizes:?}")));
     }
-    Ok(sizes.iter().map(|&size| if size < 0 { numel / known } else { size as usize }).collect())
+    super::checked(sizes.iter().map(|&size| if size < 0 { numel / known } else { size as usize }).collect())
 }
 
 fn flatten(call: &mut Call<'_, '_>) -> Result<Out> {
@@ -215,7 +216,7 @@ fn expand(call: &mut Call<'_, '_>) -> Result<Out> {
     };
     let sizes: Option<Vec<usize>> = sizes.iter().enumerate().map(size).collect();
     match sizes.filter(|_| lead.is_some()) {
-        Some(sizes) => Ok(Out::View(handle, vec![ViewOp::Expand(sizes)])),
+        Some(sizes) => Ok(Out::View(handle, vec![ViewOp::Expand(super::checked(sizes)?)])),
         None => Err(Error::shape(format!("{shape:?} does not expand so"))),
     }
 }
@@ -332,7 +333,7 @@ fn chunk(call: &mut Call<'_, '_>) -> Result<Out> {
 fn tensor_split_sections(call: &mut Call<'_, '_>) -> Result<Out> {
     let (handle, shape) = own_shape(call)?;
     let dim = call.dim_of("dim", shape.len(), 0)?;
-    let sections = usize::try_from(call.int("sections")?).unwrap_or(0).max(1);
+    let sections = usize::try_from(call.int("sections")?).unwrap_or(0).clamp(1, 1 << 16);
     let (each, more) = (shape[dim] / sections, shape[dim] % sections);
     Ok(parts(handle, dim, (0..sections).map(|i| each + usize::from(i < more))))
 }
@@ -565,7 +566,7 @@ fn repeated(call: &mut Call<'_, '_>, mut repeats: Vec<usize>) -> Result<Out> {
     }
     let split: Vec<usize> = shape.iter().flat_map(|&size| [1, size]).collect();
     let wide: Vec<usize> = shape.iter().zip(&repeats).flat_map(|(&size, &times)| [times, size]).collect();
-    let out: Vec<usize> = shape.iter().zip(&repeats).map(|(size, times)| size * times).collect();
+    let out = super::checked(shape.iter().zip(&repeats).map(|(size, times)| size.saturating_mul(*times)).collect())?;
     let x = call.build.reshape(&x, &split)?;
     let x = call.build.expand(&x, &wide)?;
     call.build.reshape(&x, &out).map(Out::X)
