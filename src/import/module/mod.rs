@@ -192,11 +192,13 @@ impl StoredModule {
     pub fn hooks(&self) -> Vec<(&str, &str)> {
         let hooks =
             ["_forward_pre_hooks", "_forward_hooks"].into_iter().filter_map(|name| Some((name, self.dict(name)?)));
-        let class = |value| match value {
-            &Value::Global(ref name) => &**name,
-            Value::Object(object) => object.class(),
-            _ => "unknown",
-        };
+        fn class(value: &Value) -> &str {
+            match value {
+                Value::Global(name) => name,
+                Value::Object(object) => object.class(),
+                _ => "unknown",
+            }
+        }
         hooks.flat_map(|(name, dict)| dict.values().map(move |hook| (name, class(hook)))).collect()
     }
 

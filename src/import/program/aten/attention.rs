@@ -97,7 +97,7 @@ fn repeat_heads(call: &mut Call<'_, '_>, x: &X, heads: usize) -> Result<X> {
     if own == heads {
         return Ok(x.clone());
     }
-    if own == 0 || heads % own != 0 {
+    if own == 0 || !heads.is_multiple_of(own) {
         return Err(Error::shape(format!("{own} heads of keys do not divide {heads}")));
     }
     let mut split = shape.clone();

@@ -10,6 +10,7 @@ mod create;
 mod gather;
 mod linear;
 mod norm;
+mod pad;
 mod pointwise;
 mod pool;
 mod reduce;
@@ -80,6 +81,7 @@ fn find_function(target: &str) -> Option<Function> {
         conv::find,
         norm::find,
         pointwise::find,
+        pad::find,
         shape::find,
         pool::find,
         reduce::find,

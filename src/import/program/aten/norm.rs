@@ -92,7 +92,7 @@ fn instance_norm(call: &mut Call<'_, '_>) -> Result<Out> {
 /// Normalises each of `count` groups of channels, then scales and shifts each channel.
 fn groups(call: &mut Call<'_, '_>, x: &X, count: usize, weight: Option<X>, bias: Option<X>, eps: f64) -> Result<X> {
     let shape = call.build.shape(x);
-    if shape.len() < 2 || count == 0 || shape[1] % count != 0 {
+    if shape.len() < 2 || count == 0 || !shape[1].is_multiple_of(count) {
         return Err(Error::shape(format!("{count} groups do not divide the channels of {shape:?}")));
     }
     let channels = shape[1];

@@ -1,8 +1,7 @@
-//! Views, concatenation and padding.
+//! Views and concatenation.
 
 use super::{Call, Function, Out, wrap_dim};
 use crate::error::{Error, Result};
-use crate::graph::PadMode;
 use crate::graph::view::View;
 use crate::import::program::alias::{Handle, ViewOp};
 use crate::import::program::value::X;
@@ -42,14 +41,6 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "stack.default" => stack,
         "hstack.default" => |call| joined(call, 1),
         "vstack.default" => |call| joined(call, 0),
-        "pad.default" => pad_any,
-        "constant_pad_nd.default" => constant_pad,
-        "reflection_pad1d.default" | "reflection_pad2d.default" | "reflection_pad3d.default" => {
-            |call| pad_mode(call, PadMode::Reflect)
-        }
-        "replication_pad1d.default" | "replication_pad2d.default" | "replication_pad3d.default" => {
-            |call| pad_mode(call, PadMode::Replicate)
-        }
         "pixel_shuffle.default" => pixel_shuffle,
         "pixel_unshuffle.default" => pixel_unshuffle,
         "channel_shuffle.default" | "native_channel_shuffle.default" => channel_shuffle,
@@ -110,7 +101,7 @@ fn resolve(shape: &[usize], sizes: &[i64]) -> Result<Vec<usize>> {
     let known: usize =
         super::checked(sizes.iter().filter_map(|&size| usize::try_from(size).ok()).collect())?.iter().product();
     let free = sizes.iter().filter(|&&size| size < 0).count();
-    if free > 1 || sizes.iter().any(|&size| size < -1) || (free == 1 && (known == 0 || numel % known != 0)) {
+    if free > 1 || sizes.iter().any(|&size| size < -1) || (free == 1 && (known == 0 || !numel.is_multiple_of(known))) {
         return Err(Error::shape(format!("{shape:?} does not become {sizes:?}")));
     }
     super::checked(sizes.iter().map(|&size| if size < 0 { numel / known } else { size as usize }).collect())
@@ -254,7 +245,7 @@ fn slice(call: &mut Call<'_, '_>) -> Result<Out> {
     Ok(Out::View(handle, vec![slice_of(call, &shape)?]))
 }
 
-fn part(dim: usize, start: usize, len: usize) -> ViewOp {
+pub(super) fn part(dim: usize, start: usize, len: usize) -> ViewOp {
     ViewOp::Slice { dim, start, step: 1, len }
 }
 
@@ -438,75 +429,6 @@ fn joined(call: &mut Call<'_, '_>, dim: usize) -> Result<Out> {
     call.build.cat(&xs, dim).map(Out::X)
 }
 
-pub(super) fn pad(call: &mut Call<'_, '_>, x: &X, pads: &[(usize, usize)], mode: PadMode) -> Result<X> {
-    let build = &mut *call.build;
-    let var = build.var(x)?;
-    Ok(X::var(build.graph.pad(var, pads, mode)?, x.dtype))
-}
-
-/// Pads as PyTorch writes them: pairs from the last dimension on; negative ones cut.
-fn padded(call: &mut Call<'_, '_>, mode: PadMode, value: f64) -> Result<Out> {
-    let mut x = call.x("self")?;
-    let given = call.ints(if call.has("pad") { "pad" } else { "padding" })?;
-    let rank = call.build.rank(&x);
-    if given.len() % 2 != 0 || given.len() / 2 > rank {
-        return Err(Error::shape(format!("{given:?} does not pad {rank} dimensions")));
-    }
-    let mut pads = vec![(0, 0); rank];
-    for (i, pair) in given.chunks(2).enumerate() {
-        let dim = rank - 1 - i;
-        let cut = |size: i64| (-size).max(0) as usize;
-        let size = call.build.shape(&x)[dim];
-        let len = size
-            .checked_sub(cut(pair[0]) + cut(pair[1]))
-            .ok_or_else(|| Error::shape(format!("{given:?} cuts more than there is")))?;
-        if len < size {
-            x = call.build.view(&x, &part(dim, cut(pair[0]), len))?;
-        }
-        pads[dim] = (pair[0].max(0) as usize, pair[1].max(0) as usize);
-    }
-    if x.is_host() && matches!(mode, PadMode::Constant(_)) {
-        return host_pad(call, &x, &pads, value).map(Out::X);
-    }
-    pad(call, &x, &pads, mode).map(Out::X)
-}
-
-fn host_pad(call: &mut Call<'_, '_>, x: &X, pads: &[(usize, usize)], value: f64) -> Result<X> {
-    let mut x = x.clone();
-    for (dim, &(before, after)) in pads.iter().enumerate() {
-        let mut parts = vec![x.clone()];
-        let mut shape = call.build.shape(&x);
-        for (len, at) in [(before, 0), (after, 1)] {
-            if len > 0 {
-                shape[dim] = len;
-                let filled = call.build.full(&shape, x.dtype, value)?;
-                parts.insert(if at == 0 { 0 } else { parts.len() }, filled);
-            }
-        }
-        x = call.build.cat(&parts, dim)?;
-    }
-    Ok(x)
-}
-
-fn constant_pad(call: &mut Call<'_, '_>) -> Result<Out> {
-    let value = call.float_or("value", 0.0)?;
-    padded(call, PadMode::Constant(value as f32), value)
-}
-
-fn pad_any(call: &mut Call<'_, '_>) -> Result<Out> {
-    match call.str_or("mode", "constant")? {
-        "constant" => constant_pad(call),
-        "reflect" => padded(call, PadMode::Reflect, 0.0),
-        "replicate" => padded(call, PadMode::Replicate, 0.0),
-        "circular" => padded(call, PadMode::Circular, 0.0),
-        other => Err(Error::unsupported(format!("the padding mode `{other}`"))),
-    }
-}
-
-fn pad_mode(call: &mut Call<'_, '_>, mode: PadMode) -> Result<Out> {
-    padded(call, mode, 0.0)
-}
-
 /// The last three dimensions, and the product of those before.
 fn image(call: &mut Call<'_, '_>) -> Result<(X, Vec<usize>, [usize; 4])> {
     let x = call.x("self")?;
@@ -548,7 +470,7 @@ fn channel_shuffle(call: &mut Call<'_, '_>) -> Result<Out> {
     let x = call.x("self")?;
     let shape = call.build.shape(&x);
     let groups = usize::try_from(call.int("groups")?).unwrap_or(0);
-    if groups == 0 || shape.len() < 2 || shape[1] % groups != 0 {
+    if groups == 0 || shape.len() < 2 || !shape[1].is_multiple_of(groups) {
         return Err(Error::shape(format!("{groups} groups do not divide the channels of {shape:?}")));
     }
     let inner: usize = shape[2..].iter().product();

@@ -8,13 +8,13 @@ use crate::import::program::schema::Arg;
 pub(super) fn find(target: &str) -> Option<Function> {
     if let Some(name) = target.strip_prefix("_operator.") {
         return Some(match name {
-            "add" => |call| ints(call, |a, b| a.checked_add(b)),
-            "sub" => |call| ints(call, |a, b| a.checked_sub(b)),
-            "mul" => |call| ints(call, |a, b| a.checked_mul(b)),
+            "add" => |call| ints(call, i64::checked_add),
+            "sub" => |call| ints(call, i64::checked_sub),
+            "mul" => |call| ints(call, i64::checked_mul),
             "floordiv" => |call| ints(call, |a, b| (b > 0).then(|| a.div_euclid(b))),
             "mod" => |call| ints(call, |a, b| (b > 0).then(|| a.rem_euclid(b))),
             "pow" => |call| ints(call, |a, b| a.checked_pow(u32::try_from(b).ok()?)),
-            "neg" => |call| int(call, |a| a.checked_neg()),
+            "neg" => |call| int(call, i64::checked_neg),
             "pos" => |call| int(call, Some),
             "eq" => |call| flags(call, |a, b| a == b),
             "ne" => |call| flags(call, |a, b| a != b),
