@@ -226,10 +226,10 @@ impl Report {
     fn write(&self, out: &mut dyn Write, [a, b]: [&str; 2], all: bool) -> Result<()> {
         let most = if all { usize::MAX } else { 10 };
         let rows =
-            |list: &[(String, String)]| list.iter().map(|(name, what)| vec![clean(name), what.clone()]).collect();
+            |list: &[(String, String)]| -> Vec<Vec<String>> { list.iter().map(|(name, what)| vec![clean(name), what.clone()]).collect() };
         section(out, &format!("only in {a}"), &rows(&self.only_a), most)?;
         section(out, &format!("only in {b}"), &rows(&self.only_b), most)?;
-        let pairs = |list: &[(String, String, String)]| {
+        let pairs = |list: &[(String, String, String)]| -> Vec<Vec<String>> {
             list.iter().map(|(name, a, b)| vec![clean(name), a.clone(), "->".to_owned(), b.clone()]).collect()
         };
         section(out, "other dtype or shape", &pairs(&self.kinds), most)?;
@@ -261,7 +261,7 @@ impl Report {
     /// The keys are an interface: they stay.
     fn to_json(&self, a: &str, b: &str) -> Map<String, Json> {
         let named =
-            |list: &[(String, String)]| list.iter().map(|(name, what)| json!({"name": name, "value": what})).collect();
+            |list: &[(String, String)]| -> Vec<Vec<String>> { list.iter().map(|(name, what)| json!({"name": name, "value": what})).collect();
         let pairs = |list: &[(String, String, String)]| -> Json {
             list.iter().map(|(name, a, b)| json!({"name": name, "a": a, "b": b})).collect()
         };
