@@ -106,9 +106,9 @@ fn tensors() -> impl Strategy<Value = StoredTensor> {
     let shapes = prop::collection::vec((0usize..4, 0usize..5), 0..4);
     (prop::sample::select(DType::ALL), shapes, 0usize..4, any::<[bool; 3]>()).prop_map(|(dtype, dims, offset, bits)| {
         let (shape, stride): (Vec<usize>, Vec<usize>) = dims.into_iter().unzip();
-        let reach = shape.iter().zip(&stride).map(|(size, stride)| size * stride).sum::<usize>();
-        // Views of elements smaller than a byte have no strides: they reach as far as they have elements.
-        let needed = offset + 1 + reach.max(shape.iter().product());
+        let needed = offset + 1 + shape.iter().zip(&stride).map(|(size, stride)| size * stride).sum::<usize>();
+        // The packed dtypes are bounded by the elements, not by the last one.
+        let needed = needed + shape.iter().product::<usize>();
         let bytes: Vec<u8> = (0..needed * dtype.size()).map(|i| i as u8).collect();
         let view = StoredTensor::new(Storage::owned(bytes, "cpu"), dtype, shape, stride, offset).unwrap();
         let view = view.with_requires_grad(bits[0]).with_parameter(bits[1]);

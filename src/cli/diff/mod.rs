@@ -233,7 +233,7 @@ impl Report {
             list.iter().map(|(name, a, b)| vec![clean(name), a.clone(), "->".to_owned(), b.clone()]).collect()
         };
         section(out, "other dtype or shape", &pairs(&self.kinds), most)?;
-        let elements = self.elements.iter().map(|(name, difference)| difference.row(clean(name))).collect();
+        let elements: Vec<_> = self.elements.iter().map(|(name, difference)| difference.row(clean(name))).collect();
         section(out, "other elements, the largest difference first", &elements, most)?;
         section(out, "not compared", &rows(&self.opaque), most)?;
         section(out, "other values", &pairs(&self.values), most)?;
@@ -261,7 +261,7 @@ impl Report {
     /// The keys are an interface: they stay.
     fn to_json(&self, a: &str, b: &str) -> Map<String, Json> {
         let named =
-            |list: &[(String, String)]| -> Vec<Vec<String>> { list.iter().map(|(name, what)| json!({"name": name, "value": what})).collect();
+            |list: &[(String, String)]| list.iter().map(|(name, what)| json!({"name": name, "value": what})).collect();
         let pairs = |list: &[(String, String, String)]| -> Json {
             list.iter().map(|(name, a, b)| json!({"name": name, "a": a, "b": b})).collect()
         };
