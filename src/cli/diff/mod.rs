@@ -225,8 +225,9 @@ impl Report {
 
     fn write(&self, out: &mut dyn Write, [a, b]: [&str; 2], all: bool) -> Result<()> {
         let most = if all { usize::MAX } else { 10 };
-        let rows =
-            |list: &[(String, String)]| -> Vec<Vec<String>> { list.iter().map(|(name, what)| vec![clean(name), what.clone()]).collect() };
+        let rows = |list: &[(String, String)]| -> Vec<Vec<String>> {
+            list.iter().map(|(name, what)| vec![clean(name), what.clone()]).collect()
+        };
         section(out, &format!("only in {a}"), &rows(&self.only_a), most)?;
         section(out, &format!("only in {b}"), &rows(&self.only_b), most)?;
         let pairs = |list: &[(String, String, String)]| -> Vec<Vec<String>> {

@@ -12,8 +12,8 @@ mod warnings;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use sconce::Checkpoint;
 use sconce::checkpoint::{Container, StoredTensor};
+use sconce::{Checkpoint, ProgramInfo};
 use serde_json::{Map, json};
 
 use self::totals::Totals;
@@ -71,6 +71,9 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     for line in Totals::of(&content).lines() {
         writeln!(context.out, "{line}")?;
     }
+    for program in ProgramInfo::of(&checkpoint)? {
+        writeln!(context.out, "{program}")?;
+    }
     for warning in warnings(&checkpoint, &content) {
         writeln!(context.out, "note: {warning}")?;
     }
@@ -103,6 +106,7 @@ fn container(checkpoint: &Checkpoint) -> String {
         Container::TorchScript => "TorchScript archive: its weights, its code is not read".to_owned(),
         Container::Pickle => "plain pickle".to_owned(),
         Container::Safetensors => "safetensors".to_owned(),
+        Container::ExportedProgram => "program of torch.export".to_owned(),
         Container::Shards => "index of a checkpoint in several files".to_owned(),
         other => other.to_string(),
     }

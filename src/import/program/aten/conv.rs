@@ -88,7 +88,7 @@ fn same(call: &mut Call<'_, '_>, conv: &mut Conv) -> Result<()> {
         conv.padding[d] = total / 2;
     }
     if pads.iter().any(|&pads| pads != (0, 0)) {
-        conv.x = super::pad::pad(call, &conv.x, &pads, PadMode::Constant(0.0))?;
+        conv.x = super::arrange::pad(call, &conv.x, &pads, PadMode::Constant(0.0))?;
     }
     Ok(())
 }
@@ -185,7 +185,7 @@ fn volume(call: &mut Call<'_, '_>, conv: Conv) -> Result<X> {
     let mut size = d;
     if conv.padding[0] > 0 {
         let pad = (conv.padding[0], conv.padding[0]);
-        x = super::pad::pad(call, &x, &[(0, 0), (0, 0), pad, (0, 0), (0, 0)], PadMode::Constant(0.0))?;
+        x = super::arrange::pad(call, &x, &[(0, 0), (0, 0), pad, (0, 0), (0, 0)], PadMode::Constant(0.0))?;
         size += 2 * conv.padding[0];
     }
     let reach = conv.dilation[0] * (kd - 1) + 1;
@@ -246,7 +246,7 @@ fn run_transposed(call: &mut Call<'_, '_>, conv: Conv, output_padding: &[usize])
         pads[2 + d] = (before.max(0) as usize, after.max(0) as usize);
     }
     if pads.iter().any(|&pads| pads != (0, 0)) {
-        x = super::pad::pad(call, &x, &pads, PadMode::Constant(0.0))?;
+        x = super::arrange::pad(call, &x, &pads, PadMode::Constant(0.0))?;
     }
     run(call, Conv { x, weight, stride: vec![1; dims], padding: vec![0; dims], ..conv })
 }
@@ -315,7 +315,7 @@ fn spread(call: &mut Call<'_, '_>, x: &X, dim: usize, stride: usize) -> Result<X
     let x = call.build.reshape(x, &split)?;
     let mut pads = vec![(0, 0); split.len()];
     pads[dim + 1].1 = stride - 1;
-    let x = super::pad::pad(call, &x, &pads, PadMode::Constant(0.0))?;
+    let x = super::arrange::pad(call, &x, &pads, PadMode::Constant(0.0))?;
     let mut merged = shape.clone();
     merged[dim] *= stride;
     let x = call.build.reshape(&x, &merged)?;

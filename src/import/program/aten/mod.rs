@@ -3,6 +3,7 @@
 //! A function is found by the overload's name, such as `aten.conv2d.default`; an in-place one, such as
 //! `aten.relu_.default`, by that of its counterpart, whose result is then written.
 
+mod arrange;
 mod attention;
 mod conv;
 mod copy;
@@ -10,7 +11,6 @@ mod create;
 mod gather;
 mod linear;
 mod norm;
-mod pad;
 mod pointwise;
 mod pool;
 mod reduce;
@@ -81,8 +81,8 @@ fn find_function(target: &str) -> Option<Function> {
         conv::find,
         norm::find,
         pointwise::find,
-        pad::find,
         shape::find,
+        arrange::find,
         pool::find,
         reduce::find,
         attention::find,

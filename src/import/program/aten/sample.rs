@@ -109,7 +109,7 @@ fn im2col(call: &mut Call<'_, '_>) -> Result<Out> {
     }
     if padding != [0, 0] {
         let pads = [(0, 0), (0, 0), (padding[0], padding[0]), (padding[1], padding[1])];
-        x = super::pad::pad(call, &x, &pads, PadMode::Constant(0.0))?;
+        x = super::arrange::pad(call, &x, &pads, PadMode::Constant(0.0))?;
     }
     let shape = call.build.shape(&x);
     let mut counts = [0; 2];

@@ -1,10 +1,9 @@
-//! Views and concatenation.
+//! Views.
 
 use super::{Call, Function, Out, wrap_dim};
 use crate::error::{Error, Result};
 use crate::graph::view::View;
 use crate::import::program::alias::{Handle, ViewOp};
-use crate::import::program::value::X;
 
 pub(super) fn find(target: &str) -> Option<Function> {
     let name = target.strip_prefix("aten.")?;
@@ -37,17 +36,6 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "diagonal.default" => diagonal,
         "as_strided.default" => as_strided,
         "alias.default" | "detach.default" | "lift_fresh.default" | "view_as_real.alias" => alias,
-        "cat.default" | "concat.default" => cat,
-        "stack.default" => stack,
-        "hstack.default" => |call| joined(call, 1),
-        "vstack.default" => |call| joined(call, 0),
-        "pixel_shuffle.default" => pixel_shuffle,
-        "pixel_unshuffle.default" => pixel_unshuffle,
-        "channel_shuffle.default" | "native_channel_shuffle.default" => channel_shuffle,
-        "repeat.default" => repeat,
-        "tile.default" => tile,
-        "slice_scatter.default" => slice_scatter,
-        "select_scatter.default" => select_scatter,
         _ => return None,
     })
 }
@@ -227,7 +215,7 @@ fn view_as(call: &mut Call<'_, '_>) -> Result<Out> {
 }
 
 /// The slice that Python's `start:end:step` is.
-fn slice_of(call: &mut Call<'_, '_>, shape: &[usize]) -> Result<ViewOp> {
+pub(super) fn slice_of(call: &mut Call<'_, '_>, shape: &[usize]) -> Result<ViewOp> {
     let dim = call.dim_of("dim", shape.len(), 0)?;
     let size = shape[dim] as i64;
     let bound = |bound: i64| if bound < 0 { (bound + size).max(0) } else { bound.min(size) } as usize;
@@ -256,7 +244,7 @@ fn place(shape: &[usize], dim: usize, index: usize) -> Vec<ViewOp> {
     vec![part(dim, index, 1), ViewOp::Reshape(sizes)]
 }
 
-fn place_of(call: &mut Call<'_, '_>, shape: &[usize]) -> Result<Vec<ViewOp>> {
+pub(super) fn place_of(call: &mut Call<'_, '_>, shape: &[usize]) -> Result<Vec<ViewOp>> {
     let dim = call.dim_of("dim", shape.len(), 0)?;
     let index = call.int("index")?;
     let size = shape[dim] as i64;
@@ -393,144 +381,4 @@ fn as_strided(call: &mut Call<'_, '_>) -> Result<Out> {
 
 pub(super) fn alias(call: &mut Call<'_, '_>) -> Result<Out> {
     Ok(Out::View(call.handle("self")?, vec![]))
-}
-
-fn cat(call: &mut Call<'_, '_>) -> Result<Out> {
-    let xs = call.xs("tensors")?;
-    let rank = xs.iter().map(|x| call.build.rank(x)).max().unwrap_or(0);
-    let dim = call.dim_of("dim", rank, 0)?;
-    call.build.cat(&xs, dim).map(Out::X)
-}
-
-fn stack(call: &mut Call<'_, '_>) -> Result<Out> {
-    let xs = call.xs("tensors")?;
-    let rank = xs.first().map_or(0, |x| call.build.rank(x));
-    let dim = call.dim_of("dim", rank + 1, 0)?;
-    let xs = xs
-        .iter()
-        .map(|x| {
-            let mut sizes = call.build.shape(x);
-            sizes.insert(dim, 1);
-            call.build.reshape(x, &sizes)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    call.build.cat(&xs, dim).map(Out::X)
-}
-
-fn joined(call: &mut Call<'_, '_>, dim: usize) -> Result<Out> {
-    let xs = call.xs("tensors")?;
-    let rank = xs.first().map_or(0, |x| call.build.rank(x));
-    if rank < 2 {
-        return match dim {
-            1 => call.build.cat(&xs, 0).map(Out::X),
-            _ => Err(Error::unsupported("a stack of vectors")),
-        };
-    }
-    call.build.cat(&xs, dim).map(Out::X)
-}
-
-/// The last three dimensions, and the product of those before.
-fn image(call: &mut Call<'_, '_>) -> Result<(X, Vec<usize>, [usize; 4])> {
-    let x = call.x("self")?;
-    let shape = call.build.shape(&x);
-    let [.., c, h, w] = shape[..] else {
-        return Err(Error::shape(format!("{shape:?} is no image")));
-    };
-    let n = shape[..shape.len() - 3].iter().product();
-    Ok((x, shape, [n, c, h, w]))
-}
-
-fn rearranged(call: &mut Call<'_, '_>, x: &X, split: &[usize], order: &[usize], shape: &[usize]) -> Result<Out> {
-    let x = call.build.reshape(x, split)?;
-    let x = call.build.view(&x, &ViewOp::Permute(order.to_vec()))?;
-    call.build.reshape(&x, shape).map(Out::X)
-}
-
-fn pixel_shuffle(call: &mut Call<'_, '_>) -> Result<Out> {
-    let (x, shape, [n, c, h, w]) = image(call)?;
-    let r = usize::try_from(call.int("upscale_factor")?).unwrap_or(0);
-    if r == 0 || c % (r * r) != 0 {
-        return Err(Error::shape(format!("{c} channels are not a multiple of {r} squared")));
-    }
-    let to = [&shape[..shape.len() - 3], &[c / (r * r), h * r, w * r]].concat();
-    rearranged(call, &x, &[n, c / (r * r), r, r, h, w], &[0, 1, 4, 2, 5, 3], &to)
-}
-
-fn pixel_unshuffle(call: &mut Call<'_, '_>) -> Result<Out> {
-    let (x, shape, [n, c, h, w]) = image(call)?;
-    let r = usize::try_from(call.int("downscale_factor")?).unwrap_or(0);
-    if r == 0 || h % r != 0 || w % r != 0 {
-        return Err(Error::shape(format!("{h} x {w} is not a multiple of {r}")));
-    }
-    let to = [&shape[..shape.len() - 3], &[c * r * r, h / r, w / r]].concat();
-    rearranged(call, &x, &[n, c, h / r, r, w / r, r], &[0, 1, 3, 5, 2, 4], &to)
-}
-
-fn channel_shuffle(call: &mut Call<'_, '_>) -> Result<Out> {
-    let x = call.x("self")?;
-    let shape = call.build.shape(&x);
-    let groups = usize::try_from(call.int("groups")?).unwrap_or(0);
-    if groups == 0 || shape.len() < 2 || !shape[1].is_multiple_of(groups) {
-        return Err(Error::shape(format!("{groups} groups do not divide the channels of {shape:?}")));
-    }
-    let inner: usize = shape[2..].iter().product();
-    rearranged(call, &x, &[shape[0], groups, shape[1] / groups, inner], &[0, 2, 1, 3], &shape)
-}
-
-fn repeated(call: &mut Call<'_, '_>, mut repeats: Vec<usize>) -> Result<Out> {
-    let x = call.x("self")?;
-    let mut shape = call.build.shape(&x);
-    while repeats.len() < shape.len() {
-        repeats.insert(0, 1);
-    }
-    while shape.len() < repeats.len() {
-        shape.insert(0, 1);
-    }
-    let split: Vec<usize> = shape.iter().flat_map(|&size| [1, size]).collect();
-    let wide: Vec<usize> = shape.iter().zip(&repeats).flat_map(|(&size, &times)| [times, size]).collect();
-    let out = super::checked(shape.iter().zip(&repeats).map(|(size, times)| size.saturating_mul(*times)).collect())?;
-    let x = call.build.reshape(&x, &split)?;
-    let x = call.build.expand(&x, &wide)?;
-    call.build.reshape(&x, &out).map(Out::X)
-}
-
-fn repeat(call: &mut Call<'_, '_>) -> Result<Out> {
-    let repeats = call.shape("repeats")?;
-    repeated(call, repeats)
-}
-
-fn tile(call: &mut Call<'_, '_>) -> Result<Out> {
-    let repeats = call.shape("dims")?;
-    repeated(call, repeats)
-}
-
-/// `self` with `src` in place of what `views` see.
-fn scattered(call: &mut Call<'_, '_>, views: &[ViewOp]) -> Result<Out> {
-    let (x, src) = (call.x("self")?, call.x("src")?);
-    let src = call.build.cast(&src, x.dtype)?;
-    let mut before = vec![x];
-    for op in views {
-        let next = call.build.view(before.last().expect("never empty"), op)?;
-        before.push(next);
-    }
-    let shape = call.build.shape(&before.pop().expect("never empty"));
-    let mut value = call.build.expand(&src, &shape)?;
-    for (op, before) in views.iter().zip(&before).rev() {
-        value = call.build.put(op, before, value)?;
-    }
-    Ok(Out::X(value))
-}
-
-fn slice_scatter(call: &mut Call<'_, '_>) -> Result<Out> {
-    let x = call.x("self")?;
-    let shape = call.build.shape(&x);
-    let view = slice_of(call, &shape)?;
-    scattered(call, &[view])
-}
-
-fn select_scatter(call: &mut Call<'_, '_>) -> Result<Out> {
-    let x = call.x("self")?;
-    let shape = call.build.shape(&x);
-    let views = place_of(call, &shape)?;
-    scattered(call, &views)
 }
