@@ -2,6 +2,8 @@
 //!
 //! The output's ending chooses its format. `tools/check_saved.py` has PyTorch compare the two.
 
+#![allow(clippy::print_stderr)]
+
 use std::env;
 use std::process::ExitCode;
 

@@ -432,6 +432,9 @@ fn shards_are_one_state_dict() {
     let sizes = (1..=3).map(|i| bytes(&format!("pytorch_model-{i:05}-of-00003.bin")).len() as u64);
     let index = bytes("pytorch_model.bin.index.json").len() as u64;
     assert_eq!(checkpoint.file_bytes(), sizes.sum::<u64>() + index);
+    let safetensors = sconce::load(data("model.safetensors.index.json")).unwrap();
+    assert_eq!(safetensors.container(), Container::Shards);
+    compare("shards", &safetensors);
     let error = Checkpoint::from_bytes("index", bytes("pytorch_model.bin.index.json")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }

@@ -169,12 +169,10 @@ fn every_file_comes_back() {
             Err(error) => refused.push((path.file_name().unwrap().to_str().unwrap().to_owned(), error.to_string())),
         }
     }
-    println!("{same} files came back");
     assert!(same > 30, "{same}");
     // Those of values() in tools/files.py, which have a list that holds itself.
     for (name, error) in refused {
-        assert!(name == "values.pt" || name.starts_with("protocol"), "{name}: {error}");
-        assert!(error.ends_with("`cycle.1`: a container that holds itself cannot be saved"), "{error}");
+        assert!(error.ends_with("`cycle.1`: a container that holds itself cannot be saved"), "{name}: {error}");
     }
 }
 

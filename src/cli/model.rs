@@ -116,6 +116,7 @@ impl Source<'_> {
 
     /// A program of `torch.export`; `--key` names one of several.
     fn program(&self, checkpoint: &Checkpoint, device: &Device) -> Result<Model> {
+        // `--key` names one of several programs.
         let model = Model::from_checkpoint(checkpoint, self.args.key.as_deref(), device);
         model.map_err(|error| Failure::about(format!("`{}`", self.path.display()), error))
     }

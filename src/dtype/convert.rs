@@ -161,7 +161,7 @@ macro_rules! from_float {
     };
 }
 
-macro_rules! from_int {
+macro_rules! int_to_float {
     ($name:ident, $type:ty) => {
         fn $name(values: &[$type], to: DType, out: &mut [u8]) {
             from_wide!(values, to, out,
@@ -181,8 +181,8 @@ macro_rules! from_int {
 
 from_float!(from_f32, f32);
 from_float!(from_f64, f64);
-from_int!(from_i64, i64);
-from_int!(from_u64, u64);
+int_to_float!(from_i64, i64);
+int_to_float!(from_u64, u64);
 
 #[cfg(test)]
 mod tests {

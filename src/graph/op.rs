@@ -298,8 +298,8 @@ impl Unary {
             Unary::Ceil => "ceil",
             Unary::Round => "round",
             Unary::Trunc => "trunc",
-            Unary::FromInt => "from_int",
-            Unary::ToInt => "to_int",
+            Unary::FromInt => "int_to_float",
+            Unary::ToInt => "float_to_int",
         }
     }
 }

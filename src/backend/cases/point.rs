@@ -131,7 +131,7 @@ fn functions() -> Vec<Case> {
             stored: None,
         };
         let step = Kernel::Pointwise(contiguous(&[len], program, 1));
-        cases.push(Case::new(format!("pointwise from_int {len}"), step, vec![ints], len, 0.0));
+        cases.push(Case::new(format!("pointwise int_to_float {len}"), step, vec![ints], len, 0.0));
     }
     // x^2 and x^3 of negative numbers, as in hand-written GELUs.
     for exponent in [2.0, 3.0, 0.0, -1.0] {

@@ -107,6 +107,8 @@ fn tensors() -> impl Strategy<Value = StoredTensor> {
     (prop::sample::select(DType::ALL), shapes, 0usize..4, any::<[bool; 3]>()).prop_map(|(dtype, dims, offset, bits)| {
         let (shape, stride): (Vec<usize>, Vec<usize>) = dims.into_iter().unzip();
         let needed = offset + 1 + shape.iter().zip(&stride).map(|(size, stride)| size * stride).sum::<usize>();
+        // The packed dtypes are bounded by the elements, not by the last one.
+        let needed = needed + shape.iter().product::<usize>();
         let bytes: Vec<u8> = (0..needed * dtype.size()).map(|i| i as u8).collect();
         let view = StoredTensor::new(Storage::owned(bytes, "cpu"), dtype, shape, stride, offset).unwrap();
         let view = view.with_requires_grad(bits[0]).with_parameter(bits[1]);

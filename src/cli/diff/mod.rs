@@ -225,18 +225,19 @@ impl Report {
 
     fn write(&self, out: &mut dyn Write, [a, b]: [&str; 2], all: bool) -> Result<()> {
         let most = if all { usize::MAX } else { 10 };
-        let rows =
-            |list: &[(String, String)]| list.iter().map(|(name, what)| vec![clean(name), what.clone()]).collect();
-        section(out, &format!("only in {a}"), rows(&self.only_a), most)?;
-        section(out, &format!("only in {b}"), rows(&self.only_b), most)?;
-        let pairs = |list: &[(String, String, String)]| {
+        let rows = |list: &[(String, String)]| -> Vec<Vec<String>> {
+            list.iter().map(|(name, what)| vec![clean(name), what.clone()]).collect()
+        };
+        section(out, &format!("only in {a}"), &rows(&self.only_a), most)?;
+        section(out, &format!("only in {b}"), &rows(&self.only_b), most)?;
+        let pairs = |list: &[(String, String, String)]| -> Vec<Vec<String>> {
             list.iter().map(|(name, a, b)| vec![clean(name), a.clone(), "->".to_owned(), b.clone()]).collect()
         };
-        section(out, "other dtype or shape", pairs(&self.kinds), most)?;
-        let elements = self.elements.iter().map(|(name, difference)| difference.row(clean(name))).collect();
-        section(out, "other elements, the largest difference first", elements, most)?;
-        section(out, "not compared", rows(&self.opaque), most)?;
-        section(out, "other values", pairs(&self.values), most)?;
+        section(out, "other dtype or shape", &pairs(&self.kinds), most)?;
+        let elements: Vec<_> = self.elements.iter().map(|(name, difference)| difference.row(clean(name))).collect();
+        section(out, "other elements, the largest difference first", &elements, most)?;
+        section(out, "not compared", &rows(&self.opaque), most)?;
+        section(out, "other values", &pairs(&self.values), most)?;
         let common = text::count(self.common, "tensor");
         if self.is_equal() {
             writeln!(out, "equal: {common} and the other values are the same")?;
@@ -282,7 +283,7 @@ impl Report {
 }
 
 /// A title and aligned rows, when there are any.
-fn section(out: &mut dyn Write, title: &str, rows: Vec<Vec<String>>, most: usize) -> Result<()> {
+fn section(out: &mut dyn Write, title: &str, rows: &[Vec<String>], most: usize) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }

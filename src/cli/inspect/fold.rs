@@ -200,7 +200,7 @@ mod tests {
                 "net.4.b.bias",
                 "head"
             ]
-            .map(|line| line.to_owned())
+            .map(ToOwned::to_owned)
             .into_iter()
             .take(lines.len() - 3)
             .collect::<Vec<_>>()

@@ -115,7 +115,7 @@ fn container(checkpoint: &Checkpoint) -> String {
 /// What the entries that are there tell of the writer.
 fn zip_version(path: &str) -> Option<&'static str> {
     let archive = zip::ZipArchive::new(std::io::BufReader::new(std::fs::File::open(path).ok()?)).ok()?;
-    let names: Vec<_> = archive.file_names().filter_map(|name| name.ok()).collect();
+    let names: Vec<_> = archive.file_names().filter_map(std::result::Result::ok).collect();
     let has = |name: &str| names.iter().any(|entry| entry.split_once('/').is_some_and(|(_, rest)| rest == name));
     Some(match (has(".format_version"), has("byteorder")) {
         (true, _) => "2.7 or later",

@@ -99,14 +99,15 @@ impl<'t, 'a> Tree<'t, 'a> {
     fn line(&self, out: &mut dyn Write, at: usize, indent: &str, names: usize, dtypes: usize) -> Result<()> {
         let item = &self.content.items[at];
         let label = clean(item.label());
-        Ok(match item.tensor() {
+        match item.tensor() {
             Some(tensor) => {
                 let space = if label.is_empty() { "" } else { "  " };
-                writeln!(out, "{indent}{label:names$}{space}{:dtypes$}  {}", tensor.dtype(), self.tensor(at, tensor))?
+                writeln!(out, "{indent}{label:names$}{space}{:dtypes$}  {}", tensor.dtype(), self.tensor(at, tensor))?;
             }
             None if label.is_empty() => writeln!(out, "{indent}{}", self.describe(at))?,
             None => writeln!(out, "{indent}{label}: {}", self.describe(at))?,
-        })
+        }
+        Ok(())
     }
 
     /// One tensor with its whole name.

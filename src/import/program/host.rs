@@ -30,7 +30,7 @@ impl Host {
         let len = shape.iter().product();
         let data = match dtype.is_float() {
             true => Numbers::Float(vec![round(value, dtype); len]),
-            false => Numbers::Int(vec![to_int(value, dtype); len]),
+            false => Numbers::Int(vec![float_to_int(value, dtype); len]),
         };
         Self { shape: shape.to_vec(), data }
     }
@@ -135,7 +135,7 @@ impl Host {
     pub(super) fn cast(&self, to: DType) -> Self {
         let data = match (&self.data, to.is_float()) {
             (Numbers::Float(data), true) => Numbers::Float(data.iter().map(|&x| round(x, to)).collect()),
-            (Numbers::Float(data), false) => Numbers::Int(data.iter().map(|&x| to_int(x, to)).collect()),
+            (Numbers::Float(data), false) => Numbers::Int(data.iter().map(|&x| float_to_int(x, to)).collect()),
             (Numbers::Int(data), true) => Numbers::Float(data.iter().map(|&x| round(x as f64, to)).collect()),
             (Numbers::Int(data), false) => Numbers::Int(data.iter().map(|&x| wrap(x, to)).collect()),
         };
@@ -206,7 +206,7 @@ pub(super) fn round(value: f64, dtype: DType) -> f64 {
     }
 }
 
-fn to_int(value: f64, dtype: DType) -> i64 {
+fn float_to_int(value: f64, dtype: DType) -> i64 {
     match dtype {
         DType::Bool => i64::from(value != 0.0),
         _ => wrap(value as i64, dtype),

@@ -294,3 +294,54 @@ fn output_ports(schema: &schema::Program) -> Result<Vec<Port>> {
     }
     Ok(ports)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::shape::Shape;
+
+    /// Reads and traces a program; what is wrong with it must be an error.
+    fn try_out(exported: &Arc<Exported>) -> Result<()> {
+        let program = Program::read(exported, None)?;
+        let mut graph = Graph::new();
+        let input = |port: &Port| {
+            let sizes: Shape = port.shape.iter().map(|size| size.unwrap_or(3)).collect();
+            graph.input(sizes, port.dtype)
+        };
+        let inputs: Vec<Var> = program.inputs().iter().map(input).collect();
+        program.trace(&mut graph, &inputs).map(drop)
+    }
+
+    /// Programs with one number or name changed are refused or traced, and nothing panics.
+    #[test]
+    fn damaged_programs_are_errors() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/programs");
+        let numbers = ["-9223372036854775808", "-1", "0", "1", "2", "5", "70000", "9223372036854775807"];
+        let mut refused = 0;
+        for name in
+            ["residual", "writes.core", "signature", "tied", "dynamic", "resized", "encoder", "recurrent", "masked"]
+        {
+            let checkpoint = Checkpoint::open(folder.join(format!("{name}.pt2"))).unwrap();
+            let exported = checkpoint.exported().unwrap();
+            try_out(exported).unwrap();
+            let text = &exported.programs[0].text;
+            let digits: Vec<usize> = (1..text.len() - 1)
+                .filter(|&at| text[at].is_ascii_digit() && matches!(text[at - 1], b' ' | b'[' | b'-'))
+                .collect();
+            for (i, &at) in digits.iter().enumerate().step_by(1 + digits.len() / 150) {
+                let end = at + text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let number = numbers[i % numbers.len()].as_bytes();
+                let program = ExportedProgram {
+                    name: name.into(),
+                    text: [&text[..at], number, &text[end..]].concat().into(),
+                    weights: exported.programs[0].weights.clone(),
+                    constants: exported.programs[0].constants.clone(),
+                    objects: HashMap::new(),
+                };
+                refused += usize::from(try_out(&Arc::new(Exported { programs: vec![program] })).is_err());
+            }
+        }
+        assert!(refused > 100, "{refused}");
+    }
+}
