@@ -104,11 +104,11 @@ fn archives_that_are_something_else() {
             &["a/model.json"],
             "unsupported checkpoint: a TorchScript archive of torch 1.2 or older (`model.json`)",
         ),
-        ("export", &["a/archive_format"], "unsupported checkpoint: a `.pt2` archive of `torch.export`"),
+        ("export", &["a/archive_format"], "unsupported checkpoint: an archive of the format `x`; `pt2` is read"),
         (
             "old export",
             &["serialized_exported_program.json"],
-            "unsupported checkpoint: a `.pt2` archive of `torch.export`",
+            "unsupported checkpoint: a program without `serialized_state_dict.pt`",
         ),
         ("npz", &["x.npy", "y.npy"], "invalid checkpoint: a NumPy `.npz` archive, not a checkpoint"),
         ("wheel", &["a/b.py"], "invalid checkpoint: a zip archive, but not one that PyTorch wrote"),
