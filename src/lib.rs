@@ -32,8 +32,8 @@ pub use tensor::{Element, Tensor};
 /// file is executed.
 ///
 /// Read are the zip archives of torch 1.6 and later, the legacy streams of torch 0.1.10 to 1.5, the tar archives before
-/// those, the weights of TorchScript archives, plain pickles, and the index (`*.index.json`) of a checkpoint in several
-/// files; of any pickle protocol, whatever the file is called.
+/// those, the weights of TorchScript archives and of `.pt2` programs, safetensors, plain pickles, and the index
+/// (`*.index.json`) of a checkpoint in several files; of any pickle protocol, whatever the file is called.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] when the file cannot be opened or mapped, [`ErrorKind::Invalid`] when it is damaged or no file of
