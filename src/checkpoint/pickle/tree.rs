@@ -242,15 +242,7 @@ impl Builder<'_, '_, '_> {
     }
 
     fn call(&self, callee: Id, args: &[Id]) -> Object {
-        Object {
-            callee: self.done(callee),
-            bare: false,
-            args: self.all(args),
-            kwargs: None,
-            items: Vec::new(),
-            entries: Vec::new(),
-            state: None,
-        }
+        Object::call(self.done(callee), self.all(args))
     }
 
     /// A tensor that was copied to the host to be saved; none when it cannot be read.

@@ -148,13 +148,5 @@ pub(super) fn call(tensor: &StoredTensor) -> Result<Object> {
 
 /// A call of a function of `torch._utils`.
 fn function(name: &str, args: Vec<Value>) -> Object {
-    Object {
-        callee: Value::Global(format!("torch._utils.{name}").into()),
-        bare: false,
-        args,
-        kwargs: None,
-        items: Vec::new(),
-        entries: Vec::new(),
-        state: None,
-    }
+    Object::call(Value::Global(format!("torch._utils.{name}").into()), args)
 }

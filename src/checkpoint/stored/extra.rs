@@ -313,15 +313,7 @@ impl Quantizer {
 }
 
 fn call(function: &str, args: Vec<Value>) -> Object {
-    Object {
-        callee: Value::Global(function.into()),
-        bare: false,
-        args,
-        kwargs: None,
-        items: Vec::new(),
-        entries: Vec::new(),
-        state: None,
-    }
+    Object::call(Value::Global(function.into()), args)
 }
 
 /// The tensors in the arguments of a call that makes a tensor.

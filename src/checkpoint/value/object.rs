@@ -88,15 +88,12 @@ impl Object {
     /// A string with surrogates, which no `str` of Rust can have, as the call that makes it.
     pub(crate) fn surrogates(text: &[u8]) -> Self {
         let args = vec![Value::Bytes(text.into()), "utf-8".into(), "surrogatepass".into()];
-        Self {
-            callee: Value::Global("_codecs.decode".into()),
-            bare: false,
-            args,
-            kwargs: None,
-            items: Vec::new(),
-            entries: Vec::new(),
-            state: None,
-        }
+        Self::call(Value::Global("_codecs.decode".into()), args)
+    }
+
+    /// What `callee(*args)` makes, with nothing set on it afterwards.
+    pub(crate) fn call(callee: Value, args: Vec<Value>) -> Self {
+        Self { callee, bare: false, args, kwargs: None, items: Vec::new(), entries: Vec::new(), state: None }
     }
 
     /// The bytes of a string with surrogates, if this is one.
