@@ -125,6 +125,12 @@ fn build(case: &Value) -> Result<Box<dyn Module>> {
             let layer = if args.keyword("activation").is_some() { layer.gelu() } else { layer };
             boxed!(layer; dim_feedforward index, batch_first boolean, norm_first boolean)
         }
+        "RNN" => boxed!(nn::RNN::new(args.size(0)?, args.size(1)?); num_layers index),
+        "GRU" => {
+            boxed!(nn::GRU::new(args.size(0)?, args.size(1)?); num_layers index, bidirectional boolean, dropout float)
+        }
+        "LSTM" => boxed!(nn::LSTM::new(args.size(0)?, args.size(1)?);
+            num_layers index, batch_first boolean, bidirectional boolean, proj_size index, bias boolean),
         other => panic!("the layer `{other}` of the reference cases is not known to the tests"),
     }
 }

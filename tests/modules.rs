@@ -191,7 +191,8 @@ fn all_that_does_not_run_is_listed() {
         lines[..6],
         [
             "the model does not run for 5 reasons",
-            "  `0` (`torch.nn.modules.rnn.LSTM`): `LSTM` is not implemented",
+            "  `0` (`torch.nn.modules.rnn.LSTM`): a `LSTM` gives its states beside its output, which the modules around it \
+             do not take",
             "  `1` (`torch.nn.modules.activation.Softmax`): `dim`: expected an integer, found `None`",
             "  `2` (`torch.nn.modules.pooling.MaxPool1d`): `return_indices` is True, only False runs",
             "  `3` (`__main__.Block`): its `forward` is Python code, which is not in the file",

@@ -31,10 +31,13 @@ def described(module, *inputs):
     if inputs:
         with torch.no_grad():
             # Some modules change their input.
-            outputs = module(*(x.clone() for x in inputs))
-            outputs = outputs if isinstance(outputs, tuple) else [outputs]
-            case |= {"inputs": list(inputs), "expected": [y.clone() for y in outputs]}
+            outputs = module(*(x.clone() if torch.is_tensor(x) else x for x in inputs))
+            case |= {"inputs": flat(inputs), "expected": [y.clone() for y in flat(outputs)]}
     return case
+
+
+def flat(outputs):
+    return [y for part in outputs for y in flat(part)] if isinstance(outputs, tuple) else [outputs]
 
 
 def filled(module):
@@ -53,17 +56,17 @@ def image(*shape):
 
 def layers():
     x1, x2 = lambda: image(2, 4, 9), lambda: image(2, 4, 7, 6)
-    flat = lambda: image(3, 8) * 2
+    rows = lambda: image(3, 8) * 2
     cases = [
-        (nn.Linear(8, 5), flat()),
-        (nn.Linear(8, 5, bias=False), flat()),
+        (nn.Linear(8, 5), rows()),
+        (nn.Linear(8, 5, bias=False), rows()),
         (nn.Conv1d(4, 6, 3, stride=2, padding=1), x1()),
         (nn.Conv1d(4, 8, 3, padding="same", groups=2, bias=False), x1()),
         (nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)), x2()),
         (nn.Conv2d(4, 4, 3, padding=1, groups=4, padding_mode="reflect"), x2()),
         (nn.Conv2d(4, 4, 3, padding="valid"), x2()),
         (nn.BatchNorm1d(4), x1()),
-        (nn.BatchNorm1d(8, affine=False), flat()),
+        (nn.BatchNorm1d(8, affine=False), rows()),
         (nn.BatchNorm2d(4, eps=1e-3, momentum=None), x2()),
         (nn.BatchNorm2d(4, track_running_stats=False), x2()),
         (nn.BatchNorm3d(4), image(2, 4, 3, 2, 2)),
@@ -72,45 +75,45 @@ def layers():
         (nn.InstanceNorm2d(4, affine=True), image(4, 7, 6)),
         (nn.InstanceNorm2d(4, track_running_stats=True), x2()),
         (nn.InstanceNorm3d(4, affine=True, track_running_stats=True), image(2, 4, 3, 2, 2)),
-        (nn.LayerNorm(8), flat()),
+        (nn.LayerNorm(8), rows()),
         (nn.LayerNorm((7, 6), eps=1e-6, bias=False), x2()),
-        (nn.LayerNorm(8, elementwise_affine=False), flat()),
-        (nn.RMSNorm(8), flat()),
+        (nn.LayerNorm(8, elementwise_affine=False), rows()),
+        (nn.RMSNorm(8), rows()),
         (nn.RMSNorm((7, 6), eps=1e-4, elementwise_affine=False), x2()),
         (nn.GroupNorm(2, 4), x2()),
-        (nn.GroupNorm(4, 8, eps=1e-3, affine=False), flat()),
+        (nn.GroupNorm(4, 8, eps=1e-3, affine=False), rows()),
         (nn.GroupNorm(1, 4), x1()),
         (nn.LocalResponseNorm(3), x2()),
         (nn.LocalResponseNorm(2, alpha=0.5, beta=0.5, k=2.0), x1()),
         (nn.Embedding(7, 3, padding_idx=2), torch.tensor([[0, 2], [6, 5]])),
-        (nn.ReLU(inplace=True), flat()),
-        (nn.ReLU6(), flat() * 4),
-        (nn.LeakyReLU(0.2, inplace=True), flat()),
-        (nn.RReLU(), flat()),
-        (nn.PReLU(), flat()),
+        (nn.ReLU(inplace=True), rows()),
+        (nn.ReLU6(), rows() * 4),
+        (nn.LeakyReLU(0.2, inplace=True), rows()),
+        (nn.RReLU(), rows()),
+        (nn.PReLU(), rows()),
         (nn.PReLU(4), x2()),
-        (nn.ELU(0.5), flat()),
-        (nn.CELU(2.0), flat()),
-        (nn.CELU(), flat()),
-        (nn.SELU(), flat()),
-        (nn.SiLU(), flat()),
-        (nn.Mish(), flat()),
-        (nn.GELU(), flat()),
-        (nn.GELU("tanh"), flat()),
-        (nn.Hardtanh(-0.5, 2.0, inplace=True), flat()),
-        (nn.Hardswish(), flat() * 2),
-        (nn.Hardsigmoid(), flat() * 2),
-        (nn.Sigmoid(), flat()),
-        (nn.LogSigmoid(), flat() * 8),
-        (nn.Tanh(), flat()),
-        (nn.Tanhshrink(), flat()),
-        (nn.Softsign(), flat()),
-        (nn.Softshrink(0.3), flat()),
-        (nn.Softplus(), flat() * 8),
-        (nn.Softplus(beta=0.5), flat()),
-        (nn.Softmax(dim=1), flat()),
-        (nn.Softmin(dim=-1), flat()),
-        (nn.LogSoftmax(dim=0), flat()),
+        (nn.ELU(0.5), rows()),
+        (nn.CELU(2.0), rows()),
+        (nn.CELU(), rows()),
+        (nn.SELU(), rows()),
+        (nn.SiLU(), rows()),
+        (nn.Mish(), rows()),
+        (nn.GELU(), rows()),
+        (nn.GELU("tanh"), rows()),
+        (nn.Hardtanh(-0.5, 2.0, inplace=True), rows()),
+        (nn.Hardswish(), rows() * 2),
+        (nn.Hardsigmoid(), rows() * 2),
+        (nn.Sigmoid(), rows()),
+        (nn.LogSigmoid(), rows() * 8),
+        (nn.Tanh(), rows()),
+        (nn.Tanhshrink(), rows()),
+        (nn.Softsign(), rows()),
+        (nn.Softshrink(0.3), rows()),
+        (nn.Softplus(), rows() * 8),
+        (nn.Softplus(beta=0.5), rows()),
+        (nn.Softmax(dim=1), rows()),
+        (nn.Softmin(dim=-1), rows()),
+        (nn.LogSoftmax(dim=0), rows()),
         (nn.Softmax2d(), x2()),
         (nn.GLU(dim=1), x2()),
         (nn.MaxPool1d(3, stride=2, padding=1), x1()),
@@ -133,17 +136,17 @@ def layers():
         (nn.ReplicationPad2d((1, 2, 0, 1)), x2()),
         (nn.ReplicationPad3d(1), image(1, 2, 2, 3, 2)),
         (nn.CircularPad2d((1, 2, 0, 1)), x2()),
-        (nn.Dropout(0.3), flat()),
+        (nn.Dropout(0.3), rows()),
         (nn.Dropout1d(0.3), x1()),
         (nn.Dropout2d(0.3, inplace=True), x2()),
         (nn.Dropout3d(), image(1, 2, 2, 3, 2)),
-        (nn.AlphaDropout(0.3), flat()),
+        (nn.AlphaDropout(0.3), rows()),
         (nn.FeatureAlphaDropout(0.3), x2()),
-        (nn.Identity(), flat()),
+        (nn.Identity(), rows()),
         (nn.Flatten(), x2()),
         (nn.Flatten(start_dim=0, end_dim=1), x2()),
-        (nn.Unflatten(1, (2, 4)), flat()),
-        (nn.Unflatten(-1, torch.Size([-1, 2])), flat()),
+        (nn.Unflatten(1, (2, 4)), rows()),
+        (nn.Unflatten(-1, torch.Size([-1, 2])), rows()),
         (nn.PixelShuffle(2), x2()),
         (nn.PixelUnshuffle(2), image(2, 3, 4, 6)),
         (nn.ChannelShuffle(2), x2()),
@@ -160,7 +163,7 @@ def layers():
         (nn.UpsamplingNearest2d(scale_factor=3), x2()),
         (nn.UpsamplingBilinear2d(size=(8, 8)), x2()),
     ]
-    cases += transformers() + containers()
+    cases += transformers() + containers() + recurrent()
     return [described(filled(module), *inputs) for module, *inputs in cases]
 
 
@@ -184,6 +187,21 @@ def transformers():
         (nn.TransformerDecoderLayer(8, 2, 12, norm_first=True, batch_first=True, activation="gelu"), x(), image(5, 4, 8)),
         (nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 12), 2, norm=nn.LayerNorm(8)), x(), image(4, 3, 8)),
         (nn.Transformer(8, 2, 2, 1, 16, batch_first=True), image(3, 4, 8), image(3, 5, 8)),
+    ]
+
+
+def recurrent():
+    x = lambda: image(4, 2, 3)
+    return [
+        (nn.RNN(3, 5), x()),
+        (nn.RNN(3, 5, 2, nonlinearity="relu", bias=False), x()),
+        (nn.LSTM(3, 5), x()),
+        (nn.LSTM(3, 5, 2, batch_first=True, bidirectional=True, dropout=0.3), x()),
+        (nn.LSTM(3, 5, 2, proj_size=2, bidirectional=True), x(), (image(4, 2, 2), image(4, 2, 5))),
+        (nn.LSTM(3, 5, bias=False), image(4, 3)),
+        (nn.GRU(3, 5, 2, bidirectional=True), x(), image(4, 2, 5)),
+        (nn.GRU(3, 5, batch_first=True), x()),
+        (nn.GRU(3, 5), image(1, 3), image(1, 5)),
     ]
 
 

@@ -24,6 +24,7 @@ mod pool;
 mod rare_activation;
 pub(crate) mod repr;
 mod resize;
+mod rnn;
 mod slot;
 
 pub use activation::{
@@ -59,6 +60,7 @@ pub use rare_activation::{
 };
 pub use repr::Dims;
 pub use resize::{ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample, UpsampleMode};
+pub use rnn::{GRU, LSTM, RNN};
 pub use slot::{Buffer, Parameter, Slot};
 
 pub use crate::graph::{Approximate, Padding, PaddingMode};

@@ -97,6 +97,9 @@ LAYERS = [  # layer, its arguments, the shape of its input
     ("MultiheadAttention", (8, 2), {"batch_first": True}, (2, 5, 8)), ("MultiheadAttention", (6, 3), {"bias": False}, (4, 2, 6)),
     ("TransformerEncoderLayer", (8, 2), {"dim_feedforward": 12, "batch_first": True}, (2, 5, 8)),
     ("TransformerEncoderLayer", (6, 3), {"dim_feedforward": 7, "norm_first": True, "activation": "gelu"}, (4, 2, 6)),
+    ("RNN", (3, 4), {"num_layers": 2}, (5, 2, 3)), ("GRU", (3, 4), {"num_layers": 2, "bidirectional": True, "dropout": 0.25}, (5, 2, 3)),
+    ("LSTM", (3, 4), {"num_layers": 2, "batch_first": True, "bidirectional": True, "proj_size": 2}, (2, 5, 3)),
+    ("LSTM", (3, 4), {"bias": False}, (5, 3)),
 ]
 
 

@@ -7,8 +7,10 @@ mod norm;
 mod pointwise;
 mod pool;
 mod reduce;
+mod rnn;
 mod shape;
 
 pub use conv::{ConvOptions, Padding, PaddingMode};
 pub use pointwise::Approximate;
 pub use pool::{AvgPoolOptions, MaxPoolOptions};
+pub(crate) use rnn::{Cell, CellWeights, Recurrent};

@@ -44,6 +44,29 @@ fn call(module: &dyn Module, graph: &mut Graph, inputs: &[Var]) -> Result<Vec<Va
             return Ok(vec![layer.decode(graph, target, memory)?]);
         }
         "2 inputs (target, memory)"
+    } else if let Some(lstm) = module.downcast_ref::<nn::LSTM>() {
+        let states = match *inputs {
+            [_] => Some(None),
+            [_, h, c] => Some(Some([h, c])),
+            _ => None,
+        };
+        if let Some(states) = states {
+            let (output, states) = lstm.forward_from(graph, inputs[0], states)?;
+            return Ok([output].into_iter().chain(states).collect());
+        }
+        "1 input, or 3 (input, h_0, c_0)"
+    } else if module.is::<nn::GRU>() || module.is::<nn::RNN>() {
+        if let &[x, ref state @ ..] = inputs
+            && state.len() < 2
+        {
+            let state = state.first().copied();
+            let (output, state) = match module.downcast_ref::<nn::GRU>() {
+                Some(gru) => gru.forward_from(graph, x, state)?,
+                None => module.downcast_ref::<nn::RNN>().expect("one of the two").forward_from(graph, x, state)?,
+            };
+            return Ok(vec![output, state]);
+        }
+        "1 input, or 2 (input, h_0)"
     } else {
         if let &[x] = inputs {
             return Ok(vec![module.forward(graph, x)?]);
@@ -118,10 +141,10 @@ impl Builder {
             return None;
         }
         self.inspect(module, path);
-        if !path.is_empty() && takes_several(module) {
-            let reason =
-                format!("a `{}` takes several inputs, which the modules around it do not give", module.class_name());
-            self.refuse(module, path, &reason);
+        if !path.is_empty()
+            && let Some(why) = does_not_nest(module)
+        {
+            self.refuse(module, path, &format!("a `{}` {why}", module.class_name()));
             return None;
         }
         let built = match check::wrapped(module.class()) {
@@ -285,10 +308,15 @@ pub(super) fn child(module: &StoredModule, name: &str) -> Result<StoredModule> {
     child.map(|(_, child)| child).ok_or_else(|| Error::invalid(format!("it has no `{name}`")))
 }
 
-/// Whether the module runs only by itself or in one that knows it.
-fn takes_several(module: &StoredModule) -> bool {
-    let several = ["MultiheadAttention", "Transformer", "TransformerDecoder", "TransformerDecoderLayer"];
-    torch_class(module.class()).is_some_and(|class| several.contains(&class))
+/// Why the module runs only by itself or in one that knows it, if it does.
+fn does_not_nest(module: &StoredModule) -> Option<&'static str> {
+    match torch_class(module.class())? {
+        "MultiheadAttention" | "Transformer" | "TransformerDecoder" | "TransformerDecoderLayer" => {
+            Some("takes several inputs, which the modules around it do not give")
+        }
+        "RNN" | "LSTM" | "GRU" => Some("gives its states beside its output, which the modules around it do not take"),
+        _ => None,
+    }
 }
 
 fn is_torch(module: &StoredModule) -> bool {

@@ -46,6 +46,17 @@ macro_rules! layer {
     }};
 }
 
+macro_rules! recurrent {
+    ($m:ident, $layer:ident) => {
+        nn::$layer::new($m.size("input_size")?, $m.size("hidden_size")?)
+            .num_layers($m.size("num_layers")?)
+            .bias($m.boolean("bias")?)
+            .batch_first($m.boolean("batch_first")?)
+            .dropout($m.float("dropout")?)
+            .bidirectional($m.boolean("bidirectional")?)
+    };
+}
+
 fn other(class: &str, m: &StoredModule) -> Option<Layer> {
     match class {
         "Linear" | "NonDynamicallyQuantizableLinear" => layer!(linear(m)?),
@@ -62,6 +73,12 @@ fn other(class: &str, m: &StoredModule) -> Option<Layer> {
         "PixelShuffle" => layer!(nn::PixelShuffle::new(m.size("upscale_factor")?)),
         "PixelUnshuffle" => layer!(nn::PixelUnshuffle::new(m.size("downscale_factor")?)),
         "ChannelShuffle" => layer!(nn::ChannelShuffle::new(m.size("groups")?)),
+        "RNN" => layer!(match m.string("mode")? {
+            "RNN_RELU" => recurrent!(m, RNN).relu(),
+            _ => recurrent!(m, RNN),
+        }),
+        "LSTM" => layer!(recurrent!(m, LSTM).proj_size(m.or("proj_size", 0, StoredModule::size)?)),
+        "GRU" => layer!(recurrent!(m, GRU)),
         "Upsample" => layer!(upsample(m)?),
         "UpsamplingNearest2d" => layer!(upsample(m)?.named("UpsamplingNearest2d")),
         "UpsamplingBilinear2d" => layer!(upsample(m)?.named("UpsamplingBilinear2d")),
