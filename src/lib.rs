@@ -20,7 +20,10 @@ pub use checkpoint::{Checkpoint, save};
 pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
-pub use graph::{Approximate, AvgPoolOptions, ConvOptions, Graph, MaxPoolOptions, PadMode, Padding, PaddingMode, Var};
+pub use graph::{
+    Approximate, AvgPoolOptions, ConvOptions, ConvTransposeOptions, Graph, MaxPoolOptions, PadMode, Padding,
+    PaddingMode, Var,
+};
 pub use import::module::StoredModule;
 pub use import::{OpCount, ProgramInfo, TensorInfo};
 pub use model::{Model, PlanInfo};

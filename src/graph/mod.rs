@@ -23,7 +23,7 @@ use crate::tensor::Tensor;
 pub(crate) use lower::lower;
 pub use op::PadMode;
 use op::{Op, Parameter};
-pub use ops::{Approximate, AvgPoolOptions, ConvOptions, MaxPoolOptions, Padding, PaddingMode};
+pub use ops::{Approximate, AvgPoolOptions, ConvOptions, ConvTransposeOptions, MaxPoolOptions, Padding, PaddingMode};
 pub(crate) use ops::{Cell, CellWeights, Recurrent};
 #[cfg(test)]
 pub(crate) use passes::only_needed;

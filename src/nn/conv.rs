@@ -1,4 +1,4 @@
-//! Conv1d, Conv2d.
+//! Conv1d, Conv2d, Conv3d.
 
 use super::module::Module;
 use super::repr::{Dims, tuple};
@@ -6,7 +6,7 @@ use super::slot::Parameter;
 use crate::error::Result;
 use crate::graph::{ConvOptions, Graph, Padding, PaddingMode, Var};
 
-/// A convolution over `N` dimensions: [`Conv1d`], [`Conv2d`].
+/// A convolution over `N` dimensions: [`Conv1d`], [`Conv2d`], [`Conv3d`].
 pub struct Conv<const N: usize> {
     /// `[out_channels, in_channels / groups, *kernel_size]`.
     pub weight: Parameter,
@@ -40,8 +40,14 @@ pub type Conv1d = Conv<1>;
 /// ```
 pub type Conv2d = Conv<2>;
 
+/// `[N, C_in, D, H, W]` gives `[N, C_out, D_out, H_out, W_out]`.
+///
+/// [`nn.Conv3d`](https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv3d.html).
+pub type Conv3d = Conv<3>;
+
 crate::module!(Conv<1> as "Conv1d" { weight, bias });
 crate::module!(Conv<2> as "Conv2d" { weight, bias });
+crate::module!(Conv<3> as "Conv3d" { weight, bias });
 
 impl<const N: usize> Conv<N> {
     /// `nn.Conv2d(in_channels, out_channels, kernel_size)`.
@@ -154,27 +160,22 @@ impl<const N: usize> Conv<N> {
     }
 }
 
-impl Module for Conv<1> {
-    fn forward(&self, graph: &mut Graph, x: Var) -> Result<Var> {
-        let (weight, bias) = self.vars(graph)?;
-        graph.conv1d(x, weight, bias, &self.options)
-    }
+macro_rules! forward {
+    ($($n:literal $op:ident)*) => { $(
+        impl Module for Conv<$n> {
+            fn forward(&self, graph: &mut Graph, x: Var) -> Result<Var> {
+                let (weight, bias) = self.vars(graph)?;
+                graph.$op(x, weight, bias, &self.options)
+            }
 
-    fn extra_repr(&self) -> String {
-        self.print()
-    }
+            fn extra_repr(&self) -> String {
+                self.print()
+            }
+        }
+    )* };
 }
 
-impl Module for Conv<2> {
-    fn forward(&self, graph: &mut Graph, x: Var) -> Result<Var> {
-        let (weight, bias) = self.vars(graph)?;
-        graph.conv2d(x, weight, bias, &self.options)
-    }
-
-    fn extra_repr(&self) -> String {
-        self.print()
-    }
-}
+forward! { 1 conv1d 2 conv2d 3 conv3d }
 
 impl<const N: usize, D: Into<Dims<N>>> From<D> for Padding<N> {
     fn from(sizes: D) -> Self {

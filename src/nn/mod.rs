@@ -11,6 +11,7 @@ mod activation;
 mod attention;
 mod container;
 mod conv;
+mod conv_transpose;
 mod decoder;
 mod dropout;
 mod embedding;
@@ -32,7 +33,8 @@ pub use activation::{
 };
 pub use attention::{MultiheadAttention, TransformerEncoder, TransformerEncoderLayer};
 pub use container::{ModuleDict, ModuleList, Sequential};
-pub use conv::{Conv, Conv1d, Conv2d};
+pub use conv::{Conv, Conv1d, Conv2d, Conv3d};
+pub use conv_transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 pub use decoder::{Transformer, TransformerDecoder, TransformerDecoderLayer};
 pub use dropout::{
     AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout, Flatten, Identity, Unflatten,

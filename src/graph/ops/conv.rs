@@ -67,7 +67,7 @@ impl From<PaddingMode> for PadMode {
 
 impl<const N: usize> ConvOptions<N> {
     /// The padding before and after each dimension of a kernel of this size.
-    fn pads(&self, kernel: [usize; N]) -> Result<[(usize, usize); N]> {
+    pub(super) fn pads(&self, kernel: [usize; N]) -> Result<[(usize, usize); N]> {
         match self.padding {
             Padding::Valid => Ok([(0, 0); N]),
             Padding::Explicit(sizes) => Ok(sizes.map(|size| (size, size))),
@@ -163,7 +163,7 @@ impl Graph {
         self.squeeze(y, 2)
     }
 
-    fn check_conv<const N: usize>(
+    pub(super) fn check_conv<const N: usize>(
         &self,
         x: Var,
         weight: Var,

@@ -2,6 +2,7 @@
 
 mod attention;
 mod conv;
+mod conv_transpose;
 mod linear;
 mod norm;
 mod pointwise;
@@ -9,8 +10,10 @@ mod pool;
 mod reduce;
 mod rnn;
 mod shape;
+mod volume;
 
 pub use conv::{ConvOptions, Padding, PaddingMode};
+pub use conv_transpose::ConvTransposeOptions;
 pub use pointwise::Approximate;
 pub use pool::{AvgPoolOptions, MaxPoolOptions};
 pub(crate) use rnn::{Cell, CellWeights, Recurrent};

@@ -250,6 +250,19 @@ fn spatial(class: &str, m: &StoredModule) -> Option<Layer> {
             )
         };
     }
+    macro_rules! conv_transpose {
+        ($layer:ident) => {
+            layer!(
+                nn::$layer::new(m.size("in_channels")?, m.size("out_channels")?, m.dims("kernel_size")?)
+                    .stride(m.dims("stride")?)
+                    .padding(m.dims("padding")?)
+                    .output_padding(m.dims("output_padding")?)
+                    .dilation(m.dims("dilation")?)
+                    .groups(m.size("groups")?)
+                    .bias(m.has("bias"))
+            )
+        };
+    }
     macro_rules! max_pool {
         ($layer:ident) => {
             layer!({
@@ -289,6 +302,10 @@ fn spatial(class: &str, m: &StoredModule) -> Option<Layer> {
     match class {
         "Conv1d" => conv!(Conv1d),
         "Conv2d" => conv!(Conv2d),
+        "Conv3d" => conv!(Conv3d),
+        "ConvTranspose1d" => conv_transpose!(ConvTranspose1d),
+        "ConvTranspose2d" => conv_transpose!(ConvTranspose2d),
+        "ConvTranspose3d" => conv_transpose!(ConvTranspose3d),
         "MaxPool1d" => max_pool!(MaxPool1d),
         "MaxPool2d" => max_pool!(MaxPool2d),
         "AvgPool1d" => avg_pool!(AvgPool1d),
