@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench load` prints two tables. `SCONCE_BENCH_FILE=resnet50.pt` is the file that is opened and loaded
 //! into resnet50, `SCONCE_BENCH_BIG=vgg16.pt` the one that is read whole; without them, made ones are.
-//! `benches/peers/load.py` times PyTorch and safetensors on the same files. As a test everything runs once, small.
+//! With `--open FILE` only that file is
+//! opened: so `benches/peers/load.py` times it beside PyTorch and safetensors. As a test everything runs once, small.
 #![allow(clippy::print_stdout)]
 
 mod timing;
@@ -18,6 +19,9 @@ use timing::files::{Kind, Spec};
 use timing::{is_measured, report};
 
 fn main() -> Result<()> {
+    if let Some(path) = std::env::args().skip_while(|arg| arg != "--open").nth(1) {
+        return report("open, state dict", || sconce::load(&path)?.state_dict());
+    }
     let folder = std::env::temp_dir().join(format!("sconce-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for files");
     let result = opening(&folder).and_then(|()| reading(&folder)).and_then(|()| copies());

@@ -232,3 +232,13 @@ fn attributes_parameters_and_buffers_are_read() {
     );
     assert_eq!(file("hooked").module().unwrap().get("0").unwrap().hooks(), [("_forward_pre_hooks", "__main__.double")]);
 }
+
+#[test]
+fn a_compiled_module_has_the_names_that_pytorch_gives_it() {
+    let names = |name: &str| -> Vec<String> {
+        let state = file(name).state_dict().unwrap();
+        state.names().map(String::from).collect()
+    };
+    let expected: Vec<String> = names("harmless").iter().map(|name| format!("_orig_mod.{name}")).collect();
+    assert_eq!(names("compiled"), expected);
+}

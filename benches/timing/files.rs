@@ -51,27 +51,84 @@ impl Spec {
         out.finish()
     }
 
+    /// As `torch.save` writes it: what may be met again is remembered, what was met is recalled.
     fn pickle(&self) -> Vec<u8> {
-        let int = |x: u64| [&[0x8a, 8][..], &x.to_le_bytes()].concat();
-        let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+        let mut out = Pickle { bytes: b"\x80\x02}".to_vec(), remembered: 0, shared: [0; 5] };
+        out.remember();
+        out.bytes.push(b'(');
         let [rows, columns] = self.shape;
         let (shape, stride) = match self.kind {
             Kind::Transposed => ([columns, rows], [1, columns]),
             _ => ([rows, columns], [columns, 1]),
         };
-        let pair = |[a, b]: [u64; 2]| [int(a), int(b), b"\x86".to_vec()].concat();
-        let mut pickle = b"\x80\x02}(".to_vec();
         for i in 0..self.tensors {
-            pickle.extend(text(&format!("layers.{}.weight{}", i / 4, i % 4)));
-            pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
-            pickle.extend(text("storage"));
-            pickle.extend(b"ctorch\nFloatStorage\n");
-            pickle.extend([text(&i.to_string()), text("cpu"), int(rows * columns), b"tQK\0".to_vec()].concat());
-            pickle.extend([pair(shape), pair(stride)].concat());
-            pickle.extend(b"\x89ccollections\nOrderedDict\n)RtR");
+            out.text(&format!("layers.{}.weight{}", i / 4, i % 4));
+            out.shared(i, 0, b"ctorch._utils\n_rebuild_tensor_v2\n");
+            out.bytes.extend(b"((");
+            out.shared(i, 1, b"X\x07\0\0\0storage");
+            out.shared(i, 2, b"ctorch\nFloatStorage\n");
+            out.text(&i.to_string());
+            out.shared(i, 3, b"X\x03\0\0\0cpu");
+            out.int(rows * columns);
+            out.bytes.push(b't');
+            out.remember();
+            out.bytes.extend(b"QK\0");
+            for pair in [shape, stride] {
+                pair.map(|size| out.int(size));
+                out.bytes.push(b'\x86');
+                out.remember();
+            }
+            out.bytes.push(b'\x89');
+            out.shared(i, 4, b"ccollections\nOrderedDict\n");
+            out.bytes.extend(b")R");
+            out.remember();
+            out.bytes.push(b't');
+            out.remember();
+            out.bytes.push(b'R');
+            out.remember();
         }
-        pickle.extend(b"u.");
-        pickle
+        out.bytes.extend(b"u.");
+        out.bytes
+    }
+}
+
+struct Pickle {
+    bytes: Vec<u8>,
+    remembered: u32,
+    /// Where in the memo that is which all tensors name.
+    shared: [u8; 5],
+}
+
+impl Pickle {
+    fn remember(&mut self) {
+        match u8::try_from(self.remembered) {
+            Ok(key) => self.bytes.extend([b'q', key]),
+            Err(_) => self.bytes.extend([&b"r"[..], &self.remembered.to_le_bytes()].concat()),
+        }
+        self.remembered += 1;
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes.extend([b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat());
+        self.remember();
+    }
+
+    fn int(&mut self, int: u64) {
+        match (u8::try_from(int), i32::try_from(int)) {
+            (Ok(int), _) => self.bytes.extend([b'K', int]),
+            (_, Ok(int)) => self.bytes.extend([&b"J"[..], &int.to_le_bytes()].concat()),
+            _ => self.bytes.extend([&[0x8a, 8][..], &int.to_le_bytes()].concat()),
+        }
+    }
+
+    /// What tensor 0 spells out and the others recall.
+    fn shared(&mut self, tensor: usize, number: usize, spelled: &[u8]) {
+        if tensor > 0 {
+            return self.bytes.extend([b'h', self.shared[number]]);
+        }
+        self.shared[number] = self.remembered as u8;
+        self.bytes.extend(spelled);
+        self.remember();
     }
 }
 

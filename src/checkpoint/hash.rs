@@ -76,7 +76,7 @@ impl Positions {
 
 /// Makes hashers with one random seed.
 #[derive(Clone, Copy)]
-pub(super) struct Seeded([u64; 2]);
+pub(crate) struct Seeded([u64; 2]);
 
 impl Default for Seeded {
     fn default() -> Self {
@@ -94,7 +94,7 @@ impl BuildHasher for Seeded {
     }
 }
 
-pub(super) struct Quick {
+pub(crate) struct Quick {
     state: u64,
     key: u64,
 }

@@ -50,17 +50,16 @@ pub(super) fn open(source: &Arc<Source>) -> Result<Vec<Value>> {
 fn save(source: &Arc<Source>, start: usize) -> Result<(Value, usize)> {
     let object = object(source, start)?;
     let layout = Layout::read(source, object.storages(), object.end())?;
-    let ids: Vec<_> = object.storages().iter().map(|id| Arc::clone(&id.location)).collect();
-    let mut opened: Vec<Option<Arc<Storage>>> = vec![None; ids.len()];
-    let value = object.into_value(&mut |index, _| {
-        let make = || Storage::range(Arc::clone(source), layout.ranges[index].clone(), Arc::clone(&ids[index]));
+    let mut opened: Vec<Option<Arc<Storage>>> = vec![None; layout.ranges.len()];
+    let value = object.into_value(&mut |index, id, _| {
+        let make = || Storage::range(Arc::clone(source), layout.ranges[index].clone(), Arc::clone(&id.location));
         Ok(Arc::clone(opened[index].get_or_insert_with(make)))
     })?;
     Ok((value, layout.end))
 }
 
 /// The storage that a legacy stream in memory holds, with the range of its bytes, if the stream is one of a storage alone.
-pub(super) fn storage_in(bytes: &[u8]) -> Result<Option<(StorageId, Range<usize>)>> {
+pub(super) fn storage_in(bytes: &[u8]) -> Result<Option<(StorageId<'static>, Range<usize>)>> {
     if !sniff::is_legacy(bytes) {
         return Ok(None);
     }
@@ -68,9 +67,15 @@ pub(super) fn storage_in(bytes: &[u8]) -> Result<Option<(StorageId, Range<usize>
     let Some(index) = object.root_storage() else { return Ok(None) };
     let layout = Layout::read(bytes, object.storages(), object.end())?;
     let id = &object.storages()[index];
-    let id =
-        StorageId { key: Arc::clone(&id.key), location: Arc::clone(&id.location), view: None, embedded: None, ..*id };
-    Ok(Some((id, layout.ranges[index].clone())))
+    let alone = StorageId {
+        key: id.key.to_string().into(),
+        dtype: id.dtype,
+        location: Arc::clone(&id.location),
+        bytes: id.bytes,
+        view: None,
+        embedded: None,
+    };
+    Ok(Some((alone, layout.ranges[index].clone())))
 }
 
 /// The object's pickle, after what comes before it in the stream that starts at a byte.
@@ -91,7 +96,7 @@ fn object(bytes: &[u8], start: usize) -> Result<Unpickled<'_>> {
 fn value(bytes: &[u8], start: usize) -> Result<(Value, usize)> {
     let pickle = unpickle_at(bytes, start, Outside::Storages)?;
     let end = pickle.end();
-    let outside = |_, _| Err(Error::invalid(format!("byte {start}: a storage where there is none")));
+    let outside = |_, _: &StorageId<'_>, _| Err(Error::invalid(format!("byte {start}: a storage where there is none")));
     Ok((pickle.into_value(&mut { outside })?, end))
 }
 
@@ -105,7 +110,7 @@ struct Layout {
 
 impl Layout {
     /// Reads the keys of the storages, pickled at byte `start`, and the headers of the storages, which follow.
-    fn read(bytes: &[u8], ids: &[StorageId], start: usize) -> Result<Self> {
+    fn read(bytes: &[u8], ids: &[StorageId<'_>], start: usize) -> Result<Self> {
         let (keys, mut end) = value(bytes, start).map_err(|error| error.context("the list of storages"))?;
         let list = |what: String| Error::invalid(format!("the list of storages, at byte {start}, {what}"));
         let keys = keys.as_list().map_err(|_| list("is not a list".into()))?;
@@ -136,7 +141,7 @@ impl Layout {
 }
 
 /// The bytes of a storage whose header is at a byte.
-pub(super) fn range(bytes: &[u8], id: &StorageId, at: usize) -> Result<Range<usize>> {
+pub(super) fn range(bytes: &[u8], id: &StorageId<'_>, at: usize) -> Result<Range<usize>> {
     let key = show(&id.key);
     let cut = |needed: u64, left: usize| {
         Error::invalid(format!("storage `{key}`, at byte {at}, is cut short: {needed} bytes expected, {left} left"))

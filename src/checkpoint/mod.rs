@@ -27,6 +27,7 @@ use std::ops::{Index, IndexMut};
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use hash::Seeded;
 pub use location::MapLocation;
 pub(crate) use save::{NPY_MAGIC, NUMPY_DTYPES, npy_header};
 pub use save::{save, save_with_progress};

@@ -32,14 +32,11 @@ const PROTO: u8 = 0x80;
 fn pickle(source: &Arc<Source>, start: usize) -> Result<(Value, usize)> {
     let pickle = unpickle_at(source, start, Outside::Nothing)?;
     let end = pickle.end();
-    let ids = pickle.storages().iter().map(|id| (id.embedded.clone(), Arc::clone(&id.location)));
-    let ids: Vec<_> = ids.collect();
-    let mut opened: Vec<Option<Arc<Storage>>> = vec![None; ids.len()];
-    let value = pickle.into_value(&mut |index, _| {
-        let (embedded, location) = &ids[index];
-        let storage = match embedded {
+    let mut opened: Vec<Option<Arc<Storage>>> = vec![None; pickle.storages().len()];
+    let value = pickle.into_value(&mut |index, id, _| {
+        let storage = match id.embedded.as_deref() {
             Some(Embedded::At(range)) => opened[index]
-                .get_or_insert_with(|| Storage::range(Arc::clone(source), range.clone(), Arc::clone(location))),
+                .get_or_insert_with(|| Storage::range(Arc::clone(source), range.clone(), Arc::clone(&id.location))),
             Some(Embedded::Copied(storage)) => storage,
             None => return Err(Error::invalid("a storage whose bytes are not in the file")),
         };

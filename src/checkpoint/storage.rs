@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::source::Source;
+use super::zip::Entries;
 use crate::error::{Error, ErrorKind, Result};
 
 /// One byte range of a mapped file, or an owned copy where mapping is impossible, with the location tag that it was
@@ -21,7 +22,16 @@ pub struct Storage {
 /// Cloning them copies no data.
 #[derive(Clone)]
 enum Bytes {
-    Range { source: Arc<Source>, range: Range<usize> },
+    Range {
+        source: Arc<Source>,
+        range: Range<usize>,
+    },
+    /// A stored entry of a zip archive, by its record in the directory.
+    Entry {
+        entries: Arc<Entries>,
+        record: usize,
+        len: usize,
+    },
     Owned(Arc<Box<[u8]>>),
     Shared(Arc<dyn AsRef<[u8]> + Send + Sync>),
     Deferred(Arc<Deferred>),
@@ -42,6 +52,12 @@ impl Storage {
     pub(super) fn range(source: Arc<Source>, range: Range<usize>, location: impl Into<Arc<str>>) -> Arc<Self> {
         assert!(range.start <= range.end && range.end <= source.len(), "a storage must lie inside its file");
         Arc::new(Self { bytes: Bytes::Range { source, range }, location: location.into() })
+    }
+
+    /// A storage that is a stored entry of a zip archive, of `len` bytes by the archive's directory. Where they are is
+    /// looked up when they are asked for.
+    pub(super) fn entry(entries: Arc<Entries>, record: usize, len: usize, location: Arc<str>) -> Arc<Self> {
+        Arc::new(Self { bytes: Bytes::Entry { entries, record, len }, location })
     }
 
     /// A storage that owns its bytes, little-endian.
@@ -68,10 +84,16 @@ impl Storage {
     /// copied the first time.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when compressed bytes turn out to be damaged.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when compressed bytes, or the header before the bytes in an
+    /// archive, turn out to be damaged.
     pub fn bytes(&self) -> Result<&[u8]> {
         match &self.bytes {
             Bytes::Range { source, range } => Ok(&source[range.clone()]),
+            Bytes::Entry { entries, record, len } => {
+                let bytes = &entries.source()[entries.range(*record)?];
+                check_len(bytes.len(), *len)?;
+                Ok(bytes)
+            }
             Bytes::Owned(bytes) => Ok(bytes),
             Bytes::Shared(bytes) => Ok((**bytes).as_ref()),
             Bytes::Deferred(deferred) => deferred.bytes(),
@@ -86,7 +108,7 @@ impl Storage {
         match &self.bytes {
             Bytes::Deferred(deferred) if deferred.made.get().is_none() => {
                 let bytes = (deferred.make)()?;
-                deferred.check(bytes.len())?;
+                check_len(bytes.len(), deferred.len)?;
                 Ok(Cow::Owned(bytes.into()))
             }
             _ => self.bytes().map(Cow::Borrowed),
@@ -97,6 +119,7 @@ impl Storage {
     pub fn len(&self) -> usize {
         match &self.bytes {
             Bytes::Range { range, .. } => range.len(),
+            Bytes::Entry { len, .. } => *len,
             Bytes::Owned(bytes) => bytes.len(),
             Bytes::Shared(bytes) => (**bytes).as_ref().len(),
             Bytes::Deferred(deferred) => deferred.len,
@@ -110,7 +133,11 @@ impl Storage {
 
     /// Whether the bytes are pages of a mapped file rather than a copy.
     pub fn is_mapped(&self) -> bool {
-        matches!(&self.bytes, Bytes::Range { source, .. } if source.is_mapped())
+        match &self.bytes {
+            Bytes::Range { source, .. } => source.is_mapped(),
+            Bytes::Entry { entries, .. } => entries.source().is_mapped(),
+            _ => false,
+        }
     }
 
     /// The device that the storage was saved from, or that [`MapLocation`](super::MapLocation) gave it: `cpu`,
@@ -127,27 +154,33 @@ impl Storage {
     /// Tells the operating system that the mapped pages of `range` (of this storage) will not be needed soon, so that
     /// they stop counting as this process's memory. They are read again when they are touched again.
     pub(crate) fn release_pages(&self, range: Range<usize>) {
-        if let Bytes::Range { source, range: own } = &self.bytes {
+        let (source, own) = match &self.bytes {
+            Bytes::Range { source, range } => (source, Ok(range.clone())),
+            Bytes::Entry { entries, record, .. } => (entries.source(), entries.range(*record)),
+            _ => return,
+        };
+        if let Ok(own) = own {
             let start = own.start + range.start.min(own.len());
             source.release_pages(start, own.start + range.end.min(own.len()) - start);
         }
     }
 }
 
+/// Refuses bytes that are not as many as were announced.
+fn check_len(found: usize, expected: usize) -> Result<()> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("a storage of {expected} bytes turns out to have {found}"))),
+    }
+}
+
 impl Deferred {
     fn bytes(&self) -> Result<&[u8]> {
         let made = self.made.get_or_init(|| {
-            let checked = (self.make)().and_then(|bytes| self.check(bytes.len()).map(|()| bytes));
+            let checked = (self.make)().and_then(|bytes| check_len(bytes.len(), self.len).map(|()| bytes));
             checked.map_err(|error| (error.kind(), error.to_string()))
         });
         made.as_deref().map_err(|(kind, message)| Error::new(*kind, message.clone()))
-    }
-
-    fn check(&self, len: usize) -> Result<()> {
-        match len == self.len {
-            true => Ok(()),
-            false => Err(Error::invalid(format!("a storage of {} bytes turns out to have {len}", self.len))),
-        }
     }
 }
 

@@ -22,10 +22,9 @@ pub(super) fn open(source: &Arc<Source>) -> Result<Value> {
     let (mut objects, ranges) =
         read_storages(&source[..storages.end], storages.start).map_err(|error| error.context("`storages`"))?;
     read_tensors(&source[..tensors.end], tensors.start, &mut objects).map_err(|error| error.context("`tensors`"))?;
-    let locations: Vec<_> = objects.storages.iter().map(|id| Arc::clone(&id.location)).collect();
-    let mut opened: Vec<Option<Arc<Storage>>> = vec![None; locations.len()];
-    let mut open = |index: usize, _| {
-        let make = || Storage::range(Arc::clone(source), ranges[index].clone(), Arc::clone(&locations[index]));
+    let mut opened: Vec<Option<Arc<Storage>>> = vec![None; ranges.len()];
+    let mut open = |index: usize, id: &StorageId<'_>, _| {
+        let make = || Storage::range(Arc::clone(source), ranges[index].clone(), Arc::clone(&id.location));
         Ok(Arc::clone(opened[index].get_or_insert_with(make)))
     };
     unpickle_at(&source[..pickle.end], pickle.start, Outside::Objects(objects))
@@ -172,7 +171,8 @@ impl Reader<'_> {
         let start = self.at;
         let pickle = unpickle_at(self.bytes, start, Outside::Storages)?;
         self.at = pickle.end();
-        let outside = |_, _| Err(Error::invalid(format!("byte {start}: a storage where there is none")));
+        let outside =
+            |_, _: &StorageId<'_>, _| Err(Error::invalid(format!("byte {start}: a storage where there is none")));
         pickle.into_value(&mut { outside })
     }
 
@@ -206,16 +206,18 @@ fn read_storages(bytes: &[u8], start: usize) -> Result<(Objects, Vec<Range<usize
         };
         let size = dtype.map_or(1, DType::size) as u64;
         let header = bytes.get(reader.at..).and_then(<[u8]>::first_chunk::<8>).copied().map_or(0, i64::from_le_bytes);
-        let mut id = StorageId {
+        let header_bytes = u64::try_from(header).ok().and_then(|numel| numel.checked_mul(size)).ok_or_else(|| {
+            Error::invalid(format!("storage `{key}`, at byte {}, has {header} elements of {size} bytes", reader.at))
+        })?;
+        let id = StorageId {
             key: key.to_string().into(),
             dtype,
             location: Arc::clone(location),
-            bytes: u64::try_from(header).ok().and_then(|numel| numel.checked_mul(size)).unwrap_or(u64::MAX),
+            bytes: header_bytes,
             view: None,
             embedded: None,
         };
         let range = legacy::range(bytes, &id, reader.at)?;
-        id.bytes = range.len() as u64;
         reader.at = range.end;
         add_storage(&mut objects, &mut ranges, *key, id, range)?;
     }
@@ -269,7 +271,7 @@ fn add_storage(
     objects: &mut Objects,
     ranges: &mut Vec<Range<usize>>,
     key: i64,
-    id: StorageId,
+    id: StorageId<'static>,
     range: Range<usize>,
 ) -> Result<()> {
     let index = ObjectIndex::Storage(objects.storages.len() as u32);

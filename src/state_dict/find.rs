@@ -196,13 +196,22 @@ fn is_state_dict(dict: &Dict, strict: bool) -> bool {
 
 /// Whether an object is an instance of a subclass of `nn.Module`.
 fn is_module(object: &Object) -> bool {
-    ["_parameters", "_buffers", "_modules"].iter().all(|name| matches!(object.get(name), Some(Value::Dict(_))))
+    compiled(object).is_some_and(is_module)
+        || ["_parameters", "_buffers", "_modules"].iter().all(|name| matches!(object.get(name), Some(Value::Dict(_))))
+}
+
+/// The module that `torch.compile` wrapped, which its pickle has as an argument.
+fn compiled(object: &Object) -> Option<&Object> {
+    match object.args() {
+        [Value::Object(module), ..] if object.class() == "torch._dynamo.eval_frame.OptimizedModule" => Some(module),
+        _ => None,
+    }
 }
 
 /// The tensors in a value by dotted names, and the metadata of the modules. It was found under `key`.
 fn collect(value: &Value, key: String) -> Result<StateDict> {
     let mut collector = Collector { state: StateDict { key, ..StateDict::new() }, visited: 0 };
-    collector.add(value, "", 0)?;
+    collector.add(value, &"".into(), 0)?;
     Ok(match value {
         Value::Dict(dict) => collector.state.with_metadata(metadata(dict)),
         _ => collector.state,
@@ -215,7 +224,7 @@ struct Collector {
 }
 
 impl Collector {
-    fn add(&mut self, value: &Value, name: &str, depth: usize) -> Result<()> {
+    fn add(&mut self, value: &Value, name: &Arc<str>, depth: usize) -> Result<()> {
         self.visited += 1;
         if depth > MAX_DEPTH || self.visited > MAX_ENTRIES {
             return Err(Error::unsupported(format!(
@@ -224,7 +233,7 @@ impl Collector {
         }
         match value {
             Value::Tensor(tensor) => {
-                self.state.insert(name, (**tensor).clone());
+                self.state.tensors.insert(Arc::clone(name), Arc::clone(tensor));
                 Ok(())
             }
             Value::Dict(dict) => self.add_entries(dict, name, depth, |_, _| true),
@@ -234,7 +243,10 @@ impl Collector {
     }
 
     /// What `state_dict()` of a saved module would give.
-    fn add_module(&mut self, object: &Object, name: &str, depth: usize) -> Result<()> {
+    fn add_module(&mut self, object: &Object, name: &Arc<str>, depth: usize) -> Result<()> {
+        if let Some(module) = compiled(object) {
+            return self.add_module(module, &join(name, "_orig_mod").into(), depth + 1);
+        }
         let skipped: HashSet<&str> = match object.get("_non_persistent_buffers_set") {
             Some(Value::Set(names)) => names.iter().filter_map(|name| name.as_str().ok()).collect(),
             _ => HashSet::new(),
@@ -254,14 +266,16 @@ impl Collector {
     fn add_entries(
         &mut self,
         dict: &Dict,
-        name: &str,
+        name: &Arc<str>,
         depth: usize,
         keep: impl Fn(&str, &Value) -> bool,
     ) -> Result<()> {
+        self.state.tensors.reserve(dict.len());
         for (key, value) in dict.iter() {
             let Value::Str(key) = key else { continue };
             if keep(key, value) {
-                self.add(value, &join(name, key), depth + 1)?;
+                let name = if name.is_empty() { Arc::clone(key) } else { join(name, key).into() };
+                self.add(value, &name, depth + 1)?;
             }
         }
         Ok(())

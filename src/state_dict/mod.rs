@@ -10,10 +10,11 @@ mod report;
 use std::fmt;
 use std::ops::Index;
 use std::path::Path;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::checkpoint::{Dict, DictKind, StoredTensor, Value};
+use crate::checkpoint::{Dict, DictKind, Seeded, StoredTensor, Value};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -44,11 +45,14 @@ pub enum Strict {
 /// ```
 #[derive(Clone, Default)]
 pub struct StateDict {
-    tensors: IndexMap<String, StoredTensor>,
+    tensors: Tensors,
     /// The file's `_metadata`: of each module, by its name, a dict with its `version`.
     metadata: IndexMap<String, Value>,
     key: String,
 }
+
+/// Names and tensors are shared with the file's own dict, since there may be a hundred thousand.
+type Tensors = IndexMap<Arc<str>, Arc<StoredTensor>, Seeded>;
 
 impl StateDict {
     /// A state dict without tensors.
@@ -79,17 +83,17 @@ impl StateDict {
 
     /// The names in order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+        self.tensors.keys().map(|name| &**name)
     }
 
     /// The names and tensors in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &StoredTensor)> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+        self.tensors.iter().map(|(name, tensor)| (&**name, &**tensor))
     }
 
     /// The tensor called `name`.
     pub fn get(&self, name: &str) -> Option<&StoredTensor> {
-        self.tensors.get(name)
+        self.tensors.get(name).map(|tensor| &**tensor)
     }
 
     /// A contiguous copy of the tensor called `name`.
@@ -112,7 +116,7 @@ impl StateDict {
 
     /// Adds a tensor at the end, or replaces the one of that name and returns it.
     pub fn insert(&mut self, name: impl Into<String>, tensor: StoredTensor) -> Option<StoredTensor> {
-        self.tensors.insert(name.into(), tensor)
+        self.tensors.insert(name.into().into(), Arc::new(tensor)).map(Arc::unwrap_or_clone)
     }
 
     /// The version that the file gives for the module called `module`: PyTorch's `_metadata[module]["version"]`.
@@ -162,29 +166,36 @@ impl Index<&str> for StateDict {
 
 impl FromIterator<(String, StoredTensor)> for StateDict {
     fn from_iter<I: IntoIterator<Item = (String, StoredTensor)>>(tensors: I) -> Self {
-        Self { tensors: tensors.into_iter().collect(), ..Self::default() }
+        let mut state = Self::default();
+        state.extend(tensors);
+        state
     }
 }
 
 impl Extend<(String, StoredTensor)> for StateDict {
     fn extend<I: IntoIterator<Item = (String, StoredTensor)>>(&mut self, tensors: I) {
-        self.tensors.extend(tensors);
+        self.tensors.extend(tensors.into_iter().map(|(name, tensor)| (name.into(), Arc::new(tensor))));
     }
 }
 
 impl IntoIterator for StateDict {
     type Item = (String, StoredTensor);
-    type IntoIter = indexmap::map::IntoIter<String, StoredTensor>;
+    type IntoIter = std::iter::Map<
+        indexmap::map::IntoIter<Arc<str>, Arc<StoredTensor>>,
+        fn((Arc<str>, Arc<StoredTensor>)) -> (String, StoredTensor),
+    >;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.tensors.into_iter()
+        self.tensors.into_iter().map(|(name, tensor)| (name.to_string(), Arc::unwrap_or_clone(tensor)))
     }
 }
 
 /// As PyTorch has it: an `OrderedDict` with the attribute `_metadata`.
 impl From<&StateDict> for Value {
     fn from(state: &StateDict) -> Self {
-        let entries = state.iter().map(|(name, tensor)| (name.into(), tensor.clone().into()));
+        let shared =
+            |(name, tensor): (&Arc<str>, &_)| (Value::Str(Arc::clone(name)), Value::Tensor(Arc::clone(tensor)));
+        let entries = state.tensors.iter().map(shared);
         let mut dict = Dict::new(DictKind::OrderedDict, entries);
         if !state.metadata.is_empty() {
             let metadata = state.metadata.iter().map(|(module, entry)| (module.as_str().into(), entry.clone()));

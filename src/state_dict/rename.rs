@@ -1,11 +1,12 @@
 //! Names: prefixes, renaming, choosing, merging. The modules' metadata follow the names of their tensors.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use regex_lite::Regex;
 
-use super::StateDict;
+use super::{StateDict, Tensors};
 use crate::checkpoint::{StoredTensor, Value};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -117,7 +118,7 @@ impl StateDict {
     #[must_use]
     pub fn merge(&self, other: &StateDict) -> Self {
         let mut merged = self.clone();
-        merged.extend(other.clone());
+        merged.tensors.extend(other.tensors.clone());
         merged.metadata.extend(other.metadata.clone());
         merged
     }
@@ -125,7 +126,8 @@ impl StateDict {
     /// The same tensors with these names, which are distinct.
     fn with_names(&self, names: Vec<String>) -> Self {
         let metadata = moved(&self.metadata, self.names().zip(names.iter().map(String::as_str)));
-        let tensors: IndexMap<_, _> = names.into_iter().zip(self.tensors.values().cloned()).collect();
+        let names = names.into_iter().map(Arc::from);
+        let tensors: Tensors = names.zip(self.tensors.values().cloned()).collect();
         debug_assert_eq!(tensors.len(), self.len());
         Self { tensors, metadata, key: self.key.clone() }
     }

@@ -59,6 +59,15 @@ impl<'a> Input<'a> {
         self.take(usize::try_from(u64::from_le_bytes(len)).unwrap_or(usize::MAX))
     }
 
+    /// The next lines, with their line feeds.
+    pub(super) fn lines(&mut self, count: usize) -> Result<&'a [u8]> {
+        let start = self.at;
+        for _ in 0..count {
+            self.line()?;
+        }
+        Ok(&self.bytes[start..self.at])
+    }
+
     /// The bytes up to the next line feed, which is read too.
     pub(super) fn line(&mut self) -> Result<&'a [u8]> {
         let rest = &self.bytes[self.at..];

@@ -18,14 +18,14 @@ const MAX_NODES: usize = 1 << 26;
 pub(in crate::checkpoint) struct Unpickled<'a> {
     pub(super) arena: Arena<'a>,
     pub(super) globals: Globals,
-    pub(super) storages: Vec<StorageId>,
+    pub(super) storages: Vec<StorageId<'a>>,
     pub(super) root: Id,
     end: usize,
 }
 
-impl Unpickled<'_> {
+impl<'a> Unpickled<'a> {
     /// The storages that the pickle refers to, each key once.
-    pub(in crate::checkpoint) fn storages(&self) -> &[StorageId] {
+    pub(in crate::checkpoint) fn storages(&self) -> &[StorageId<'a>] {
         &self.storages
     }
 
@@ -67,7 +67,9 @@ pub(super) struct Machine<'a> {
     input: Input<'a>,
     pub(super) arena: Arena<'a>,
     pub(super) globals: Globals,
-    pub(super) storages: Storages,
+    pub(super) storages: Storages<'a>,
+    /// The classes and functions that were named, by the lines that name them.
+    named: QuickMap<&'a [u8], Id>,
     pub(super) stack: Vec<Id>,
     /// Lengths of the stack at the marks; what lies below the last one cannot be popped.
     marks: Vec<usize>,
@@ -99,6 +101,7 @@ impl<'a> Machine<'a> {
             arena: Arena { nodes, ..Arena::default() },
             globals: Globals::default(),
             storages: Storages::default(),
+            named: QuickMap::default(),
             stack: Vec::new(),
             marks: Vec::new(),
             memo: Memo::default(),
@@ -265,9 +268,16 @@ impl<'a> Machine<'a> {
     fn construct(&mut self, opcode: u8) -> Result<()> {
         match opcode {
             op::GLOBAL => {
-                let module = text::utf8(self.input.line()?)?;
-                let name = text::utf8(self.input.line()?)?;
-                self.push_global(module, name)
+                let lines = self.input.lines(2)?;
+                if let Some(&id) = self.named.get(lines) {
+                    self.stack.push(id);
+                    return Ok(());
+                }
+                let mut parts = text::utf8(lines)?.split('\n');
+                let (module, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+                self.push_global(module, name)?;
+                self.named.insert(lines, self.top()?);
+                Ok(())
             }
             op::STACK_GLOBAL => {
                 let [module, name] = self.pop_array()?;

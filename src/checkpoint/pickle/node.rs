@@ -1,6 +1,7 @@
 //! What a pickle builds, before it becomes values: nodes in an arena that refer to each other by index, so that an
 //! object that changes after it was remembered is seen changed, and no tie is lost.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -203,6 +204,15 @@ impl<'a> Arena<'a> {
         match self.node(id) {
             Node::Str(text) => Some(text),
             Node::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The same, for as long as the pickle's bytes are there.
+    pub(super) fn kept_text(&self, id: Id) -> Option<Cow<'a, str>> {
+        match self.node(id) {
+            Node::Str(text) => Some(Cow::Borrowed(text)),
+            Node::Text(text) => Some(Cow::Owned(text.to_string())),
             _ => None,
         }
     }
@@ -430,8 +440,8 @@ pub(in crate::checkpoint) fn storage_dtype(name: &str) -> Option<Option<DType>> 
 }
 
 /// What a file says about one storage.
-pub(in crate::checkpoint) struct StorageId {
-    pub(in crate::checkpoint) key: Arc<str>,
+pub(in crate::checkpoint) struct StorageId<'a> {
+    pub(in crate::checkpoint) key: Cow<'a, str>,
     /// The dtype of its class; none when its elements are bytes.
     pub(in crate::checkpoint) dtype: Option<DType>,
     pub(in crate::checkpoint) location: Arc<str>,
@@ -440,12 +450,14 @@ pub(in crate::checkpoint) struct StorageId {
     /// For a part of another storage, that one's index and the byte in it where the part begins.
     pub(in crate::checkpoint) view: Option<(u32, u64)>,
     /// The bytes, where the pickle itself holds them.
-    pub(in crate::checkpoint) embedded: Option<Embedded>,
+    pub(in crate::checkpoint) embedded: Option<Box<Embedded>>,
 }
 
 /// The storages that a pickle refers to, each key once, in the order of the first reference.
 #[derive(Default)]
-pub(super) struct Storages {
-    pub(super) all: Vec<StorageId>,
+pub(super) struct Storages<'a> {
+    pub(super) all: Vec<StorageId<'a>>,
+    /// Whether the key of each is its position, as `torch.save` numbers them. Then they need no index.
+    pub(super) indexed: bool,
     pub(super) index: Positions,
 }

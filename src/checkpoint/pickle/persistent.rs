@@ -1,13 +1,14 @@
 //! What lies outside of a pickle's values: the storages, and in the oldest files the tensors, that it names by
 //! persistent ids, or holds as bytes.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::machine::Machine;
 use super::node::{self, Id, Known, Node, StorageId, Storages, TensorNode};
 use super::reduce::Made;
-use crate::checkpoint::hash::QuickMap;
+use crate::checkpoint::hash::{Positions, QuickMap};
 use crate::checkpoint::{Storage, legacy};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ pub(in crate::checkpoint) enum Outside {
 /// Storages and tensors with keys.
 #[derive(Default)]
 pub(in crate::checkpoint) struct Objects {
-    pub(in crate::checkpoint) storages: Vec<StorageId>,
+    pub(in crate::checkpoint) storages: Vec<StorageId<'static>>,
     pub(in crate::checkpoint) tensors: Vec<KeyedTensor>,
     pub(in crate::checkpoint) keys: QuickMap<i64, ObjectIndex>,
 }
@@ -59,17 +60,19 @@ pub(in crate::checkpoint) enum Embedded {
 struct Reference<'r> {
     /// The dtype of its class; none when its elements are bytes.
     dtype: Option<DType>,
-    key: &'r str,
-    location: &'r str,
+    key: Cow<'r, str>,
+    location: Cow<'r, str>,
     numel: i64,
     /// In files before torch 1.6 (an inner `None` when it is not a view): the key of a part of the storage, its first
     /// element and its length.
-    view: Option<Option<(&'r str, i64, i64)>>,
+    view: Option<Option<(Cow<'r, str>, i64, i64)>>,
 }
 
 impl<'a> Machine<'a> {
     /// Makes the tensors of `objects` known.
     pub(super) fn adopt(&mut self, objects: &mut Objects) -> Result<()> {
+        // These are known by other keys than those that the index has.
+        self.storages.indexed = true;
         self.storages.all = std::mem::take(&mut objects.storages);
         for tensor in std::mem::take(&mut objects.tensors) {
             let [shape, stride] = [tensor.shape, tensor.stride].map(|sizes| self.add(Node::Size(sizes)));
@@ -109,7 +112,7 @@ impl<'a> Machine<'a> {
     }
 
     /// What a persistent id names that is written as text, in protocol 0.
-    pub(super) fn persistent_text(&mut self, id: &str) -> Result<Made<'a>> {
+    pub(super) fn persistent_text(&mut self, id: &'a str) -> Result<Made<'a>> {
         if let Outside::Objects(objects) = &self.outside
             && let Ok(key) = id.parse()
         {
@@ -126,7 +129,7 @@ impl<'a> Machine<'a> {
         };
         let (class, reference) = reference(id).ok_or_else(bad)?;
         let Some(Known::StorageClass(dtype)) = node::torch_name(class) else { return Err(bad()) };
-        self.storages.intern(&Reference { dtype, ..reference }).map(|index| Made::Node(Node::Storage(index, dtype)))
+        self.storages.intern(Reference { dtype, ..reference }).map(|index| Made::Node(Node::Storage(index, dtype)))
     }
 
     /// `('storage', class, key, location, number of elements)`, in files before torch 1.6 followed by what part of it is
@@ -136,6 +139,7 @@ impl<'a> Machine<'a> {
         self.check_outside()?;
         let parts = self.arena.items(id).ok_or_else(bad)?;
         let text = |id| self.arena.text(id).ok_or_else(bad);
+        let kept = |id| self.arena.kept_text(id).ok_or_else(bad);
         let int = |id| match *self.arena.node(id) {
             Node::Int(int) => Ok(int),
             _ => Err(bad()),
@@ -150,12 +154,12 @@ impl<'a> Machine<'a> {
         let view = match view.map(|view| (self.arena.node(view), self.arena.items(view))) {
             None => None,
             Some((Node::None, _)) => Some(None),
-            Some((_, Some(&[key, offset, len]))) => Some(Some((text(key)?, int(offset)?, int(len)?))),
+            Some((_, Some(&[key, offset, len]))) => Some(Some((kept(key)?, int(offset)?, int(len)?))),
             Some(_) => return Err(bad()),
         };
-        let (key, location, numel) = (text(key)?, text(location)?, int(numel)?);
-        let Known::StorageClass(dtype) = self.known(class) else { return Err(self.strange_storage(key, class)) };
-        let index = self.storages.intern(&Reference { dtype, key, location, numel, view })?;
+        let (key, location, numel) = (kept(key)?, kept(location)?, int(numel)?);
+        let Known::StorageClass(dtype) = self.known(class) else { return Err(self.strange_storage(&key, class)) };
+        let index = self.storages.intern(Reference { dtype, key, location, numel, view })?;
         Ok(Made::Node(Node::Storage(index, dtype)))
     }
 
@@ -194,10 +198,10 @@ impl<'a> Machine<'a> {
             _ => return Ok(None),
         };
         let Some((mut id, range)) = legacy::storage_in(bytes)? else { return Ok(None) };
-        id.embedded = Some(match at {
+        id.embedded = Some(Box::new(match at {
             Some(at) => Embedded::At(at + range.start..at + range.end),
             None => Embedded::Copied(Storage::owned(&bytes[range], Arc::clone(&id.location))),
-        });
+        }));
         let (index, dtype) = (self.storages.all.len() as u32, id.dtype);
         self.storages.all.push(id);
         self.embedded.insert(argument, index);
@@ -206,7 +210,7 @@ impl<'a> Machine<'a> {
 }
 
 /// The object of a key.
-fn keyed<'a>(objects: &Objects, storages: &Storages, key: i64) -> Result<Made<'a>> {
+fn keyed<'a>(objects: &Objects, storages: &Storages<'_>, key: i64) -> Result<Made<'a>> {
     Ok(Made::Node(match objects.keys.get(&key) {
         Some(&ObjectIndex::Tensor(index)) => Node::Tensor(index),
         Some(&ObjectIndex::Storage(index)) => Node::Storage(index, storages.all[index as usize].dtype),
@@ -214,58 +218,83 @@ fn keyed<'a>(objects: &Objects, storages: &Storages, key: i64) -> Result<Made<'a
     }))
 }
 
-impl Storages {
+impl<'a> Storages<'a> {
     /// The index of the storage that a persistent id describes, or of the view of one.
-    fn intern(&mut self, reference: &Reference<'_>) -> Result<u32> {
-        let &Reference { dtype, key, location, numel, view } = reference;
-        let bytes = id_bytes(key, numel, dtype)?;
-        let root = match self.find(key) {
+    fn intern(&mut self, reference: Reference<'a>) -> Result<u32> {
+        let Reference { dtype, key, location, numel, view } = reference;
+        let bytes = id_bytes(&key, numel, dtype)?;
+        let root = match self.find(&key) {
             Some(index) => {
                 self.all[index as usize].check_same(dtype, bytes, view.is_some())?;
                 index
             }
-            None => self.add(key, dtype, location, bytes),
+            None => self.add(key.clone(), dtype, &location, bytes),
         };
         let Some((view, offset, len)) = view.flatten() else { return Ok(root) };
-        let start = id_bytes(view, offset, dtype)?;
-        let len = id_bytes(view, len, dtype)?;
+        let start = id_bytes(&view, offset, dtype)?;
+        let len = id_bytes(&view, len, dtype)?;
         if start.checked_add(len).is_none_or(|end| end > bytes) {
             return Err(Error::invalid(format!(
                 "the part `{view}` of storage `{key}`, {len} bytes from byte {start} on, does not lie in its {bytes} bytes"
             )));
         }
-        if let Some(index) = self.find(view) {
+        if let Some(index) = self.find(&view) {
             let known = &self.all[index as usize];
             if index == root && (start, len) == (0, bytes) || (known.view, known.bytes) == (Some((root, start)), len) {
                 return Ok(index);
             }
             return Err(Error::invalid(format!("storage `{view}` is not the same part of another one everywhere")));
         }
-        let index = self.add(view, dtype, location, len);
+        let index = self.add(view, dtype, &location, len);
         self.all[index as usize].view = Some((root, start));
         Ok(index)
     }
 
-    fn find(&self, key: &str) -> Option<u32> {
-        self.index.find(self.index.hash(key), |at| *self.all[at].key == *key).map(|at| at as u32)
+    fn find(&mut self, key: &str) -> Option<u32> {
+        if !self.indexed {
+            match position(key) {
+                Some(at) if at <= self.all.len() => return (at < self.all.len()).then_some(at as u32),
+                _ => self.make_index(),
+            }
+        }
+        self.index.find(self.index.hash(key), |at| self.all[at].key == key).map(|at| at as u32)
     }
 
-    fn add(&mut self, key: &str, dtype: Option<DType>, location: &str, bytes: u64) -> u32 {
+    fn add(&mut self, key: Cow<'a, str>, dtype: Option<DType>, location: &str, bytes: u64) -> u32 {
         let index = self.all.len() as u32;
-        let key: Arc<str> = key.into();
         // As a rule all storages of a file were in one place.
         let location = match self.all.last() {
             Some(last) if *last.location == *location => Arc::clone(&last.location),
             _ => location.into(),
         };
-        let hash = self.index.hash(&*key);
-        self.index.find_or_insert(hash, index as usize, |_| false, |own, at| own.hash(&*self.all[at].key));
         self.all.push(StorageId { key, dtype, location, bytes, view: None, embedded: None });
+        if self.indexed {
+            self.put(index as usize);
+        }
         index
+    }
+
+    fn make_index(&mut self) {
+        self.indexed = true;
+        self.index = Positions::with_capacity(self.all.len() * 2);
+        (0..self.all.len()).for_each(|at| self.put(at));
+    }
+
+    /// Puts the key at a position into the index.
+    fn put(&mut self, at: usize) {
+        let hash = self.index.hash(&*self.all[at].key);
+        self.index.find_or_insert(hash, at, |_| false, |own, at| own.hash(&*self.all[at].key));
     }
 }
 
-impl StorageId {
+/// The position that a key is, were the keys numbers from 0 on.
+fn position(key: &str) -> Option<usize> {
+    let is_plain = key.len() < 10 && (key == "0" || !key.starts_with('0'));
+    let digits = is_plain && key.bytes().all(|byte| byte.is_ascii_digit());
+    key.parse().ok().filter(|_| digits)
+}
+
+impl StorageId<'_> {
     /// Refuses another reference to the storage that contradicts the first. Before torch 1.6 one of the same size in
     /// other elements is another look at the same bytes.
     fn check_same(&self, dtype: Option<DType>, bytes: u64, is_legacy: bool) -> Result<()> {
@@ -304,14 +333,14 @@ fn reference(text: &str) -> Option<(&str, Reference<'_>)> {
     let inner = text.strip_prefix("('storage', <class '")?.strip_suffix(')')?;
     let (class, rest) = inner.split_once("'>, ")?;
     let mut parts = rest.splitn(4, ", ");
-    let (key, location) = (quoted(parts.next()?)?, quoted(parts.next()?)?);
+    let (key, location) = (quoted(parts.next()?)?.into(), quoted(parts.next()?)?.into());
     let numel = parts.next()?.parse().ok()?;
     let view = match parts.next() {
         None => None,
         Some("None") => Some(None),
         Some(view) => {
             let mut parts = view.strip_prefix('(')?.strip_suffix(')')?.split(", ");
-            let view = (quoted(parts.next()?)?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            let view = (quoted(parts.next()?)?.into(), parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
             parts.next().is_none().then_some(Some(view))?.into()
         }
     };
@@ -329,10 +358,11 @@ mod tests {
     #[test]
     fn reads_persistent_ids_that_are_text() {
         let (class, id) = reference("('storage', <class 'torch.FloatStorage'>, '12', 'cuda:0', 3)").unwrap();
-        assert_eq!((class, id.key, id.location, id.numel, id.view), ("torch.FloatStorage", "12", "cuda:0", 3, None));
+        assert_eq!((class, &*id.key, &*id.location, id.numel), ("torch.FloatStorage", "12", "cuda:0", 3));
+        assert!(id.view.is_none());
         let view = |tail: &str| {
             reference(&format!("('storage', <class 'torch.LongStorage'>, '1', 'cpu', 9, {tail})"))
-                .map(|(_, id)| id.view.map(|view| view.map(|(key, offset, len)| (key.to_owned(), offset, len))))
+                .map(|(_, id)| id.view.map(|view| view.map(|(key, offset, len)| (key.into_owned(), offset, len))))
         };
         assert_eq!(view("None"), Some(Some(None)));
         assert_eq!(view("('7', 2, 4)"), Some(Some(Some(("7".into(), 2, 4)))));

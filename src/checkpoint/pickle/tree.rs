@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::machine::Unpickled;
-use super::node::{Arena, DictNode, ExtraNode, Id, KindNode, Known, Node, TensorNode};
+use super::node::{Arena, DictNode, ExtraNode, Id, KindNode, Known, Node, StorageId, TensorNode};
 use crate::checkpoint::stored::{Class, Extra, Kind};
 use crate::checkpoint::value::{Dict, Object, Value};
 use crate::checkpoint::{Layout, Quantizer, Storage, StoredTensor};
@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 /// pickler gives up near this depth.
 const MAX_DEPTH: usize = 1000;
 
-/// Gives a storage by its index, for elements whose parts (a complex number has two) are of this many bytes: the unit in
+/// Gives a storage by its index and what the pickle says about it, for elements whose parts (a complex number has two) are of this many bytes: the unit in
 /// which another machine's byte order is swapped.
-pub(in crate::checkpoint) type OpenStorage<'s> = dyn FnMut(usize, usize) -> Result<Arc<Storage>> + 's;
+pub(in crate::checkpoint) type OpenStorage<'s> = dyn FnMut(usize, &StorageId<'_>, usize) -> Result<Arc<Storage>> + 's;
 
 /// A container that is being converted, and how far.
 struct Frame {
@@ -153,9 +153,7 @@ impl Builder<'_, '_, '_> {
                     _ => Value::Global(Arc::clone(&global.name)),
                 }
             }
-            Node::Storage(index, dtype) => {
-                Value::Storage((self.storage)(*index as usize, unit(dtype.unwrap_or(DType::U8)))?, *dtype)
-            }
+            Node::Storage(index, dtype) => Value::Storage(self.storage(*index, dtype.unwrap_or(DType::U8))?, *dtype),
             Node::Tensor(index) => self.tensor(&arena.tensors[*index as usize])?,
             Node::Size(sizes) => Value::Size(Arc::new(sizes[..].into())),
             Node::Device(name) => Value::Device(name[..].into()),
@@ -169,6 +167,12 @@ impl Builder<'_, '_, '_> {
                 state: node.state.map(|id| self.done(id)),
             }),
         })
+    }
+
+    /// The storage at an index, for elements of a dtype.
+    fn storage(&mut self, index: u32, dtype: DType) -> Result<Arc<Storage>> {
+        let index = index as usize;
+        (self.storage)(index, &self.pickle.storages[index], unit(dtype))
     }
 
     fn dict(&self, node: &DictNode) -> Dict {
@@ -188,16 +192,19 @@ impl Builder<'_, '_, '_> {
             sizes.ok_or_else(|| Error::invalid(format!("a tensor's {what} are not natural numbers")))
         };
         let (shape, stride) = (sizes(node.shape, "sizes")?, sizes(node.stride, "strides")?);
-        let tensor = match node.storage {
+        let mut tensor = match node.storage {
             Some(storage) => {
-                let opened = (self.storage)(storage as usize, unit(node.dtype))?;
+                let opened = self.storage(storage, node.dtype)?;
                 let mut tensor = StoredTensor::new(opened, node.dtype, shape, stride, node.offset)?;
                 if let Some((root, start)) = self.pickle.storages[storage as usize].view {
                     // A part of a storage is not one of its own, so that what shares bytes shares the storage.
-                    let storage = (self.storage)(root as usize, unit(node.dtype))?;
+                    let storage = self.storage(root, node.dtype)?;
                     tensor = tensor.in_storage(storage, start)?;
                 }
-                tensor.with_extra(node.extra.as_deref().map(|extra| self.extra(extra)).transpose()?)
+                match node.extra.as_deref() {
+                    Some(extra) => tensor.with_extra(Some(self.extra(extra)?)),
+                    None => tensor,
+                }
             }
             None => {
                 let extra = self.extra(node.extra.as_deref().expect("what it is"))?;
@@ -209,8 +216,8 @@ impl Builder<'_, '_, '_> {
                 StoredTensor::listed(node.dtype, shape, stride, location.unwrap_or("cpu").into(), extra)
             }
         };
-        let tensor = tensor.with_requires_grad(node.requires_grad).with_bits(node.conj, node.neg);
-        Ok(Value::Tensor(Arc::new(tensor.with_parameter(node.is_parameter))))
+        tensor.set_flags(node.requires_grad, node.is_parameter, (node.conj, node.neg));
+        Ok(Value::Tensor(Arc::new(tensor)))
     }
 
     fn extra(&self, node: &ExtraNode) -> Result<Extra> {

@@ -130,6 +130,12 @@ impl StoredTensor {
         self
     }
 
+    /// Sets what a file says about a tensor in a word each; in place, since there may be a hundred thousand.
+    pub(super) fn set_flags(&mut self, requires_grad: bool, is_parameter: bool, (conj, neg): (bool, bool)) {
+        (self.requires_grad, self.is_parameter) = (requires_grad, is_parameter);
+        (self.conj, self.neg) = (conj, neg);
+    }
+
     /// The same view as an `nn.Parameter`.
     #[must_use]
     pub(crate) fn with_parameter(mut self, is_parameter: bool) -> Self {

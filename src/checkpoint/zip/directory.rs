@@ -8,17 +8,27 @@ use crate::error::{Error, Result};
 
 /// An archive's entries by name. Borrows the archive's bytes.
 pub(super) struct Directory<'a> {
-    bytes: &'a [u8],
-    entries: Vec<Entry<'a>>,
+    records: Records<'a>,
+    /// Where each entry's record is. Few of a large archive's entries are looked at twice, so that no more is kept.
+    places: Vec<usize>,
     index: Positions,
+}
+
+/// The records of a central directory, which are read from the bytes when they are asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Records<'a> {
+    pub(super) bytes: &'a [u8],
     /// Where the central directory starts: every entry ends before it.
-    start: usize,
+    pub(super) start: usize,
 }
 
 /// One entry, as the central directory describes it.
 pub(super) struct Entry<'a> {
+    /// Where its record is.
+    pub(super) record: usize,
     pub(super) name: &'a [u8],
     pub(super) method: Method,
+    pub(super) encrypted: bool,
     /// Of the contents; 0 where the writer computed none.
     pub(super) crc: u32,
     pub(super) compressed: usize,
@@ -38,6 +48,7 @@ const MAX_RATIO: usize = 1032;
 
 const LOCAL_HEADER: usize = 30;
 const CENTRAL_HEADER: usize = 46;
+const CENTRAL_NAME_LENGTH: usize = 28;
 const END_RECORD: usize = 22;
 const ZIP64_LOCATOR: usize = 20;
 const ZIP64_END_RECORD: usize = 56;
@@ -45,48 +56,90 @@ const ZIP64_END_RECORD: usize = 56;
 impl<'a> Directory<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self> {
         let end = End::find(bytes)?;
-        let mut entries = Vec::with_capacity(end.count.min(end.directory.len() / CENTRAL_HEADER));
+        let records = Records { bytes, start: end.directory.start };
+        let expected = end.count.min(end.directory.len() / CENTRAL_HEADER);
+        let mut places = Vec::with_capacity(expected);
+        let mut index = Positions::with_capacity(expected);
+        let mut total = Some(0usize);
         let mut rest = Fields { bytes: &bytes[..end.directory.end], at: end.directory.start };
         while rest.at < end.directory.end {
-            entries.push(Entry::read(&mut rest, end.directory.start)?);
+            let entry = Entry::read(&mut rest, end.directory.start)?;
+            let hash = index.hash(entry.name);
+            let is_same = |at: usize| records.name(places[at]) == entry.name;
+            let rehash = |index: &Positions, at: usize| index.hash(records.name(places[at]));
+            if index.find_or_insert(hash, places.len(), is_same, rehash).is_some() {
+                return Err(Error::invalid(format!("the zip archive has two entries called `{}`", entry.shown_name())));
+            }
+            total = total.and_then(|total| total.checked_add(entry.compressed));
+            places.push(entry.record);
         }
-        if entries.len() != end.count {
+        if places.len() != end.count {
             return Err(Error::invalid(format!(
                 "the zip directory has {} entries, its end record says {}",
-                entries.len(),
+                places.len(),
                 end.count
             )));
         }
-        let mut index = Positions::with_capacity(entries.len());
-        for (at, entry) in entries.iter().enumerate() {
-            let hash = index.hash(entry.name);
-            let is_same = |at: usize| entries[at].name == entry.name;
-            if index.find_or_insert(hash, at, is_same, |index, at| index.hash(entries[at].name)).is_some() {
-                return Err(Error::invalid(format!("the zip archive has two entries called `{}`", entry.shown_name())));
-            }
-        }
         // Entries that overlap would let a small file unpack to any size.
-        let total = entries.iter().try_fold(0usize, |sum, entry| sum.checked_add(entry.compressed));
         if total.is_none_or(|total| total > end.directory.start) {
             return Err(Error::invalid("the zip archive's entries are larger than the archive: they overlap"));
         }
-        Ok(Self { bytes, entries, index, start: end.directory.start })
+        Ok(Self { records, places, index })
     }
 
-    pub(super) fn entries(&self) -> &[Entry<'a>] {
-        &self.entries
+    pub(super) fn records(&self) -> Records<'a> {
+        self.records
     }
 
-    pub(super) fn find(&self, name: &[u8]) -> Option<&Entry<'a>> {
-        self.position(name).map(|at| &self.entries[at])
+    /// The names of all entries, in order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.places.iter().map(|&record| self.records.name(record))
     }
 
-    pub(super) fn position(&self, name: &[u8]) -> Option<usize> {
-        self.index.find(self.index.hash(name), |at| self.entries[at].name == name)
+    /// The entry called `name`.
+    pub(super) fn find(&self, name: &[u8]) -> Result<Option<Entry<'a>>> {
+        self.position(name).map(|at| self.records.entry(self.places[at])).transpose()
+    }
+
+    /// Where in the directory's order the entry called `name` is. `guess` is looked at first.
+    pub(super) fn position_near(&self, guess: usize, name: &[u8]) -> Option<usize> {
+        match self.places.get(guess) {
+            Some(&record) if self.records.name(record) == name => Some(guess),
+            _ => self.position(name),
+        }
+    }
+
+    /// The entry at a position.
+    pub(super) fn entry(&self, at: usize) -> Result<Entry<'a>> {
+        self.records.entry(self.places[at])
+    }
+
+    fn position(&self, name: &[u8]) -> Option<usize> {
+        self.index.find(self.index.hash(name), |at| self.records.name(self.places[at]) == name)
+    }
+}
+
+impl<'a> Records<'a> {
+    /// The name in the record at a byte.
+    fn name(self, record: usize) -> &'a [u8] {
+        let mut fields = Fields { bytes: self.bytes, at: record + CENTRAL_NAME_LENGTH };
+        fields
+            .u16()
+            .ok()
+            .and_then(|len| {
+                fields.at = record + CENTRAL_HEADER;
+                fields.take(len.into()).ok()
+            })
+            .unwrap_or_default()
+    }
+
+    /// What the record at a byte says.
+    pub(super) fn entry(self, record: usize) -> Result<Entry<'a>> {
+        Entry::read(&mut Fields { bytes: self.bytes, at: record }, self.start)
     }
 
     /// Where an entry's bytes, compressed or not, are in the file.
-    pub(super) fn range(&self, entry: &Entry<'_>) -> Result<Range<usize>> {
+    pub(super) fn range(self, entry: &Entry<'_>) -> Result<Range<usize>> {
         let bad = |what: &str| {
             let name = entry.shown_name();
             Error::invalid(format!("`{name}`: its local zip header, at byte {}, {what}", entry.header))
@@ -128,10 +181,12 @@ impl<'a> Entry<'a> {
     }
 
     fn fields(fields: &mut Fields<'a>) -> Result<Self> {
+        let record = fields.at;
         if fields.u32()? != 0x0201_4b50 {
             return Err(fields.outside());
         }
-        fields.skip(6)?;
+        fields.skip(4)?;
+        let flags = fields.u16()?;
         let method = fields.u16()?.into();
         fields.skip(4)?;
         let crc = fields.u32()?;
@@ -158,13 +213,17 @@ impl<'a> Entry<'a> {
         }
         let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         let (compressed, size, header) = (number(compressed), number(size), number(header));
-        Ok(Entry { name, method, crc, compressed, size, header })
+        let encrypted = flags & 1 != 0;
+        Ok(Entry { record, name, method, encrypted, crc, compressed, size, header })
     }
 
     fn check(self, at: usize, directory: usize) -> Result<Self> {
         let bad = |what: String| {
             Error::invalid(format!("the zip directory, at byte {at}, is damaged: `{}` {what}", self.shown_name()))
         };
+        if self.encrypted {
+            return Err(Error::unsupported(format!("`{}` is encrypted", self.shown_name())));
+        }
         if self.header >= directory {
             return Err(bad(format!("starts at byte {}, past the entries' end at byte {directory}", self.header)));
         }

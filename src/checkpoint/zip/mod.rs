@@ -2,11 +2,12 @@
 
 mod directory;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use self::directory::{Directory, Entry, Method};
+use self::directory::{Directory, Entry, Method, Records};
 use super::export::{self, Exported};
 use super::pickle::{StorageId, unpickle};
 use super::source::Source;
@@ -57,7 +58,7 @@ pub(super) fn open(source: &Arc<Source>) -> Result<(Container, Vec<Value>, Optio
 fn open_one(archive: &Archive<'_>) -> Result<(Container, Value)> {
     let (container, pickle) = archive.kind()?;
     archive.check_version()?;
-    let value = archive.unpickle(pickle, "data/")?;
+    let value = archive.unpickle(&pickle, "data/")?;
     Ok((
         container,
         match container {
@@ -74,87 +75,72 @@ const MIN_PICKLE_LIMIT: usize = 4 << 20;
 
 /// A zip archive whose entries lie in one directory.
 pub(super) struct Archive<'a> {
-    source: &'a Arc<Source>,
+    entries: Arc<Entries>,
     directory: Directory<'a>,
     /// With the slash at the end.
     prefix: &'a [u8],
 }
 
-/// Where the bytes of a storage are.
-struct Record {
-    place: Place,
-    location: Arc<str>,
-}
-
-enum Place {
-    /// A storage without bytes needs no entry.
-    Nowhere,
-    Stored(Range<usize>),
-    Deflated(Box<Packed>),
-}
-
-/// A compressed entry, with its local header.
-#[derive(Clone)]
-struct Packed {
-    name: String,
-    range: Range<usize>,
-    compressed: usize,
-    size: usize,
-    crc: u32,
+/// The entries of an archive by the places of their records, for what outlives the reading of the directory. The local
+/// headers, which lie between the data and say where that starts, are read when the data is: looking at each when a
+/// file is opened would read a page of it for each tensor.
+pub(super) struct Entries {
+    source: Arc<Source>,
+    /// Where the central directory starts.
+    start: usize,
 }
 
 impl<'a> Archive<'a> {
     pub(super) fn open(source: &'a Arc<Source>) -> Result<Self> {
         let directory = Directory::read(source)?;
-        let first = directory.entries()[0].name;
+        let first = directory.names().next().unwrap_or_default();
         let slash = first.iter().position(|&byte| byte == b'/').map_or(0, |at| at + 1);
-        Ok(Self { source, directory, prefix: &first[..slash] })
+        let entries = Entries { source: Arc::clone(source), start: directory.records().start };
+        Ok(Self { entries: Arc::new(entries), directory, prefix: &first[..slash] })
     }
 
-    fn entry(&self, name: &str) -> Option<&Entry<'a>> {
+    fn entry(&self, name: &str) -> Result<Option<Entry<'a>>> {
         self.directory.find(&[self.prefix, name.as_bytes()].concat())
     }
 
     /// The names of the entries, without the directory that all are in.
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
-        let names = self.directory.entries().iter().filter_map(|entry| entry.name.strip_prefix(self.prefix));
+        let names = self.directory.names().filter_map(|name| name.strip_prefix(self.prefix));
         names.filter_map(|name| std::str::from_utf8(name).ok())
     }
 
     /// The contents of an entry, which may unpack to at most `limit` bytes; `None` when there is no such entry.
     pub(super) fn contents(&self, name: &str, limit: usize) -> Result<Option<Box<[u8]>>> {
-        self.entry(name).map(|entry| self.read(entry, limit)).transpose()
+        let Some(entry) = self.entry(name)? else { return Ok(None) };
+        self.read(&entry, limit).map(|bytes| Some(bytes.into()))
     }
 
     /// The bytes of an entry as a storage: mapped, or inflated when they are first asked for.
     pub(super) fn storage(&self, name: &str, location: Arc<str>) -> Result<Option<Arc<Storage>>> {
-        let Some(entry) = self.entry(name) else { return Ok(None) };
-        let place = match entry.method {
-            Method::Stored => Place::Stored(self.directory.range(entry)?),
-            _ => Place::Deflated(Box::new(self.packed(entry)?)),
-        };
-        Ok(Some(Record { place, location }.storage(self.source, 1)))
+        let Some(entry) = self.entry(name)? else { return Ok(None) };
+        check_method(&entry)?;
+        Ok(Some(self.entries.storage(&entry, 1, location)))
     }
 
     /// An entry as a file of its own: a part of this one where it is stored as it is, else unpacked.
     pub(super) fn nested(&self, name: &str) -> Result<Option<Arc<Source>>> {
-        let Some(entry) = self.entry(name) else { return Ok(None) };
+        let Some(entry) = self.entry(name)? else { return Ok(None) };
         Ok(Some(match entry.method {
-            Method::Stored => Source::window(self.source, self.directory.range(entry)?),
-            _ => Arc::new(Source::Memory(self.packed(entry)?.read(self.source)?)),
+            Method::Stored => Source::window(&self.entries.source, self.directory.records().range(&entry)?),
+            _ => Arc::new(Source::Memory(self.read(&entry, usize::MAX)?.into())),
         }))
     }
 
     /// Which kind of archive this is, and the entry of its pickle.
-    fn kind(&self) -> Result<(Container, &Entry<'a>)> {
-        let any = |test: &dyn Fn(&[u8]) -> bool| self.directory.entries().iter().any(|entry| test(entry.name));
-        if self.entry("model.json").is_some() {
+    fn kind(&self) -> Result<(Container, Entry<'a>)> {
+        let any = |test: &dyn Fn(&[u8]) -> bool| self.directory.names().any(test);
+        if self.entry("model.json")?.is_some() {
             return Err(Error::unsupported("a TorchScript archive of torch 1.2 or older (`model.json`)").help(
                 "load it with `torch.jit.load` in an old PyTorch and save its `state_dict()` with `torch.save`",
             ));
         }
-        if let Some(entry) = self.entry("data.pkl").filter(|_| !self.prefix.is_empty()) {
-            return Ok(match self.entry("constants.pkl") {
+        if let Some(entry) = self.entry("data.pkl")?.filter(|_| !self.prefix.is_empty()) {
+            return Ok(match self.entry("constants.pkl")? {
                 Some(_) => (Container::TorchScript, entry),
                 None => (Container::Zip, entry),
             });
@@ -183,24 +169,39 @@ impl<'a> Archive<'a> {
         let pickle = unpickle(&bytes).map_err(in_pickle)?;
         let name = [self.prefix, folder.as_bytes()].concat();
         let mut finder = Finder { archive: self, folder: name.len(), name, next: 0 };
-        let records = pickle.storages().iter().map(|id| finder.record(id)).collect::<Result<Vec<_>>>()?;
-        let mut opened: Vec<Option<Arc<Storage>>> = vec![None; records.len()];
+        let places = pickle.storages().iter().map(|id| finder.place(id)).collect::<Result<Vec<_>>>()?;
+        let mut opened: Vec<Option<Arc<Storage>>> = vec![None; places.len()];
         let mut swapped: HashMap<(usize, usize), Arc<Storage>> = HashMap::new();
-        let mut open = |index: usize, unit: usize| {
-            let make = || records[index].storage(self.source, if swap { unit } else { 1 });
-            let storage = match swap && unit > 1 {
-                true => swapped.entry((index, unit)).or_insert_with(make),
-                false => opened[index].get_or_insert_with(make),
+        let mut open = |index: usize, id: &StorageId<'_>, unit: usize| {
+            let unit = if swap { unit } else { 1 };
+            let known = match unit {
+                1 => opened[index].as_ref(),
+                _ => swapped.get(&(index, unit)),
             };
-            Ok(Arc::clone(storage))
+            if let Some(storage) = known {
+                return Ok(Arc::clone(storage));
+            }
+            let storage = match places[index] {
+                NOWHERE => Storage::owned([], Arc::clone(&id.location)),
+                at => self.entries.storage(&self.directory.entry(at as usize)?, unit, Arc::clone(&id.location)),
+            };
+            match unit {
+                1 => opened[index] = Some(Arc::clone(&storage)),
+                _ => _ = swapped.insert((index, unit), Arc::clone(&storage)),
+            }
+            Ok(storage)
         };
         pickle.into_value(&mut open).map_err(in_pickle)
     }
 
     /// Refuses archives of a later version, whose layout is not known.
     fn check_version(&self) -> Result<()> {
-        let Some(entry) = self.entry("version").or_else(|| self.entry(".data/version")) else { return Ok(()) };
-        let text = self.text(entry)?;
+        let entry = match self.entry("version")? {
+            None => self.entry(".data/version")?,
+            entry => entry,
+        };
+        let Some(entry) = entry else { return Ok(()) };
+        let text = self.text(&entry)?;
         match text.parse::<u64>() {
             Ok(1..=10) => Ok(()),
             Ok(version) => Err(Error::unsupported(format!("archive version {version}; 1 to 10 are read"))),
@@ -211,8 +212,8 @@ impl<'a> Archive<'a> {
     }
 
     pub(super) fn is_big_endian(&self) -> Result<bool> {
-        let Some(entry) = self.entry("byteorder") else { return Ok(false) };
-        match self.text(entry)?.as_str() {
+        let Some(entry) = self.entry("byteorder")? else { return Ok(false) };
+        match self.text(&entry)?.as_str() {
             "little" => Ok(false),
             "big" => Ok(true),
             other => Err(Error::invalid(format!(
@@ -228,8 +229,8 @@ impl<'a> Archive<'a> {
         Ok(String::from_utf8_lossy(&self.read(entry, 64)?).trim().to_owned())
     }
 
-    /// The contents of an entry that is small enough to copy.
-    fn read(&self, entry: &Entry<'_>, limit: usize) -> Result<Box<[u8]>> {
+    /// The contents of an entry, which may unpack to at most `limit` bytes.
+    fn read(&self, entry: &Entry<'a>, limit: usize) -> Result<Cow<'a, [u8]>> {
         if entry.method == Method::Deflated && entry.size > limit || entry.size > isize::MAX as usize {
             return Err(Error::unsupported(format!(
                 "`{}` would unpack from {} bytes to {}, more than the {limit} expected at most",
@@ -238,23 +239,23 @@ impl<'a> Archive<'a> {
                 entry.size
             )));
         }
-        self.packed(entry)?.read(self.source)
-    }
-
-    fn packed(&self, entry: &Entry<'_>) -> Result<Packed> {
-        if let Method::Other(method) = entry.method {
-            return Err(Error::unsupported(format!("`{}` is compressed with method {method}", entry.shown_name())));
-        }
-        let data = self.directory.range(entry)?;
-        Ok(Packed {
-            name: entry.shown_name(),
-            range: entry.header..data.end,
-            compressed: entry.compressed,
-            size: entry.size,
-            crc: entry.crc,
-        })
+        check_method(entry)?;
+        unpack(self.directory.records(), entry)
     }
 }
+
+/// Refuses an entry that is neither stored nor deflated.
+fn check_method(entry: &Entry<'_>) -> Result<()> {
+    match entry.method {
+        Method::Other(method) => {
+            Err(Error::unsupported(format!("`{}` is compressed with method {method}", entry.shown_name())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The entry of a storage that has no bytes and needs none.
+const NOWHERE: u32 = u32::MAX;
 
 /// Finds the entries of storages. PyTorch writes them in the order in which the pickle refers to them, so the next one is
 /// tried before the index is asked.
@@ -267,35 +268,26 @@ struct Finder<'f, 'a> {
 }
 
 impl<'a> Finder<'_, 'a> {
-    fn entry(&mut self, key: &str) -> Option<&Entry<'a>> {
+    /// The position of a storage's entry, which has as many bytes as the pickle says.
+    fn place(&mut self, id: &StorageId<'_>) -> Result<u32> {
         let directory = &self.archive.directory;
-        self.name.truncate(self.folder);
-        self.name.extend_from_slice(key.as_bytes());
-        let at = match directory.entries().get(self.next) {
-            Some(entry) if entry.name == self.name => self.next,
-            _ => directory.position(&self.name)?,
-        };
-        self.next = at + 1;
-        Some(&directory.entries()[at])
-    }
-
-    /// The bytes of a storage, which are as many as the pickle says.
-    fn record(&mut self, id: &StorageId) -> Result<Record> {
-        let archive = self.archive;
         if id.view.is_some() {
             return Err(Error::invalid(format!(
                 "storage `{}` is a part of another, as none in a zip archive is",
                 id.key
             )));
         }
-        let record = |place| Ok(Record { place, location: Arc::clone(&id.location) });
-        let Some(entry) = self.entry(&id.key) else {
+        self.name.truncate(self.folder);
+        self.name.extend_from_slice(id.key.as_bytes());
+        let Some(at) = directory.position_near(self.next, &self.name) else {
             if id.bytes == 0 {
-                return record(Place::Nowhere);
+                return Ok(NOWHERE);
             }
             let name: String = String::from_utf8_lossy(&self.name).escape_debug().take(120).collect();
             return Err(Error::invalid(format!("the entry `{name}`, of {} bytes, is missing", id.bytes)));
         };
+        self.next = at + 1;
+        let entry = directory.entry(at)?;
         if entry.size as u64 != id.bytes {
             return Err(Error::invalid(format!(
                 "`{}` should have {} bytes, by the pickle, and has {}",
@@ -304,59 +296,76 @@ impl<'a> Finder<'_, 'a> {
                 entry.size
             )));
         }
-        record(match entry.method {
-            Method::Stored => Place::Stored(archive.directory.range(entry)?),
-            _ => Place::Deflated(Box::new(archive.packed(entry)?)),
+        check_method(&entry)?;
+        Ok(u32::try_from(at).expect("fewer entries than the directory has bytes, of which 32 bits count"))
+    }
+}
+
+impl Entries {
+    fn records(&self) -> Records<'_> {
+        Records { bytes: &self.source, start: self.start }
+    }
+
+    /// The place in the file of the stored entry with this record.
+    pub(super) fn range(&self, record: usize) -> Result<Range<usize>> {
+        let records = self.records();
+        records.range(&records.entry(record)?)
+    }
+
+    pub(super) fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+
+    /// The entry as a storage, its bytes in little-endian order: `unit` is the width of the numbers in a big-endian
+    /// file, 1 in a little-endian one.
+    fn storage(self: &Arc<Self>, entry: &Entry<'_>, unit: usize, location: Arc<str>) -> Arc<Storage> {
+        let (entries, record) = (Arc::clone(self), entry.record);
+        if entry.method == Method::Stored && unit == 1 {
+            return Storage::entry(entries, record, entry.size, location);
+        }
+        Storage::deferred(entry.size, location, move || {
+            let records = entries.records();
+            let bytes = match unpack(records, &records.entry(record)?)? {
+                Cow::Owned(bytes) => bytes,
+                Cow::Borrowed(bytes) => {
+                    let mut copy = reserve(bytes.len())?;
+                    copy.extend_from_slice(bytes);
+                    copy
+                }
+            };
+            Ok(swap(bytes, unit))
         })
     }
 }
 
-impl Record {
-    /// The storage, its bytes in little-endian order: `unit` is the width of the numbers in a big-endian file, 1 in a
-    /// little-endian one.
-    fn storage(&self, source: &Arc<Source>, unit: usize) -> Arc<Storage> {
-        let location = Arc::clone(&self.location);
-        match &self.place {
-            Place::Nowhere => Storage::owned([], location),
-            Place::Stored(range) if unit == 1 => Storage::range(Arc::clone(source), range.clone(), location),
-            Place::Stored(range) => {
-                let (source, range) = (Arc::clone(source), range.clone());
-                Storage::deferred(range.len(), location, move || {
-                    let mut bytes = reserve(range.len())?;
-                    bytes.extend_from_slice(&source[range.clone()]);
-                    Ok(swap(bytes, unit))
-                })
-            }
-            Place::Deflated(packed) => {
-                let (source, packed) = (Arc::clone(source), packed.clone());
-                Storage::deferred(packed.size, location, move || Ok(swap(packed.read(&source)?.into_vec(), unit)))
-            }
-        }
-    }
-}
-
-impl Packed {
-    /// The contents, inflated if need be, with their checksum checked if there is one.
-    fn read(&self, bytes: &[u8]) -> Result<Box<[u8]>> {
-        let damaged = |why: &dyn std::fmt::Display| {
-            Error::invalid(format!("`{}`, at byte {}, is damaged: {why}", self.name, self.range.start))
+/// The contents of an entry, inflated if need be, with their checksum checked if there is one.
+fn unpack<'a>(records: Records<'a>, entry: &Entry<'_>) -> Result<Cow<'a, [u8]>> {
+    let damaged = |why: &dyn std::fmt::Display| {
+        Error::invalid(format!("`{}`, at byte {}, is damaged: {why}", entry.shown_name(), entry.header))
+    };
+    let range = records.range(entry)?;
+    if entry.method == Method::Stored {
+        let bytes = &records.bytes[range];
+        return match entry.crc == 0 || crc32fast::hash(bytes) == entry.crc {
+            true => Ok(Cow::Borrowed(bytes)),
+            false => Err(damaged(&"its checksum is wrong")),
         };
-        let options = zip::read::ZipReadOptions::new()
-            .override_compressed_size(self.compressed as u64)
-            .override_uncompressed_size(self.size as u64)
-            .override_crc(self.crc)
-            .ignore_crc32(self.crc == 0);
-        let mut source = &bytes[self.range.clone()];
-        let mut file = zip::read::read_zipfile_from_stream_with_options(&mut source, options)
-            .map_err(|error| damaged(&error))?
-            .ok_or_else(|| damaged(&"it is not an entry"))?;
-        let mut bytes = reserve(self.size)?;
-        std::io::copy(&mut file, &mut bytes).map_err(|error| damaged(&error))?;
-        if bytes.len() != self.size {
-            return Err(damaged(&format_args!("it has {} bytes, not {}", bytes.len(), self.size)));
-        }
-        Ok(bytes.into())
     }
+    let options = zip::read::ZipReadOptions::new()
+        .override_compressed_size(entry.compressed as u64)
+        .override_uncompressed_size(entry.size as u64)
+        .override_crc(entry.crc)
+        .ignore_crc32(entry.crc == 0);
+    let mut source = &records.bytes[entry.header..range.end];
+    let mut file = zip::read::read_zipfile_from_stream_with_options(&mut source, options)
+        .map_err(|error| damaged(&error))?
+        .ok_or_else(|| damaged(&"it is not an entry"))?;
+    let mut bytes = reserve(entry.size)?;
+    std::io::copy(&mut file, &mut bytes).map_err(|error| damaged(&error))?;
+    if bytes.len() != entry.size {
+        return Err(damaged(&format_args!("it has {} bytes, not {}", bytes.len(), entry.size)));
+    }
+    Ok(Cow::Owned(bytes))
 }
 
 fn reserve(len: usize) -> Result<Vec<u8>> {
