@@ -2,7 +2,7 @@
 // sums of a row are rescaled when its maximum grows, and the score matrix is never written.
 //
 // 64 threads as 4 x 16: thread (ty, tx) scores rows 4 ty .. 4 ty + 4 and columns tx, tx + 16, ..., then sums the same
-// rows over the quads tx, tx + 16, ... of v. A row that sees no column gives NaN.
+// rows over the quads tx, tx + 16, ... of v. A row that sees no column gives 0.
 
 // The element type of q, k and v: vec4<f32> where head_dim, v_dim and all strides and offsets are multiples of 4.
 alias X = vec4<f32>;
@@ -134,7 +134,7 @@ fn load_v(at: u32, left: u32) -> vec4<f32> {
 
 // The sum, finished, as the quad `quad` of `row`.
 fn store(at: u32, quad: u32, sum: vec4<f32>, total: f32) {
-    let r = select(sum / total, vec4<f32>(from_bits(0x7fc00000u)), total == 0.0);
+    let r = select(sum / total, vec4<f32>(), total == 0.0);
     let first = quad * 4u;
     y[at + first] = r.x;
     if (first + 1u < p.v_dim) {
