@@ -2,8 +2,11 @@
 // 32 threads share an output channel, each taking every 32nd quad of the sum; a workgroup makes 2 channels.
 // The weight is [channel][k padded to 4].
 
-// The element type of x: vec4<f32> where k is a multiple of 4, else f32.
-alias X = vec4<f32>;
+// What the buffers hold: f32, or f16 in half precision. Sums are f32.
+alias S = f32;
+alias V = vec4<S>;
+// The element type of x: V where the channels are a multiple of 4, else S.
+alias X = V;
 alias T = f32;
 
 struct Params {
@@ -30,14 +33,14 @@ struct Params {
 }
 
 override ROWS: u32 = 8u;
-// 1 when X is vec4<f32>.
+// 1 when X is V.
 override WIDE: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> x: array<X>;
-@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<V>;
+@group(0) @binding(2) var<storage, read> bias: array<S>;
+@group(0) @binding(3) var<storage, read> residual: array<S>;
+@group(0) @binding(4) var<storage, read_write> y: array<S>;
 var<immediate> p: Params;
 
 // The threads' sums by row.
@@ -46,17 +49,17 @@ var<workgroup> partial: array<f32, 512>;
 // Four channels from element `at` on, of which `left` exist.
 fn load_x(at: u32, left: u32) -> vec4<f32> {
     if (WIDE == 1u) {
-        return vec4<f32>(x[at >> 2u]);
+        return vec4<f32>(V(x[at >> 2u]));
     }
-    var v = vec4<f32>(vec4<f32>(x[at]).x, 0.0, 0.0, 0.0);
+    var v = vec4<f32>(f32(V(x[at]).x), 0.0, 0.0, 0.0);
     if (left > 1u) {
-        v.y = vec4<f32>(x[at + 1u]).x;
+        v.y = f32(V(x[at + 1u]).x);
     }
     if (left > 2u) {
-        v.z = vec4<f32>(x[at + 2u]).x;
+        v.z = f32(V(x[at + 2u]).x);
     }
     if (left > 3u) {
-        v.w = vec4<f32>(x[at + 3u]).x;
+        v.w = f32(V(x[at + 3u]).x);
     }
     return v;
 }
@@ -157,7 +160,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     var sum6 = 0.0;
     var sum7 = 0.0;
     for (var quad = t % 32u; quad < quads; quad += 32u) {
-        let weight = w[row_at + quad];
+        let weight = vec4<f32>(w[row_at + quad]);
         sum0 = dot_add(fetch_x(0u, quad), weight, sum0);
         if (ROWS > 1u) {
             sum1 = dot_add(fetch_x(1u, quad), weight, sum1);
@@ -215,14 +218,14 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     }
     let at = row * p.n + p.first + own;
     if (p.bias == 1u) {
-        v += bias[p.bias_at + p.first + own];
+        v += f32(bias[p.bias_at + p.first + own]);
     }
     if (p.residual == 1u) {
-        v += residual[p.residual_at + at];
+        v += f32(residual[p.residual_at + at]);
     }
     v = unary(p.act, p.act_a, p.act_b, v);
     if (p.residual == 2u) {
-        v += residual[p.residual_at + at];
+        v += f32(residual[p.residual_at + at]);
     }
-    y[p.y_at + at] = v;
+    y[p.y_at + at] = S(v);
 }

@@ -4,7 +4,7 @@
 
 // f32 or vec4<f32>: what the functions take.
 alias T = f32;
-// What the buffers hold: T, or u32 or vec4<u32> for copies, which keep every bit.
+// What y holds: T, or as many u32 for copies, which keep every bit; in half precision as many f16.
 alias E = u32;
 
 struct Params {
@@ -139,5 +139,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let to = i; let at0 = i; // places
     let r = x0[p.at0 + at0]; // value
-    y[p.y_at + to] = r;
+    y[p.y_at + to] = E(r);
 }

@@ -1,6 +1,8 @@
 // Adds up the parts into which `conv2d` split its sums, in their order, so that every run gives the same result, and
 // finishes the layer. One thread makes one output channel of one pixel.
 
+// What the buffers hold: f32, or f16 in half precision. Sums are f32.
+alias S = f32;
 alias T = f32;
 
 struct Params {
@@ -28,9 +30,9 @@ struct Params {
 
 // [part][pixel][channel]
 @group(0) @binding(0) var<storage, read> partial: array<f32>;
-@group(0) @binding(1) var<storage, read> bias: array<f32>;
-@group(0) @binding(2) var<storage, read> residual: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> bias: array<S>;
+@group(0) @binding(2) var<storage, read> residual: array<S>;
+@group(0) @binding(3) var<storage, read_write> y: array<S>;
 var<immediate> p: Params;
 
 // Not all devices know e to the power of large numbers; these limits lose nothing that f32 can hold.
@@ -109,17 +111,17 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
 fn finish(pixel: u32, channel: u32, sum: f32) {
     var v = sum;
     if (p.bias == 1u) {
-        v += bias[p.bias_at + channel];
+        v += f32(bias[p.bias_at + channel]);
     }
     let at = pixel * p.c_out + channel;
     if (p.residual == 1u) {
-        v += residual[p.residual_at + at];
+        v += f32(residual[p.residual_at + at]);
     }
     v = unary(p.act, p.act_a, p.act_b, v);
     if (p.residual == 2u) {
-        v += residual[p.residual_at + at];
+        v += f32(residual[p.residual_at + at]);
     }
-    y[p.y_at + at] = v;
+    y[p.y_at + at] = S(v);
 }
 
 @compute @workgroup_size(64)
