@@ -3,6 +3,8 @@
 
 // vec4<f32> where the channels are a multiple of 4, else f32.
 alias T = vec4<f32>;
+// What the buffers hold: T, or as many f16 in half precision.
+alias E = vec4<f32>;
 
 struct Params {
     // Output pixels * channels.
@@ -22,8 +24,8 @@ struct Params {
 
 override MAX: u32 = 0u;
 
-@group(0) @binding(0) var<storage, read> x: array<T>;
-@group(0) @binding(1) var<storage, read_write> y: array<T>;
+@group(0) @binding(0) var<storage, read> x: array<E>;
+@group(0) @binding(1) var<storage, read_write> y: array<E>;
 var<immediate> p: Params;
 
 // Keeps the compiler from folding numbers that WGSL has no literals for.
@@ -59,11 +61,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         // Row by row, so that rounding errors stay small.
         var row_sum = T();
         for (var ix = left; ix < right; ix++) {
-            let value = x[p.x_at + ((image * p.in_h + iy) * p.in_w + ix) * p.channels + channel];
+            let value = T(x[p.x_at + ((image * p.in_h + iy) * p.in_w + ix) * p.channels + channel]);
             best = larger(best, value);
             row_sum += value;
         }
         sum += row_sum;
     }
-    y[p.y_at + i] = select(sum / f32((bottom - top) * (right - left)), best, MAX == 1u);
+    y[p.y_at + i] = E(select(sum / f32((bottom - top) * (right - left)), best, MAX == 1u));
 }

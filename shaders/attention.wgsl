@@ -2,10 +2,13 @@
 // sums of a row are rescaled when its maximum grows, and the score matrix is never written.
 //
 // 64 threads as 4 x 16: thread (ty, tx) scores rows 4 ty .. 4 ty + 4 and columns tx, tx + 16, ..., then sums the same
-// rows over the quads tx, tx + 16, ... of v. A row that sees no column gives NaN.
+// rows over the quads tx, tx + 16, ... of v. A row that sees no column gives 0.
 
-// The element type of q, k and v: vec4<f32> where head_dim, v_dim and all strides and offsets are multiples of 4.
-alias X = vec4<f32>;
+// What the buffers hold: f32, or f16 in half precision. Sums are f32.
+alias S = f32;
+alias V = vec4<S>;
+// The element type of q, k and v: V where head_dim, v_dim and all strides and offsets are multiples of 4, else S.
+alias X = V;
 
 struct Params {
     q_len: u32,
@@ -43,7 +46,7 @@ struct Params {
     fold: u32,
 }
 
-// 1 when X is vec4<f32>.
+// 1 when X is V.
 override WIDE: u32 = 1u;
 override CAUSAL: u32 = 0u;
 override MASK: u32 = 0u;
@@ -53,8 +56,8 @@ override V_QUADS: u32 = 1u;
 @group(0) @binding(0) var<storage, read> q: array<X>;
 @group(0) @binding(1) var<storage, read> k: array<X>;
 @group(0) @binding(2) var<storage, read> v: array<X>;
-@group(0) @binding(3) var<storage, read> mask: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> mask: array<S>;
+@group(0) @binding(4) var<storage, read_write> y: array<S>;
 var<immediate> p: Params;
 
 // Scores, then weights, by [row][column]; the pitch keeps rows in different banks.
@@ -83,68 +86,68 @@ fn dot_add4(a: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>, b2: vec4<f32>, b3: vec4<
 
 fn load_q(at: u32, left: u32) -> vec4<f32> {
     if (WIDE == 1u) {
-        return vec4<f32>(q[at >> 2u]);
+        return vec4<f32>(V(q[at >> 2u]));
     }
-    var r = vec4<f32>(vec4<f32>(q[at]).x, 0.0, 0.0, 0.0);
+    var r = vec4<f32>(f32(V(q[at]).x), 0.0, 0.0, 0.0);
     if (left > 1u) {
-        r.y = vec4<f32>(q[at + 1u]).x;
+        r.y = f32(V(q[at + 1u]).x);
     }
     if (left > 2u) {
-        r.z = vec4<f32>(q[at + 2u]).x;
+        r.z = f32(V(q[at + 2u]).x);
     }
     if (left > 3u) {
-        r.w = vec4<f32>(q[at + 3u]).x;
+        r.w = f32(V(q[at + 3u]).x);
     }
     return r;
 }
 
 fn load_k(at: u32, left: u32) -> vec4<f32> {
     if (WIDE == 1u) {
-        return vec4<f32>(k[at >> 2u]);
+        return vec4<f32>(V(k[at >> 2u]));
     }
-    var r = vec4<f32>(vec4<f32>(k[at]).x, 0.0, 0.0, 0.0);
+    var r = vec4<f32>(f32(V(k[at]).x), 0.0, 0.0, 0.0);
     if (left > 1u) {
-        r.y = vec4<f32>(k[at + 1u]).x;
+        r.y = f32(V(k[at + 1u]).x);
     }
     if (left > 2u) {
-        r.z = vec4<f32>(k[at + 2u]).x;
+        r.z = f32(V(k[at + 2u]).x);
     }
     if (left > 3u) {
-        r.w = vec4<f32>(k[at + 3u]).x;
+        r.w = f32(V(k[at + 3u]).x);
     }
     return r;
 }
 
 fn load_v(at: u32, left: u32) -> vec4<f32> {
     if (WIDE == 1u) {
-        return vec4<f32>(v[at >> 2u]);
+        return vec4<f32>(V(v[at >> 2u]));
     }
-    var r = vec4<f32>(vec4<f32>(v[at]).x, 0.0, 0.0, 0.0);
+    var r = vec4<f32>(f32(V(v[at]).x), 0.0, 0.0, 0.0);
     if (left > 1u) {
-        r.y = vec4<f32>(v[at + 1u]).x;
+        r.y = f32(V(v[at + 1u]).x);
     }
     if (left > 2u) {
-        r.z = vec4<f32>(v[at + 2u]).x;
+        r.z = f32(V(v[at + 2u]).x);
     }
     if (left > 3u) {
-        r.w = vec4<f32>(v[at + 3u]).x;
+        r.w = f32(V(v[at + 3u]).x);
     }
     return r;
 }
 
 // The sum, finished, as the quad `quad` of `row`.
 fn store(at: u32, quad: u32, sum: vec4<f32>, total: f32) {
-    let r = select(sum / total, vec4<f32>(from_bits(0x7fc00000u)), total == 0.0);
+    let r = select(sum / total, vec4<f32>(), total == 0.0);
     let first = quad * 4u;
-    y[at + first] = r.x;
+    y[at + first] = S(r.x);
     if (first + 1u < p.v_dim) {
-        y[at + first + 1u] = r.y;
+        y[at + first + 1u] = S(r.y);
     }
     if (first + 2u < p.v_dim) {
-        y[at + first + 2u] = r.z;
+        y[at + first + 2u] = S(r.z);
     }
     if (first + 3u < p.v_dim) {
-        y[at + first + 3u] = r.w;
+        y[at + first + 3u] = S(r.w);
     }
 }
 
@@ -224,7 +227,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                     s = -infinity;
                 } else if (MASK == 1u) {
                     let mask_row = min(first_row + row, p.q_len - 1u);
-                    s += mask[mask_at + mask_row * p.mask_row + column * p.mask_column];
+                    s += f32(mask[mask_at + mask_row * p.mask_row + column * p.mask_column]);
                 }
                 scores[row * PITCH + tx + j * 16u] = s;
             }

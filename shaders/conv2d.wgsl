@@ -5,8 +5,13 @@
 // The weight is [channel][tap][c_in / groups padded to 4]. A workgroup makes TM pixels times TN channels of one group
 // with TM * TN / 16 threads of 4 x 4, or 256 threads of 8 x 8 where the tile is 128 x 128; both edges are guarded.
 
-// The element type of x: vec4<f32> where the channels of a group are a multiple of 4, else f32.
-alias X = vec4<f32>;
+// What the buffers hold: f32, or f16 in half precision. Sums are f32.
+alias S = f32;
+alias V = vec4<S>;
+// The element type of x: V where the channels are a multiple of 4, else S.
+alias X = V;
+// The element type of y: S, or f32 where `split_sum` or another dispatch goes on.
+alias Y = S;
 alias T = f32;
 
 struct Params {
@@ -52,30 +57,30 @@ struct Params {
     residual: u32,
 }
 
-// 1 when X is vec4<f32>.
+// 1 when X is V.
 override WIDE: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> x: array<X>;
-@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<V>;
+@group(0) @binding(2) var<storage, read> bias: array<S>;
+@group(0) @binding(3) var<storage, read> residual: array<S>;
+@group(0) @binding(4) var<storage, read_write> y: array<Y>;
 var<immediate> p: Params;
 
 // Four channels from element `at` on, of which `left` exist.
 fn load_x(at: u32, left: u32) -> vec4<f32> {
     if (WIDE == 1u) {
-        return vec4<f32>(x[at >> 2u]);
+        return vec4<f32>(V(x[at >> 2u]));
     }
-    var v = vec4<f32>(vec4<f32>(x[at]).x, 0.0, 0.0, 0.0);
+    var v = vec4<f32>(f32(V(x[at]).x), 0.0, 0.0, 0.0);
     if (left > 1u) {
-        v.y = vec4<f32>(x[at + 1u]).x;
+        v.y = f32(V(x[at + 1u]).x);
     }
     if (left > 2u) {
-        v.z = vec4<f32>(x[at + 2u]).x;
+        v.z = f32(V(x[at + 2u]).x);
     }
     if (left > 3u) {
-        v.w = vec4<f32>(x[at + 3u]).x;
+        v.w = f32(V(x[at + 3u]).x);
     }
     return v;
 }
@@ -89,9 +94,15 @@ fn dot_add4(a: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>, b2: vec4<f32>, b3: vec4<
     return vec4<f32>(dot_add(a, b0, c.x), dot_add(a, b1, c.y), dot_add(a, b2, c.z), dot_add(a, b3, c.w));
 }
 
+// Not all devices know e to the power of large numbers; these limits lose nothing that f32 can hold.
+fn exponential(x: T) -> T {
+    let low = select(x, T(-104.0), x < T(-104.0));
+    return exp(select(low, T(89.0), low > T(89.0)));
+}
+
+// 0 where the true value is below the smallest normal number, so that the product with a large one is 0 too.
 fn logistic(x: T) -> T {
-    let n = select(-x, T(88.0), -x > T(88.0));
-    return T(1.0) / (T(1.0) + exp(n));
+    return select(T(1.0) / (T(1.0) + exponential(-x)), T(0.0), x < T(-87.0));
 }
 
 // 1 - erf(z) for z >= 0: Abramowitz and Stegun 7.1.26, absolute error below 2e-7.
@@ -117,13 +128,13 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
         case 6u: {
             let small = x * (1.0 + x * (0.5 + x * (0.16666667 + x * (0.041666667 + x * (0.008333333 + x * 0.0013888889)))));
             let n = select(x, T(0.0), x > T(0.0));
-            return select(a * select(exp(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
+            return select(a * select(exponential(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
         }
         case 7u: { return logistic(x); }
         case 8u: {
             let s = x * x;
             let small = x * (1.0 + s * (-0.33333333 + s * (0.13333333 + s * (-0.053968254 + s * 0.021869489))));
-            let e = exp(-2.0 * abs(x));
+            let e = exponential(-2.0 * abs(x));
             let large = (T(1.0) - e) / (T(1.0) + e);
             return select(select(large, -large, x < T(0.0)), small, abs(x) < T(0.3));
         }
@@ -140,7 +151,7 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
         }
         case 14u: { return -x; }
         case 15u: { return abs(x); }
-        case 16u: { return exp(x); }
+        case 16u: { return exponential(x); }
         case 17u: { return log(x); }
         case 18u: { return sqrt(x); }
         case 19u: { return inverseSqrt(x); }
@@ -159,17 +170,17 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
 fn finish(pixel: u32, channel: u32, sum: f32) {
     var v = sum;
     if (p.bias == 1u) {
-        v += bias[p.bias_at + channel];
+        v += f32(bias[p.bias_at + channel]);
     }
     let at = pixel * p.c_out + channel;
     if (p.residual == 1u) {
-        v += residual[p.residual_at + at];
+        v += f32(residual[p.residual_at + at]);
     }
     v = unary(p.act, p.act_a, p.act_b, v);
     if (p.residual == 2u) {
-        v += residual[p.residual_at + at];
+        v += f32(residual[p.residual_at + at]);
     }
-    y[p.y_at + at] = v;
+    y[p.y_at + at] = Y(v);
 }
 
 // The tile's shape; multiples of 4 whose TM * TN / 16 is a multiple of 4, and 64 at most each; or 128 x 128.
@@ -239,7 +250,7 @@ fn fetch_w(row: u32, channel: u32, at: u32, quads: u32) -> vec4<f32> {
     if (channel >= p.channels || at >= quads) {
         return vec4<f32>();
     }
-    return w[p.w_at + row * quads + at];
+    return vec4<f32>(w[p.w_at + row * quads + at]);
 }
 
 // Stores the sum of a pixel and one of a group's channels, or the `part` of it, if the layer has them.
@@ -248,7 +259,7 @@ fn store(pixel: u32, channel: u32, group: u32, part: u32, sum: f32) {
         return;
     }
     if (SPLIT == 1u) {
-        y[(part * p.pixels + pixel) * p.channels + channel] = sum;
+        y[(part * p.pixels + pixel) * p.channels + channel] = Y(sum);
     } else {
         finish(pixel, p.first + group * p.channels + channel, sum);
     }

@@ -2,8 +2,13 @@
 // registers, straight from storage. For adapters that run shaders on the CPU, where a load costs far more than a
 // product and workgroup memory is no faster than any other; there a workgroup is one SIMD vector of 8 threads.
 
-// The element type of x: vec4<f32> where the channels of a group are a multiple of 4, else f32.
-alias X = vec4<f32>;
+// What the buffers hold: f32, or f16 in half precision. Sums are f32.
+alias S = f32;
+alias V = vec4<S>;
+// The element type of x: V where the channels are a multiple of 4, else S.
+alias X = V;
+// The element type of y: S, or f32 where `split_sum` or another dispatch goes on.
+alias Y = S;
 alias T = f32;
 
 struct Params {
@@ -47,30 +52,30 @@ struct Params {
     residual: u32,
 }
 
-// 1 when X is vec4<f32>.
+// 1 when X is V.
 override WIDE: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> x: array<X>;
-@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<V>;
+@group(0) @binding(2) var<storage, read> bias: array<S>;
+@group(0) @binding(3) var<storage, read> residual: array<S>;
+@group(0) @binding(4) var<storage, read_write> y: array<Y>;
 var<immediate> p: Params;
 
 // Four channels from element `at` on, of which `left` exist.
 fn load_x(at: u32, left: u32) -> vec4<f32> {
     if (WIDE == 1u) {
-        return vec4<f32>(x[at >> 2u]);
+        return vec4<f32>(V(x[at >> 2u]));
     }
-    var v = vec4<f32>(vec4<f32>(x[at]).x, 0.0, 0.0, 0.0);
+    var v = vec4<f32>(f32(V(x[at]).x), 0.0, 0.0, 0.0);
     if (left > 1u) {
-        v.y = vec4<f32>(x[at + 1u]).x;
+        v.y = f32(V(x[at + 1u]).x);
     }
     if (left > 2u) {
-        v.z = vec4<f32>(x[at + 2u]).x;
+        v.z = f32(V(x[at + 2u]).x);
     }
     if (left > 3u) {
-        v.w = vec4<f32>(x[at + 3u]).x;
+        v.w = f32(V(x[at + 3u]).x);
     }
     return v;
 }
@@ -80,9 +85,15 @@ fn dot_add(a: vec4<f32>, b: vec4<f32>, c: f32) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, c))));
 }
 
+// Not all devices know e to the power of large numbers; these limits lose nothing that f32 can hold.
+fn exponential(x: T) -> T {
+    let low = select(x, T(-104.0), x < T(-104.0));
+    return exp(select(low, T(89.0), low > T(89.0)));
+}
+
+// 0 where the true value is below the smallest normal number, so that the product with a large one is 0 too.
 fn logistic(x: T) -> T {
-    let n = select(-x, T(88.0), -x > T(88.0));
-    return T(1.0) / (T(1.0) + exp(n));
+    return select(T(1.0) / (T(1.0) + exponential(-x)), T(0.0), x < T(-87.0));
 }
 
 // 1 - erf(z) for z >= 0: Abramowitz and Stegun 7.1.26, absolute error below 2e-7.
@@ -108,13 +119,13 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
         case 6u: {
             let small = x * (1.0 + x * (0.5 + x * (0.16666667 + x * (0.041666667 + x * (0.008333333 + x * 0.0013888889)))));
             let n = select(x, T(0.0), x > T(0.0));
-            return select(a * select(exp(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
+            return select(a * select(exponential(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
         }
         case 7u: { return logistic(x); }
         case 8u: {
             let s = x * x;
             let small = x * (1.0 + s * (-0.33333333 + s * (0.13333333 + s * (-0.053968254 + s * 0.021869489))));
-            let e = exp(-2.0 * abs(x));
+            let e = exponential(-2.0 * abs(x));
             let large = (T(1.0) - e) / (T(1.0) + e);
             return select(select(large, -large, x < T(0.0)), small, abs(x) < T(0.3));
         }
@@ -131,7 +142,7 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
         }
         case 14u: { return -x; }
         case 15u: { return abs(x); }
-        case 16u: { return exp(x); }
+        case 16u: { return exponential(x); }
         case 17u: { return log(x); }
         case 18u: { return sqrt(x); }
         case 19u: { return inverseSqrt(x); }
@@ -150,17 +161,17 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
 fn finish(pixel: u32, channel: u32, sum: f32) {
     var v = sum;
     if (p.bias == 1u) {
-        v += bias[p.bias_at + channel];
+        v += f32(bias[p.bias_at + channel]);
     }
     let at = pixel * p.c_out + channel;
     if (p.residual == 1u) {
-        v += residual[p.residual_at + at];
+        v += f32(residual[p.residual_at + at]);
     }
     v = unary(p.act, p.act_a, p.act_b, v);
     if (p.residual == 2u) {
-        v += residual[p.residual_at + at];
+        v += f32(residual[p.residual_at + at]);
     }
-    y[p.y_at + at] = v;
+    y[p.y_at + at] = Y(v);
 }
 
 // A pixel's place in the image: the row and column that tap (0, 0) reads (less than 0 in the padding), and its image.
@@ -281,7 +292,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 let x5 = fetch_x(Tap(tap5.at + group_at, tap5.inside), quad * 4u);
                 let x6 = fetch_x(Tap(tap6.at + group_at, tap6.inside), quad * 4u);
                 let x7 = fetch_x(Tap(tap7.at + group_at, tap7.inside), quad * 4u);
-                let w0 = w[row0 + at];
+                let w0 = vec4<f32>(w[row0 + at]);
                 acc0_0 = dot_add(x0, w0, acc0_0);
                 acc0_1 = dot_add(x1, w0, acc0_1);
                 acc0_2 = dot_add(x2, w0, acc0_2);
@@ -290,7 +301,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc0_5 = dot_add(x5, w0, acc0_5);
                 acc0_6 = dot_add(x6, w0, acc0_6);
                 acc0_7 = dot_add(x7, w0, acc0_7);
-                let w1 = w[row1 + at];
+                let w1 = vec4<f32>(w[row1 + at]);
                 acc1_0 = dot_add(x0, w1, acc1_0);
                 acc1_1 = dot_add(x1, w1, acc1_1);
                 acc1_2 = dot_add(x2, w1, acc1_2);
@@ -299,7 +310,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc1_5 = dot_add(x5, w1, acc1_5);
                 acc1_6 = dot_add(x6, w1, acc1_6);
                 acc1_7 = dot_add(x7, w1, acc1_7);
-                let w2 = w[row2 + at];
+                let w2 = vec4<f32>(w[row2 + at]);
                 acc2_0 = dot_add(x0, w2, acc2_0);
                 acc2_1 = dot_add(x1, w2, acc2_1);
                 acc2_2 = dot_add(x2, w2, acc2_2);
@@ -308,7 +319,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc2_5 = dot_add(x5, w2, acc2_5);
                 acc2_6 = dot_add(x6, w2, acc2_6);
                 acc2_7 = dot_add(x7, w2, acc2_7);
-                let w3 = w[row3 + at];
+                let w3 = vec4<f32>(w[row3 + at]);
                 acc3_0 = dot_add(x0, w3, acc3_0);
                 acc3_1 = dot_add(x1, w3, acc3_1);
                 acc3_2 = dot_add(x2, w3, acc3_2);
@@ -317,7 +328,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc3_5 = dot_add(x5, w3, acc3_5);
                 acc3_6 = dot_add(x6, w3, acc3_6);
                 acc3_7 = dot_add(x7, w3, acc3_7);
-                let w4 = w[row4 + at];
+                let w4 = vec4<f32>(w[row4 + at]);
                 acc4_0 = dot_add(x0, w4, acc4_0);
                 acc4_1 = dot_add(x1, w4, acc4_1);
                 acc4_2 = dot_add(x2, w4, acc4_2);
@@ -326,7 +337,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc4_5 = dot_add(x5, w4, acc4_5);
                 acc4_6 = dot_add(x6, w4, acc4_6);
                 acc4_7 = dot_add(x7, w4, acc4_7);
-                let w5 = w[row5 + at];
+                let w5 = vec4<f32>(w[row5 + at]);
                 acc5_0 = dot_add(x0, w5, acc5_0);
                 acc5_1 = dot_add(x1, w5, acc5_1);
                 acc5_2 = dot_add(x2, w5, acc5_2);
@@ -335,7 +346,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc5_5 = dot_add(x5, w5, acc5_5);
                 acc5_6 = dot_add(x6, w5, acc5_6);
                 acc5_7 = dot_add(x7, w5, acc5_7);
-                let w6 = w[row6 + at];
+                let w6 = vec4<f32>(w[row6 + at]);
                 acc6_0 = dot_add(x0, w6, acc6_0);
                 acc6_1 = dot_add(x1, w6, acc6_1);
                 acc6_2 = dot_add(x2, w6, acc6_2);
@@ -344,7 +355,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc6_5 = dot_add(x5, w6, acc6_5);
                 acc6_6 = dot_add(x6, w6, acc6_6);
                 acc6_7 = dot_add(x7, w6, acc6_7);
-                let w7 = w[row7 + at];
+                let w7 = vec4<f32>(w[row7 + at]);
                 acc7_0 = dot_add(x0, w7, acc7_0);
                 acc7_1 = dot_add(x1, w7, acc7_1);
                 acc7_2 = dot_add(x2, w7, acc7_2);
@@ -353,7 +364,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc7_5 = dot_add(x5, w7, acc7_5);
                 acc7_6 = dot_add(x6, w7, acc7_6);
                 acc7_7 = dot_add(x7, w7, acc7_7);
-                let w8 = w[row8 + at];
+                let w8 = vec4<f32>(w[row8 + at]);
                 acc8_0 = dot_add(x0, w8, acc8_0);
                 acc8_1 = dot_add(x1, w8, acc8_1);
                 acc8_2 = dot_add(x2, w8, acc8_2);
@@ -362,7 +373,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc8_5 = dot_add(x5, w8, acc8_5);
                 acc8_6 = dot_add(x6, w8, acc8_6);
                 acc8_7 = dot_add(x7, w8, acc8_7);
-                let w9 = w[row9 + at];
+                let w9 = vec4<f32>(w[row9 + at]);
                 acc9_0 = dot_add(x0, w9, acc9_0);
                 acc9_1 = dot_add(x1, w9, acc9_1);
                 acc9_2 = dot_add(x2, w9, acc9_2);
@@ -371,7 +382,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc9_5 = dot_add(x5, w9, acc9_5);
                 acc9_6 = dot_add(x6, w9, acc9_6);
                 acc9_7 = dot_add(x7, w9, acc9_7);
-                let w10 = w[row10 + at];
+                let w10 = vec4<f32>(w[row10 + at]);
                 acc10_0 = dot_add(x0, w10, acc10_0);
                 acc10_1 = dot_add(x1, w10, acc10_1);
                 acc10_2 = dot_add(x2, w10, acc10_2);
@@ -380,7 +391,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc10_5 = dot_add(x5, w10, acc10_5);
                 acc10_6 = dot_add(x6, w10, acc10_6);
                 acc10_7 = dot_add(x7, w10, acc10_7);
-                let w11 = w[row11 + at];
+                let w11 = vec4<f32>(w[row11 + at]);
                 acc11_0 = dot_add(x0, w11, acc11_0);
                 acc11_1 = dot_add(x1, w11, acc11_1);
                 acc11_2 = dot_add(x2, w11, acc11_2);
@@ -389,7 +400,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc11_5 = dot_add(x5, w11, acc11_5);
                 acc11_6 = dot_add(x6, w11, acc11_6);
                 acc11_7 = dot_add(x7, w11, acc11_7);
-                let w12 = w[row12 + at];
+                let w12 = vec4<f32>(w[row12 + at]);
                 acc12_0 = dot_add(x0, w12, acc12_0);
                 acc12_1 = dot_add(x1, w12, acc12_1);
                 acc12_2 = dot_add(x2, w12, acc12_2);
@@ -398,7 +409,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc12_5 = dot_add(x5, w12, acc12_5);
                 acc12_6 = dot_add(x6, w12, acc12_6);
                 acc12_7 = dot_add(x7, w12, acc12_7);
-                let w13 = w[row13 + at];
+                let w13 = vec4<f32>(w[row13 + at]);
                 acc13_0 = dot_add(x0, w13, acc13_0);
                 acc13_1 = dot_add(x1, w13, acc13_1);
                 acc13_2 = dot_add(x2, w13, acc13_2);
@@ -407,7 +418,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc13_5 = dot_add(x5, w13, acc13_5);
                 acc13_6 = dot_add(x6, w13, acc13_6);
                 acc13_7 = dot_add(x7, w13, acc13_7);
-                let w14 = w[row14 + at];
+                let w14 = vec4<f32>(w[row14 + at]);
                 acc14_0 = dot_add(x0, w14, acc14_0);
                 acc14_1 = dot_add(x1, w14, acc14_1);
                 acc14_2 = dot_add(x2, w14, acc14_2);
@@ -416,7 +427,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 acc14_5 = dot_add(x5, w14, acc14_5);
                 acc14_6 = dot_add(x6, w14, acc14_6);
                 acc14_7 = dot_add(x7, w14, acc14_7);
-                let w15 = w[row15 + at];
+                let w15 = vec4<f32>(w[row15 + at]);
                 acc15_0 = dot_add(x0, w15, acc15_0);
                 acc15_1 = dot_add(x1, w15, acc15_1);
                 acc15_2 = dot_add(x2, w15, acc15_2);

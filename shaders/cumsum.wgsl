@@ -1,5 +1,8 @@
 // Running sums along the middle of [outer, len, inner]. A thread takes one column.
 
+// What the buffers hold: f32, or f16 in half precision.
+alias S = f32;
+
 struct Params {
     // outer * inner
     columns: u32,
@@ -11,8 +14,8 @@ struct Params {
     row: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<S>;
+@group(0) @binding(1) var<storage, read_write> y: array<S>;
 var<immediate> p: Params;
 
 @compute @workgroup_size(64)
@@ -25,7 +28,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let at = outer * p.len * p.inner + column - outer * p.inner;
     var sum = 0.0;
     for (var i = 0u; i < p.len; i++) {
-        sum += x[p.x_at + at + i * p.inner];
-        y[p.y_at + at + i * p.inner] = sum;
+        sum += f32(x[p.x_at + at + i * p.inner]);
+        y[p.y_at + at + i * p.inner] = S(sum);
     }
 }

@@ -3,6 +3,8 @@
 
 // vec4<f32> where the channels are a multiple of 4, else f32.
 alias T = vec4<f32>;
+// What the buffers hold: T, or as many f16 in half precision.
+alias E = vec4<f32>;
 
 struct Params {
     // Threads: rows of output pixels * ceil(out_w / 4) * channels, and the last two factors.
@@ -41,16 +43,22 @@ struct Params {
 }
 
 
-@group(0) @binding(0) var<storage, read> x: array<T>;
-@group(0) @binding(1) var<storage, read> w: array<T>;
-@group(0) @binding(2) var<storage, read> bias: array<T>;
-@group(0) @binding(3) var<storage, read> residual: array<T>;
-@group(0) @binding(4) var<storage, read_write> y: array<T>;
+@group(0) @binding(0) var<storage, read> x: array<E>;
+@group(0) @binding(1) var<storage, read> w: array<E>;
+@group(0) @binding(2) var<storage, read> bias: array<E>;
+@group(0) @binding(3) var<storage, read> residual: array<E>;
+@group(0) @binding(4) var<storage, read_write> y: array<E>;
 var<immediate> p: Params;
 
+// Not all devices know e to the power of large numbers; these limits lose nothing that f32 can hold.
+fn exponential(x: T) -> T {
+    let low = select(x, T(-104.0), x < T(-104.0));
+    return exp(select(low, T(89.0), low > T(89.0)));
+}
+
+// 0 where the true value is below the smallest normal number, so that the product with a large one is 0 too.
 fn logistic(x: T) -> T {
-    let n = select(-x, T(88.0), -x > T(88.0));
-    return T(1.0) / (T(1.0) + exp(n));
+    return select(T(1.0) / (T(1.0) + exponential(-x)), T(0.0), x < T(-87.0));
 }
 
 // 1 - erf(z) for z >= 0: Abramowitz and Stegun 7.1.26, absolute error below 2e-7.
@@ -76,13 +84,13 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
         case 6u: {
             let small = x * (1.0 + x * (0.5 + x * (0.16666667 + x * (0.041666667 + x * (0.008333333 + x * 0.0013888889)))));
             let n = select(x, T(0.0), x > T(0.0));
-            return select(a * select(exp(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
+            return select(a * select(exponential(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
         }
         case 7u: { return logistic(x); }
         case 8u: {
             let s = x * x;
             let small = x * (1.0 + s * (-0.33333333 + s * (0.13333333 + s * (-0.053968254 + s * 0.021869489))));
-            let e = exp(-2.0 * abs(x));
+            let e = exponential(-2.0 * abs(x));
             let large = (T(1.0) - e) / (T(1.0) + e);
             return select(select(large, -large, x < T(0.0)), small, abs(x) < T(0.3));
         }
@@ -99,7 +107,7 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
         }
         case 14u: { return -x; }
         case 15u: { return abs(x); }
-        case 16u: { return exp(x); }
+        case 16u: { return exponential(x); }
         case 17u: { return log(x); }
         case 18u: { return sqrt(x); }
         case 19u: { return inverseSqrt(x); }
@@ -118,24 +126,24 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
 fn finish(pixel: u32, channel: u32, sum: T) {
     var v = sum;
     if (p.bias == 1u) {
-        v += bias[p.bias_at + channel];
+        v += T(bias[p.bias_at + channel]);
     }
     let at = pixel * p.channels + channel;
     if (p.residual == 1u) {
-        v += residual[p.residual_at + at];
+        v += T(residual[p.residual_at + at]);
     }
     v = unary(p.act, p.act_a, p.act_b, v);
     if (p.residual == 2u) {
-        v += residual[p.residual_at + at];
+        v += T(residual[p.residual_at + at]);
     }
-    y[p.y_at + at] = v;
+    y[p.y_at + at] = E(v);
 }
 
 fn fetch(row_at: u32, ix: u32, channel: u32) -> T {
     if (ix >= p.in_w) {
         return T();
     }
-    return x[p.x_at + (row_at + ix) * p.channels + channel];
+    return T(x[p.x_at + (row_at + ix) * p.channels + channel]);
 }
 
 @compute @workgroup_size(64)
@@ -161,7 +169,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         if (iy < p.in_h) {
             let row_at = (image * p.in_h + iy) * p.in_w;
             for (var kx = 0u; kx < p.kernel_w; kx++) {
-                let weight = w[p.w_at + (ky * p.kernel_w + kx) * p.pitch + channel];
+                let weight = T(w[p.w_at + (ky * p.kernel_w + kx) * p.pitch + channel]);
                 let ix = u32(left + i32(kx * p.dilation_w));
                 sum0 = fma(fetch(row_at, ix, channel), weight, sum0);
                 sum1 = fma(fetch(row_at, ix + p.stride_w, channel), weight, sum1);

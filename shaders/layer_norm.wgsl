@@ -1,6 +1,9 @@
 // (x - mean) / sqrt(variance + eps) of each row, times weight plus bias; the variance is summed from the differences
 // to the mean, which does not cancel. A workgroup takes one row.
 
+// What the buffers hold: f32, or f16 in half precision.
+alias S = f32;
+
 struct Params {
     rows: u32,
     len: u32,
@@ -19,10 +22,10 @@ override THREADS: u32 = 64u;
 
 var<workgroup> shared_words: array<f32, 256>;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<S>;
+@group(0) @binding(1) var<storage, read> weight: array<S>;
+@group(0) @binding(2) var<storage, read> bias: array<S>;
+@group(0) @binding(3) var<storage, read_write> y: array<S>;
 var<immediate> p: Params;
 
 // The sum of every thread's number.
@@ -49,20 +52,20 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     let at = p.x_at + row * p.len;
     var sum = 0.0;
     for (var i = t; i < p.len; i += THREADS) {
-        sum += x[at + i];
+        sum += f32(x[at + i]);
     }
     let mean = total(t, sum) / f32(p.len);
     var squares = 0.0;
     for (var i = t; i < p.len; i += THREADS) {
-        let d = x[at + i] - mean;
+        let d = f32(x[at + i]) - mean;
         squares = fma(d, d, squares);
     }
     let factor = 1.0 / sqrt(total(t, squares) / f32(p.len) + p.eps);
     for (var i = t; i < p.len; i += THREADS) {
-        var v = (x[at + i] - mean) * factor;
+        var v = (f32(x[at + i]) - mean) * factor;
         if (AFFINE == 1u) {
-            v = fma(v, weight[p.weight_at + i], bias[p.bias_at + i]);
+            v = fma(v, f32(weight[p.weight_at + i]), f32(bias[p.bias_at + i]));
         }
-        y[p.y_at + row * p.len + i] = v;
+        y[p.y_at + row * p.len + i] = S(v);
     }
 }

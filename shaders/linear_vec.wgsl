@@ -2,8 +2,11 @@
 // 32 threads share an output channel, each taking every 32nd quad of the sum; a workgroup makes 2 channels.
 // The weight is [channel][k padded to 4].
 
-// The element type of x: vec4<f32> where k is a multiple of 4, else f32.
-alias X = vec4<f32>;
+// What the buffers hold: f32, or f16 in half precision. Sums are f32.
+alias S = f32;
+alias V = vec4<S>;
+// The element type of x: V where the channels are a multiple of 4, else S.
+alias X = V;
 alias T = f32;
 
 struct Params {
@@ -30,14 +33,14 @@ struct Params {
 }
 
 override ROWS: u32 = 8u;
-// 1 when X is vec4<f32>.
+// 1 when X is V.
 override WIDE: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> x: array<X>;
-@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<V>;
+@group(0) @binding(2) var<storage, read> bias: array<S>;
+@group(0) @binding(3) var<storage, read> residual: array<S>;
+@group(0) @binding(4) var<storage, read_write> y: array<S>;
 var<immediate> p: Params;
 
 // The threads' sums by row.
@@ -46,17 +49,17 @@ var<workgroup> partial: array<f32, 512>;
 // Four channels from element `at` on, of which `left` exist.
 fn load_x(at: u32, left: u32) -> vec4<f32> {
     if (WIDE == 1u) {
-        return vec4<f32>(x[at >> 2u]);
+        return vec4<f32>(V(x[at >> 2u]));
     }
-    var v = vec4<f32>(vec4<f32>(x[at]).x, 0.0, 0.0, 0.0);
+    var v = vec4<f32>(f32(V(x[at]).x), 0.0, 0.0, 0.0);
     if (left > 1u) {
-        v.y = vec4<f32>(x[at + 1u]).x;
+        v.y = f32(V(x[at + 1u]).x);
     }
     if (left > 2u) {
-        v.z = vec4<f32>(x[at + 2u]).x;
+        v.z = f32(V(x[at + 2u]).x);
     }
     if (left > 3u) {
-        v.w = vec4<f32>(x[at + 3u]).x;
+        v.w = f32(V(x[at + 3u]).x);
     }
     return v;
 }
@@ -66,9 +69,15 @@ fn dot_add(a: vec4<f32>, b: vec4<f32>, c: f32) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, c))));
 }
 
+// Not all devices know e to the power of large numbers; these limits lose nothing that f32 can hold.
+fn exponential(x: T) -> T {
+    let low = select(x, T(-104.0), x < T(-104.0));
+    return exp(select(low, T(89.0), low > T(89.0)));
+}
+
+// 0 where the true value is below the smallest normal number, so that the product with a large one is 0 too.
 fn logistic(x: T) -> T {
-    let n = select(-x, T(88.0), -x > T(88.0));
-    return T(1.0) / (T(1.0) + exp(n));
+    return select(T(1.0) / (T(1.0) + exponential(-x)), T(0.0), x < T(-87.0));
 }
 
 // 1 - erf(z) for z >= 0: Abramowitz and Stegun 7.1.26, absolute error below 2e-7.
@@ -94,13 +103,13 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
         case 6u: {
             let small = x * (1.0 + x * (0.5 + x * (0.16666667 + x * (0.041666667 + x * (0.008333333 + x * 0.0013888889)))));
             let n = select(x, T(0.0), x > T(0.0));
-            return select(a * select(exp(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
+            return select(a * select(exponential(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
         }
         case 7u: { return logistic(x); }
         case 8u: {
             let s = x * x;
             let small = x * (1.0 + s * (-0.33333333 + s * (0.13333333 + s * (-0.053968254 + s * 0.021869489))));
-            let e = exp(-2.0 * abs(x));
+            let e = exponential(-2.0 * abs(x));
             let large = (T(1.0) - e) / (T(1.0) + e);
             return select(select(large, -large, x < T(0.0)), small, abs(x) < T(0.3));
         }
@@ -117,7 +126,7 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
         }
         case 14u: { return -x; }
         case 15u: { return abs(x); }
-        case 16u: { return exp(x); }
+        case 16u: { return exponential(x); }
         case 17u: { return log(x); }
         case 18u: { return sqrt(x); }
         case 19u: { return inverseSqrt(x); }
@@ -151,7 +160,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     var sum6 = 0.0;
     var sum7 = 0.0;
     for (var quad = t % 32u; quad < quads; quad += 32u) {
-        let weight = w[row_at + quad];
+        let weight = vec4<f32>(w[row_at + quad]);
         sum0 = dot_add(fetch_x(0u, quad), weight, sum0);
         if (ROWS > 1u) {
             sum1 = dot_add(fetch_x(1u, quad), weight, sum1);
@@ -209,14 +218,14 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     }
     let at = row * p.n + p.first + own;
     if (p.bias == 1u) {
-        v += bias[p.bias_at + p.first + own];
+        v += f32(bias[p.bias_at + p.first + own]);
     }
     if (p.residual == 1u) {
-        v += residual[p.residual_at + at];
+        v += f32(residual[p.residual_at + at]);
     }
     v = unary(p.act, p.act_a, p.act_b, v);
     if (p.residual == 2u) {
-        v += residual[p.residual_at + at];
+        v += f32(residual[p.residual_at + at]);
     }
-    y[p.y_at + at] = v;
+    y[p.y_at + at] = S(v);
 }

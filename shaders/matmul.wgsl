@@ -1,6 +1,9 @@
 // The product of two strided matrices per batch entry, on tiles of 64 x 64 that go through workgroup memory; 256 threads
 // of 4 x 4. The result is contiguous.
 
+// What the buffers hold: f32, or f16 in half precision.
+alias S = f32;
+
 struct Params {
     m: u32,
     n: u32,
@@ -32,9 +35,9 @@ struct Params {
 override A_ALONG_K: u32 = 1u;
 override B_ALONG_K: u32 = 0u;
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<S>;
+@group(0) @binding(1) var<storage, read> b: array<S>;
+@group(0) @binding(2) var<storage, read_write> y: array<S>;
 var<immediate> p: Params;
 
 // Quads along k by [quad of the step][row], the pitch chosen so that neighbours write to different banks.
@@ -57,15 +60,15 @@ fn fetch_a(at: u32, row: u32, k: u32) -> vec4<f32> {
         return v;
     }
     let first = at + row * p.a_m + k * p.a_k;
-    v.x = a[first];
+    v.x = f32(a[first]);
     if (k + 1u < p.k) {
-        v.y = a[first + p.a_k];
+        v.y = f32(a[first + p.a_k]);
     }
     if (k + 2u < p.k) {
-        v.z = a[first + 2u * p.a_k];
+        v.z = f32(a[first + 2u * p.a_k]);
     }
     if (k + 3u < p.k) {
-        v.w = a[first + 3u * p.a_k];
+        v.w = f32(a[first + 3u * p.a_k]);
     }
     return v;
 }
@@ -76,15 +79,15 @@ fn fetch_b(at: u32, column: u32, k: u32) -> vec4<f32> {
         return v;
     }
     let first = at + column * p.b_n + k * p.b_k;
-    v.x = b[first];
+    v.x = f32(b[first]);
     if (k + 1u < p.k) {
-        v.y = b[first + p.b_k];
+        v.y = f32(b[first + p.b_k]);
     }
     if (k + 2u < p.k) {
-        v.z = b[first + 2u * p.b_k];
+        v.z = f32(b[first + 2u * p.b_k]);
     }
     if (k + 3u < p.k) {
-        v.w = b[first + 3u * p.b_k];
+        v.w = f32(b[first + 3u * p.b_k]);
     }
     return v;
 }
@@ -176,7 +179,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
             for (var j = 0u; j < 4u; j++) {
                 let column = first_column + tx + j * 16u;
                 if (row < p.m && column < p.n) {
-                    y[p.y_at + (batch * p.m + row) * p.n + column] = acc[j];
+                    y[p.y_at + (batch * p.m + row) * p.n + column] = S(acc[j]);
                 }
             }
         }

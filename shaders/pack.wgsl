@@ -5,6 +5,9 @@
 // each other dimension; threads beside each other write beside each other along dimension 4. Where a weight is
 // transposed, dimension 0 is the innermost of the source, so that a thread reads a run of neighbours.
 
+// What the result holds: words, or f16 in half precision.
+alias E = u32;
+
 struct Params {
     // Threads: the runs of dimension 0 times the sizes of the others.
     count: u32,
@@ -44,7 +47,7 @@ override SCALE_DIM: u32 = 5u;
 
 @group(0) @binding(0) var<storage, read> source: array<u32>;
 @group(0) @binding(1) var<storage, read> scale: array<f32>;
-@group(0) @binding(2) var<storage, read_write> packed: array<u32>;
+@group(0) @binding(2) var<storage, read_write> packed: array<E>;
 var<immediate> p: Params;
 
 fn half_word(at: u32) -> u32 {
@@ -161,6 +164,10 @@ fn value(at: u32) -> u32 {
     }
 }
 
+fn stored(bits: u32) -> E {
+    return bits; // stored
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = id.y * p.row + id.x;
@@ -181,7 +188,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var to = p.packed_at + i0 * p.packed0 + i1 * p.packed1 + i2 * p.packed2 + i3 * p.packed3 + i4 * p.packed4;
     if (SCALE_DIM == 0u) {
         for (var r = 0u; r < end; r++) {
-            packed[to] = bitcast<u32>(bitcast<f32>(value(at)) * scale[p.scale_at + i0 + r]);
+            packed[to] = stored(bitcast<u32>(bitcast<f32>(value(at)) * scale[p.scale_at + i0 + r]));
             at += p.source0;
             to += p.packed0;
         }
@@ -189,13 +196,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let channel = select(select(select(i4, i3, SCALE_DIM == 3u), i2, SCALE_DIM == 2u), i1, SCALE_DIM == 1u);
         let factor = scale[p.scale_at + channel];
         for (var r = 0u; r < end; r++) {
-            packed[to] = bitcast<u32>(bitcast<f32>(value(at)) * factor);
+            packed[to] = stored(bitcast<u32>(bitcast<f32>(value(at)) * factor));
             at += p.source0;
             to += p.packed0;
         }
     } else {
         for (var r = 0u; r < end; r++) {
-            packed[to] = value(at);
+            packed[to] = stored(value(at));
             at += p.source0;
             to += p.packed0;
         }

@@ -1,5 +1,8 @@
 // Pads a contiguous tensor of up to six dimensions. The bits are copied; a thread makes one element.
 
+// What the buffers hold: words, or f16 in half precision.
+alias E = u32;
+
 struct Params {
     count: u32,
     // The bits of the constant.
@@ -31,8 +34,8 @@ struct Params {
 // 0 constant, 1 reflect, 2 replicate, 3 circular.
 override MODE: u32 = 0u;
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(0) @binding(0) var<storage, read> x: array<E>;
+@group(0) @binding(1) var<storage, read_write> y: array<E>;
 var<immediate> p: Params;
 
 // The input's coordinate for an output's, in one dimension; less than 0 or past the end only for a constant.
@@ -67,7 +70,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     // Negative coordinates are past any end as u32.
     let inside = u32(i0) < p.in0 && u32(i1) < p.in1 && u32(i2) < p.in2
         && u32(i3) < p.in3 && u32(i4) < p.in4 && u32(i5) < p.in5;
-    var bits = p.value;
+    var bits = p.value; // constant
     if (inside) {
         let at = ((((u32(i0) * p.in1 + u32(i1)) * p.in2 + u32(i2)) * p.in3 + u32(i3)) * p.in4 + u32(i4)) * p.in5 + u32(i5);
         bits = x[p.x_at + at];

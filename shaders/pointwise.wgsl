@@ -4,7 +4,7 @@
 
 // f32 or vec4<f32>: what the functions take.
 alias T = f32;
-// What the buffers hold: T, or u32 or vec4<u32> for copies, which keep every bit.
+// What y holds: T, or as many u32 for copies, which keep every bit; in half precision as many f16.
 alias E = u32;
 
 struct Params {
@@ -34,9 +34,15 @@ fn from_bits(word: u32) -> f32 {
     return bitcast<f32>(w);
 }
 
+// Not all devices know e to the power of large numbers; these limits lose nothing that f32 can hold.
+fn exponential(x: T) -> T {
+    let low = select(x, T(-104.0), x < T(-104.0));
+    return exp(select(low, T(89.0), low > T(89.0)));
+}
+
+// 0 where the true value is below the smallest normal number, so that the product with a large one is 0 too.
 fn logistic(x: T) -> T {
-    let n = select(-x, T(88.0), -x > T(88.0));
-    return T(1.0) / (T(1.0) + exp(n));
+    return select(T(1.0) / (T(1.0) + exponential(-x)), T(0.0), x < T(-87.0));
 }
 
 // 1 - erf(z) for z >= 0: Abramowitz and Stegun 7.1.26, absolute error below 2e-7.
@@ -62,13 +68,13 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
         case 6u: {
             let small = x * (1.0 + x * (0.5 + x * (0.16666667 + x * (0.041666667 + x * (0.008333333 + x * 0.0013888889)))));
             let n = select(x, T(0.0), x > T(0.0));
-            return select(a * select(exp(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
+            return select(a * select(exponential(n) - T(1.0), small, abs(x) < T(0.3)), x, x > T(0.0));
         }
         case 7u: { return logistic(x); }
         case 8u: {
             let s = x * x;
             let small = x * (1.0 + s * (-0.33333333 + s * (0.13333333 + s * (-0.053968254 + s * 0.021869489))));
-            let e = exp(-2.0 * abs(x));
+            let e = exponential(-2.0 * abs(x));
             let large = (T(1.0) - e) / (T(1.0) + e);
             return select(select(large, -large, x < T(0.0)), small, abs(x) < T(0.3));
         }
@@ -85,7 +91,7 @@ fn unary(kind: u32, a: f32, b: f32, x: T) -> T {
         }
         case 14u: { return -x; }
         case 15u: { return abs(x); }
-        case 16u: { return exp(x); }
+        case 16u: { return exponential(x); }
         case 17u: { return log(x); }
         case 18u: { return sqrt(x); }
         case 19u: { return inverseSqrt(x); }
@@ -133,5 +139,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let to = i; let at0 = i; // places
     let r = x0[p.at0 + at0]; // value
-    y[p.y_at + to] = r;
+    y[p.y_at + to] = E(r);
 }

@@ -2,6 +2,8 @@
 
 // vec4<f32> where the channels are a multiple of 4, else f32.
 alias T = vec4<f32>;
+// What the buffers hold: T, or as many f16 in half precision.
+alias E = vec4<f32>;
 
 struct Params {
     // Output pixels * channels.
@@ -32,8 +34,8 @@ struct Params {
 override MAX: u32 = 1u;
 override COUNT_PAD: u32 = 1u;
 
-@group(0) @binding(0) var<storage, read> x: array<T>;
-@group(0) @binding(1) var<storage, read_write> y: array<T>;
+@group(0) @binding(0) var<storage, read> x: array<E>;
+@group(0) @binding(1) var<storage, read_write> y: array<E>;
 var<immediate> p: Params;
 
 // Keeps the compiler from folding numbers that WGSL has no literals for.
@@ -70,7 +72,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             for (var kx = 0u; kx < p.kernel_w; kx++) {
                 let ix = u32(left + i32(kx * p.dilation_w));
                 if (ix < p.in_w) {
-                    let value = x[p.x_at + ((image * p.in_h + iy) * p.in_w + ix) * p.channels + channel];
+                    let value = T(x[p.x_at + ((image * p.in_h + iy) * p.in_w + ix) * p.channels + channel]);
                     best = larger(best, value);
                     sum += value;
                     inside++;
@@ -79,7 +81,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         }
     }
     if (MAX == 1u) {
-        y[p.y_at + i] = best;
+        y[p.y_at + i] = E(best);
         return;
     }
     var divisor = inside;
@@ -91,5 +93,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let width = min(left + i32(p.kernel_w), i32(p.in_w + p.pad_w)) - left;
         divisor = u32(height * width);
     }
-    y[p.y_at + i] = sum / f32(divisor);
+    y[p.y_at + i] = E(sum / f32(divisor));
 }

@@ -1,6 +1,9 @@
 // The sum, mean or maximum along the middle of [outer, len, inner]. With ROWS a workgroup takes one row (inner is 1);
 // else a thread takes one column, summing 32 numbers at a time so that rounding errors stay small.
 
+// What the buffers hold: f32, or f16 in half precision.
+alias S = f32;
+
 struct Params {
     // outer * inner
     columns: u32,
@@ -20,8 +23,8 @@ override THREADS: u32 = 64u;
 
 var<workgroup> shared_words: array<f32, 256>;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<S>;
+@group(0) @binding(1) var<storage, read_write> y: array<S>;
 var<immediate> p: Params;
 
 // Keeps the compiler from folding numbers that WGSL has no literals for.
@@ -66,7 +69,7 @@ fn maximum(t: u32, mine: f32) -> f32 {
 }
 
 fn store(column: u32, result: f32) {
-    y[p.y_at + column] = select(result, result / f32(p.len), KIND == 1u);
+    y[p.y_at + column] = S(select(result, result / f32(p.len), KIND == 1u));
 }
 
 // Reduces the numbers from `first` on at every `step`-th of `count` places, `stride` apart.
@@ -76,7 +79,7 @@ fn strided(first: u32, count: u32, step: u32, stride: u32) -> f32 {
     var part = 0.0;
     var parts = 0u;
     for (var i = 0u; i < count; i += step) {
-        let value = x[first + i * stride];
+        let value = f32(x[first + i * stride]);
         best = larger(best, value);
         part += value;
         parts++;

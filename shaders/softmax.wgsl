@@ -1,6 +1,9 @@
 // Softmax, or its logarithm, along the middle of [outer, len, inner]. With ROWS a workgroup takes one row (inner is 1);
 // else a thread takes one column.
 
+// What the buffers hold: f32, or f16 in half precision.
+alias S = f32;
+
 struct Params {
     // outer * inner
     columns: u32,
@@ -19,8 +22,8 @@ override THREADS: u32 = 64u;
 
 var<workgroup> shared_words: array<f32, 256>;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<S>;
+@group(0) @binding(1) var<storage, read_write> y: array<S>;
 var<immediate> p: Params;
 
 // Keeps the compiler from folding numbers that WGSL has no literals for.
@@ -86,15 +89,15 @@ fn main(
         }
         let at = p.x_at + row * p.len;
         for (var i = t; i < p.len; i += THREADS) {
-            best = larger(best, x[at + i]);
+            best = larger(best, f32(x[at + i]));
         }
         best = maximum(t, best);
         for (var i = t; i < p.len; i += THREADS) {
-            sum += exp(x[at + i] - best);
+            sum += exp(f32(x[at + i]) - best);
         }
         sum = total(t, sum);
         for (var i = t; i < p.len; i += THREADS) {
-            y[p.y_at + row * p.len + i] = share(x[at + i], best, sum);
+            y[p.y_at + row * p.len + i] = S(share(f32(x[at + i]), best, sum));
         }
     } else {
         let column = id.y * p.row + id.x;
@@ -104,13 +107,13 @@ fn main(
         let outer = column / p.inner;
         let at = outer * p.len * p.inner + column - outer * p.inner;
         for (var i = 0u; i < p.len; i++) {
-            best = larger(best, x[p.x_at + at + i * p.inner]);
+            best = larger(best, f32(x[p.x_at + at + i * p.inner]));
         }
         for (var i = 0u; i < p.len; i++) {
-            sum += exp(x[p.x_at + at + i * p.inner] - best);
+            sum += exp(f32(x[p.x_at + at + i * p.inner]) - best);
         }
         for (var i = 0u; i < p.len; i++) {
-            y[p.y_at + at + i * p.inner] = share(x[p.x_at + at + i * p.inner], best, sum);
+            y[p.y_at + at + i * p.inner] = S(share(f32(x[p.x_at + at + i * p.inner]), best, sum));
         }
     }
 }

@@ -18,7 +18,7 @@ mod tensor;
 pub use backend::{Peak, StepProfile};
 pub use checkpoint::{Checkpoint, save};
 pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
-pub use dtype::DType;
+pub use dtype::{DType, Precision};
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{
     Approximate, AvgPoolOptions, ConvOptions, ConvTransposeOptions, Graph, MaxPoolOptions, PadMode, Padding,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::backend::{Plan, StepProfile, Weights};
 use crate::checkpoint::{Checkpoint, Storage};
 use crate::device::Device;
-use crate::dtype::DType;
+use crate::dtype::{DType, Precision};
 use crate::error::{Error, Result};
 use crate::graph::op::{Op, Unary};
 use crate::graph::step::Memory;
@@ -35,6 +35,7 @@ use crate::tensor::Tensor;
 pub struct Model {
     trace: Box<Trace>,
     device: Device,
+    precision: Precision,
     state: Mutex<State>,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
@@ -57,6 +58,8 @@ struct State {
 struct Ready {
     plan: Plan,
     computes_integers: bool,
+    /// The kernels of a run, and how often it runs each.
+    kernels: Vec<(String, usize)>,
 }
 
 /// What a plan is made for: of each input, the shape and whether it holds integers.
@@ -150,7 +153,29 @@ impl Model {
         trace: impl Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send + Sync + 'static,
     ) -> Self {
         let (inputs, outputs) = (Vec::new(), Vec::new());
-        Self { trace: Box::new(trace), device: device.clone(), state: Mutex::default(), inputs, outputs }
+        let (device, precision) = (device.clone(), Precision::Exact);
+        Self { trace: Box::new(trace), device, precision, state: Mutex::default(), inputs, outputs }
+    }
+
+    /// The same model, computing with this precision. A device that cannot compute so is an error when the model is
+    /// compiled.
+    ///
+    /// ```
+    /// # use sconce::{Device, DType, ErrorKind, Graph, Model, Precision, Var};
+    /// # let relu = |g: &mut Graph, x: &[Var]| Ok(vec![g.relu(x[0])?]);
+    /// let model = Model::from_fn(&Device::cpu(), relu).with_precision(Precision::Half);
+    /// let error = model.compile(&[([2].into(), DType::F32)]).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Unsupported);
+    /// ```
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        *self.state.get_mut().unwrap_or_else(PoisonError::into_inner) = State::default();
+        self
+    }
+
+    /// How exactly it computes.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// What a model that came from a file takes, in order; nothing for one that was built in Rust.
@@ -240,6 +265,15 @@ impl Model {
         Ok(PlanInfo { steps, arena_bytes, weight_bytes })
     }
 
+    /// The kernels that a run with inputs of these shapes and dtypes runs, and how often each: on a GPU its shaders, which
+    /// depend on the device and the [`Precision`]. Makes the plan as [`Model::compile`] does.
+    ///
+    /// # Errors
+    /// Those of [`Model::run`].
+    pub fn kernels(&self, inputs: &[(Shape, DType)]) -> Result<Vec<(String, usize)>> {
+        self.with_plan(inputs, |ready| Ok(ready.kernels.clone()))
+    }
+
     /// Runs the model so often, at least once, and gives its steps with their times. The first run of a shape is slower
     /// than the others: run the model before.
     ///
@@ -287,7 +321,8 @@ impl Model {
         graph.set_outputs(outputs);
         let computes_integers =
             graph.vars().any(|x| matches!(graph.node(x).op, Op::Unary(Unary::FromInt) if !graph.node(x).is_constant));
-        let schedule = lower(&optimize(&graph)?, !self.device.is_cpu())?;
+        let float_bytes = if self.precision == Precision::Half { 2 } else { 4 };
+        let schedule = lower(&optimize(&graph)?, !self.device.is_cpu(), float_bytes)?;
         for buffer in &schedule.buffers {
             if let Memory::Parameter(parameter) = &buffer.memory {
                 let storage = parameter.tensor.storage();
@@ -296,9 +331,17 @@ impl Model {
         }
         let weights = match &mut state.weights {
             Some(weights) => weights,
-            none => none.insert(Weights::new(&self.device)?),
+            none => none.insert(Weights::new(&self.device, self.precision)?),
         };
-        Ok(Ready { plan: Plan::new(&schedule, weights)?, computes_integers })
+        let plan = Plan::new(&schedule, weights)?;
+        let mut kernels: Vec<(String, usize)> = Vec::new();
+        for name in plan.kernels(&schedule) {
+            match kernels.iter_mut().find(|(own, _)| own == name) {
+                Some((_, count)) => *count += 1,
+                None => kernels.push((name.to_owned(), 1)),
+            }
+        }
+        Ok(Ready { plan, computes_integers, kernels })
     }
 }
 

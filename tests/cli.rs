@@ -520,3 +520,35 @@ fn a_closed_pipe_is_no_error() {
         assert!(!err.contains("error"), "{arguments:?}: {err}");
     }
 }
+
+/// On the CPU other precisions than f32 are refused by name; on a GPU with f16 the difference from f32 is told.
+#[test]
+fn precisions_are_explicit() {
+    for dtype in ["fast", "f16"] {
+        let dtype_option = format!("--dtype={dtype}");
+        for command in ["run", "bench"] {
+            let input: &[&str] = if command == "run" { &["--input=x.npy"] } else { &[] };
+            let ran = run(&[&[command, "mlp.pt", "--arch=mlp", "--device=cpu", &dtype_option][..], input].concat());
+            assert_error(&ran, &[&format!("precision `{dtype}` on the CPU")]);
+        }
+    }
+    let ran = run(&["run", "mlp.pt", "--arch=mlp", "--input=x.npy", "--dtype=f8"]);
+    assert!(ran.status == 2 && ran.err.contains("f32, fast or f16 is expected"), "{}", ran.err);
+
+    let devices: Value = serde_json::from_str(&run(&["devices", "--json"]).out).expect("JSON");
+    let has_f16 = |device: &&Value| device["limits"]["f16"] == true && device["unsupported"].is_null();
+    for device in devices["devices"].as_array().expect("a list").iter().filter(has_f16) {
+        // Commas would part devices.
+        let name = device["name"].as_str().and_then(|name| name.split_whitespace().next()).expect("a name");
+        let device = format!("--device={name}");
+        let options = ["--dtype=f32,f16", "--runs=1", "--json", "-v", &device];
+        let ran = run(&[&["bench", "mlp.pt", "--arch=mlp"][..], &options].concat());
+        assert!(ran.err.contains("kernels in f16: linear_vec "), "{}", ran.err);
+        let json: Value = serde_json::from_str(&ran.out).expect("JSON");
+        let [exact, half] = &json["results"].as_array().expect("a list")[..] else { panic!("{}", ran.out) };
+        assert_eq!((exact["dtype"].as_str(), half["dtype"].as_str()), (Some("float32"), Some("float16")));
+        assert!(exact.get("error").is_none() && half["kernels"]["linear_vec"].is_u64(), "{}", ran.out);
+        let error = half["error"]["of_largest_output"].as_f64().expect("a number");
+        assert!(0.0 < error && error < 0.01, "{}", ran.out);
+    }
+}

@@ -15,6 +15,7 @@ mod matrix;
 mod point;
 mod rows;
 
+pub(super) use matrix::square_conv2d;
 pub(super) use point::every_unary;
 
 /// One kernel, its arguments, and how exact its answer must be.

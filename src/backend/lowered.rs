@@ -74,7 +74,7 @@ impl Net {
         let mut names = Vec::new();
         for graph in [plain, optimize(&self.graph).unwrap()] {
             for separate in [false, true] {
-                let schedule = lower(&graph, separate).unwrap();
+                let schedule = lower(&graph, separate, 4).unwrap();
                 answers.push(execute(&schedule));
                 names = schedule.steps.iter().map(|step| step.kernel.name()).collect();
             }
@@ -304,7 +304,7 @@ pub(crate) fn schedule_of(name: &str, size: usize) -> Schedule {
     let x = graph.input([1, 3, size, size].into(), DType::F32);
     let y = net.forward(&mut graph, x).unwrap();
     graph.set_outputs(vec![y]);
-    lower(&optimize(&graph).unwrap(), true).unwrap()
+    lower(&optimize(&graph).unwrap(), true, 4).unwrap()
 }
 
 #[test]

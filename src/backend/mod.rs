@@ -15,7 +15,8 @@ pub(crate) mod ports;
 mod profile;
 
 use crate::device::{Device, Kind};
-use crate::error::Result;
+use crate::dtype::Precision;
+use crate::error::{Error, Result};
 use crate::graph::step::Schedule;
 use crate::tensor::Tensor;
 
@@ -29,11 +30,18 @@ pub(crate) enum Weights {
 }
 
 impl Weights {
-    pub(crate) fn new(device: &Device) -> Result<Self> {
+    /// No weights yet, of a model of this precision.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the device cannot compute so.
+    pub(crate) fn new(device: &Device, precision: Precision) -> Result<Self> {
         Ok(match device.kind() {
+            Kind::Cpu(_) if precision != Precision::Exact => {
+                return Err(Error::unsupported(format!("precision `{precision}` on the CPU, which computes in f32")));
+            }
             Kind::Cpu(pool) => Self::Cpu(cpu::Weights::new(pool)?),
             #[cfg(feature = "gpu")]
-            Kind::Gpu(gpu) => Self::Gpu(gpu::Weights::new(gpu)),
+            Kind::Gpu(gpu) => Self::Gpu(gpu::Weights::with_precision(gpu, precision)?),
         })
     }
 
@@ -77,6 +85,15 @@ impl Plan {
             Self::Cpu(plan) => plan.profile(inputs, runs),
             #[cfg(feature = "gpu")]
             Self::Gpu(_) => Err(profile::unsupported_on_gpu()),
+        }
+    }
+
+    /// The names of the kernels of a run, in its order. `schedule` is what the plan was made from.
+    pub(crate) fn kernels(&self, schedule: &Schedule) -> Vec<&'static str> {
+        match self {
+            Self::Cpu(_) => schedule.steps.iter().map(|step| step.kernel.name()).collect(),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(plan) => plan.kernels().to_vec(),
         }
     }
 

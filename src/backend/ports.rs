@@ -66,6 +66,20 @@ pub(crate) fn output_tensor(port: &Port, words: &[u8]) -> Result<Tensor> {
     }
 }
 
+/// `f32` words as `f16`.
+#[cfg(feature = "gpu")]
+pub(crate) fn to_half(words: &[u8]) -> Vec<u8> {
+    let float = |x: &[u8]| f32::from_le_bytes(x.try_into().expect("4 bytes"));
+    words.chunks_exact(4).flat_map(|x| half::f16::from_f32(float(x)).to_le_bytes()).collect()
+}
+
+/// `f16` as `f32` words.
+#[cfg(feature = "gpu")]
+pub(crate) fn from_half(halves: &[u8]) -> Vec<u8> {
+    let half = |x: &[u8]| half::f16::from_le_bytes(x.try_into().expect("2 bytes"));
+    halves.chunks_exact(2).flat_map(|x| half(x).to_f32().to_le_bytes()).collect()
+}
+
 /// The error for an index that names no row.
 #[cfg(feature = "gpu")]
 pub(crate) fn index_out_of_range(step: &str, position: usize, rows: usize) -> Error {

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use sconce::{Peak, Tensor};
+use sconce::{Peak, Precision, Tensor};
 use serde_json::{Value, json};
 
 use super::statistics::Statistics;
-use super::{Context, Failure, Result, Verdict, model, parse_positive, profile};
+use super::{Context, Failure, Result, Verdict, model, parse_positive, parse_precision, profile};
 
 /// Without `--runs` a model runs at least this often and at least this long.
 const LEAST_RUNS: usize = 10;
@@ -38,6 +38,11 @@ pub(crate) struct Args {
     /// The sizes of the batch, with commas between them
     #[arg(long, value_name = "N,...", default_value = "1", value_delimiter = ',', value_parser = parse_positive)]
     batch: Vec<usize>,
+
+    /// How exactly to compute on GPUs: f32, fast (products of f16 on matrix units, summed in f32), f16; with commas
+    /// between them. For fast and f16 the largest difference from f32 is told
+    #[arg(long, value_name = "DTYPE,...", default_value = "f32", value_delimiter = ',', value_parser = parse_precision)]
+    dtype: Vec<Precision>,
 
     /// How often to run [default: at least 10 times and for at least 3 seconds]
     #[arg(long, value_name = "N", value_parser = parse_positive)]
@@ -70,7 +75,9 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
         let arch = args.arch.get(index.min(archs.saturating_sub(1))).map(String::as_str);
         let source = model::Source { path, arch, args: &args.model };
         for &device in &devices {
-            cases.extend(args.batch.iter().map(|&batch| Case { source, device, batch }));
+            for &precision in &args.dtype {
+                cases.extend(args.batch.iter().map(|&batch| Case { source, device, batch, precision }));
+            }
         }
     }
     let mut results = Vec::new();
@@ -94,6 +101,7 @@ struct Case<'a> {
     source: model::Source<'a>,
     device: &'a str,
     batch: usize,
+    precision: Precision,
 }
 
 impl Case<'_> {
@@ -109,13 +117,15 @@ impl Case<'_> {
         opens.sort_by(f64::total_cmp);
         let open_ms = opens[OPENS / 2];
         let input = self.input(args, &opened)?;
+        let kinds = [(input.shape().clone(), input.dtype())];
         let ((model, plan), compile_ms) = timed(|| {
-            let model = self.source.build(&opened, &device)?;
-            let plan = model.compile(&[(input.shape().clone(), input.dtype())])?;
+            let model = self.source.build(&opened, &device)?.with_precision(self.precision);
+            let plan = model.compile(&kinds)?;
             Ok((model, plan))
         })?;
         if context.console.is_verbose() {
             context.console.say(super::plan_line(plan));
+            context.console.say(super::kernels_line(&model.kernels(&kinds)?, self.precision));
         }
         let inputs = std::slice::from_ref(&input);
         let (_, first_run_ms) = timed(|| Ok(model.run(inputs)?))?;
@@ -140,7 +150,11 @@ impl Case<'_> {
         let mut result = json!({
             "model": self.model_name(),
             "device": device.info().to_string(),
-            "dtype": "float32",
+            "dtype": match self.precision {
+                Precision::Exact => "float32",
+                Precision::Fast => "fast",
+                Precision::Half => "float16",
+            },
             "batch": self.batch,
             "open_ms": round(open_ms),
             "compile_ms": round(compile_ms),
@@ -158,6 +172,11 @@ impl Case<'_> {
         if args.profile {
             result["profile"] = profile::to_json(&Peak::measure(&device)?, &model.profile(inputs, runs)?);
         }
+        if self.precision != Precision::Exact {
+            result["kernels"] = model.kernels(&kinds)?.into_iter().collect();
+            let exact = self.source.build(&opened, &device)?.run(inputs)?;
+            result["error"] = error(&model.run(inputs)?, &exact)?;
+        }
         Ok(result)
     }
 
@@ -170,6 +189,7 @@ impl Case<'_> {
             ("--arch", self.source.arch.map(String::from)),
             ("--key", args.model.key.clone()),
             ("--strip-prefix", args.model.strip_prefix.clone()),
+            ("--dtype", Some(self.precision.to_string())),
             ("--runs", args.runs.map(|runs| runs.to_string())),
             ("--input-shape", args.input_shape.as_deref().map(join)),
             ("--threads", context.global.threads.map(|threads| threads.to_string())),
@@ -224,6 +244,28 @@ impl Case<'_> {
     }
 }
 
+/// The largest difference between the outputs of two precisions, and as a part of the largest exact output.
+fn error(outputs: &[Tensor], exact: &[Tensor]) -> Result<Value> {
+    let (mut difference, mut largest) = (0.0f64, 0.0f64);
+    for (output, exact) in outputs.iter().zip(exact) {
+        for (x, exact) in output.to_f32()?.into_iter().zip(exact.to_f32()?) {
+            // A NaN that the exact output does not have is as wrong as can be.
+            let apart = (f64::from(x) - f64::from(exact)).abs();
+            let same = x == exact || (x.is_nan() && exact.is_nan());
+            difference = difference.max(if same {
+                0.0
+            } else if apart.is_nan() {
+                f64::INFINITY
+            } else {
+                apart
+            });
+            largest = largest.max(f64::from(exact).abs());
+        }
+    }
+    let part = if difference == 0.0 { 0.0 } else { difference / largest };
+    Ok(json!({ "largest": difference.min(f64::MAX), "of_largest_output": part.min(f64::MAX) }))
+}
+
 fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     let start = Instant::now();
     let value = work()?;
@@ -273,6 +315,14 @@ fn write_table(out: &mut dyn Write, results: &[Value]) -> Result<()> {
         row.extend(["median", "mean", "p90", "p99", "min"].map(|key| ms(&forward[key])));
         row.push(result["peak_memory_bytes"].as_f64().map_or("-".to_owned(), |bytes| format!("{:.0} MB", bytes / 1e6)));
         rows.push(row);
+    }
+    if results.iter().any(|result| result.get("error").is_some()) {
+        rows[0].extend(["dtype", "error"].map(String::from));
+        for (row, result) in rows[1..].iter_mut().zip(results) {
+            let error =
+                result["error"]["of_largest_output"].as_f64().map_or("-".to_owned(), |part| format!("{part:.1e}"));
+            row.extend([result["dtype"].as_str().unwrap_or_default().to_owned(), error]);
+        }
     }
     write_columns(out, &rows, 2)?;
     Ok(writeln!(out, "times in ms; `median` to `min` are of the forward pass, with its input written and output read")?)

@@ -201,6 +201,16 @@ fn plan_line(plan: sconce::PlanInfo) -> String {
     format!("plan: {} steps, arena {:.1} MB, weights {:.1} MB", plan.steps, mb(plan.arena_bytes), mb(plan.weight_bytes))
 }
 
+/// What `--verbose` says of the kernels of a run.
+fn kernels_line(kernels: &[(String, usize)], precision: sconce::Precision) -> String {
+    let kernels: Vec<String> = kernels.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    format!("kernels in {precision}: {}", kernels.join(", "))
+}
+
+fn parse_precision(text: &str) -> Result<sconce::Precision, String> {
+    text.parse().map_err(|_| "f32, fast or f16 is expected".to_owned())
+}
+
 fn parse_threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(threads @ 1..=1024) => Ok(threads),

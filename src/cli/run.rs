@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use sconce::Tensor;
 
 use super::compare::{Comparison, Tolerance, show, values};
-use super::{Context, Failure, Result, Verdict, image, labels, model, parse_positive, parse_tolerance};
+use super::{
+    Context, Failure, Result, Verdict, image, labels, model, parse_positive, parse_precision, parse_tolerance,
+};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -40,6 +42,10 @@ pub(crate) struct Args {
     #[arg(long, requires = "expect", default_value = "1e-3", value_parser = parse_tolerance, allow_negative_numbers = true)]
     rtol: f64,
 
+    /// How exactly to compute on a GPU: f32, fast (products of f16 on matrix units, summed in f32) or f16
+    #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = parse_precision)]
+    dtype: sconce::Precision,
+
     /// Print the K largest values of each row [default: 5 when the input is a picture]
     #[arg(long, value_name = "K", value_parser = parse_positive)]
     topk: Option<usize>,
@@ -63,10 +69,11 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     let inputs = image::read_inputs(&args.input, &args.image)?;
     let source = model::Source { path: &args.file, arch: args.arch.as_deref(), args: &args.model };
     let opened = source.open()?;
-    let model = source.build(&opened, &context.open_device(&context.global.device)?)?;
+    let model = source.build(&opened, &context.open_device(&context.global.device)?)?.with_precision(args.dtype);
     if context.console.is_verbose() {
         let kinds: Vec<_> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
         context.console.say(super::plan_line(model.compile(&kinds)?));
+        context.console.say(super::kernels_line(&model.kernels(&kinds)?, args.dtype));
     }
     let outputs = model.run(&inputs)?;
 

@@ -14,6 +14,9 @@ const REQUIRED: wgpu::Features = wgpu::Features::IMMEDIATES;
 /// The parameters of a dispatch, in bytes.
 pub(crate) const IMMEDIATE_BYTES: u32 = 128;
 
+/// The workgroup memory of the shader that uses matrix units.
+const MATRIX_WORKGROUP_BYTES: u32 = 28 << 10;
+
 struct Adapters {
     adapters: Vec<wgpu::Adapter>,
     /// The connections that are open, by adapter.
@@ -147,6 +150,13 @@ fn connect(adapter: &wgpu::Adapter, info: &DeviceInfo, options: GpuOptions) -> R
     if matches!(info.kind, DeviceKind::Integrated | DeviceKind::Software) {
         features |= adapter.features() & wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
     }
+    let matrices = matrices(adapter);
+    let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+    if matrices.is_some() {
+        features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        // SAFETY: matrices are used in one shader, of sizes that the adapter lists, after a test of its answers.
+        experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    }
     let mut limits = adapter.limits();
     if let Some(bytes) = options.binding_bytes {
         limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(bytes);
@@ -155,12 +165,34 @@ fn connect(adapter: &wgpu::Adapter, info: &DeviceInfo, options: GpuOptions) -> R
         label: None,
         required_features: features,
         required_limits: limits,
-        experimental_features: wgpu::ExperimentalFeatures::disabled(),
+        experimental_features,
         // Weights and arenas are few and large; small blocks waste least.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         trace: wgpu::Trace::Off,
     };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
         .map_err(|e| Error::device(format!("device `{info}` cannot be opened: {e}")))?;
-    Ok(Gpu::new(device, queue, info.clone(), options))
+    Ok(Gpu::new(device, queue, info.clone(), options, matrices))
+}
+
+/// The side of the square matrices of f16, summed in f32, that the adapter's matrix units take, when shaders can rely on
+/// how its threads share them.
+fn matrices(adapter: &wgpu::Adapter) -> Option<u32> {
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    let info = adapter.get_info();
+    // Apple's subgroups have 32 threads; what Metal says is the range of all devices.
+    let of_32 = info.backend == wgpu::Backend::Metal || (info.subgroup_min_size, info.subgroup_max_size) == (32, 32);
+    let room = adapter.limits().max_compute_workgroup_storage_size >= MATRIX_WORKGROUP_BYTES;
+    if !adapter.features().contains(needed) || !of_32 || !room {
+        return None;
+    }
+    let (half, single) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
+    let listed = adapter.cooperative_matrix_properties();
+    [16, 8].into_iter().find(|&side| {
+        listed.iter().any(|matrix| {
+            (matrix.m_size, matrix.n_size, matrix.k_size) == (side, side, side)
+                && matrix.ab_type == half
+                && matrix.cr_type == single
+        })
+    })
 }

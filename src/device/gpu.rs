@@ -42,6 +42,7 @@ pub(crate) struct Gpu {
     limits: wgpu::Limits,
     info: DeviceInfo,
     options: GpuOptions,
+    matrices: Option<u32>,
     trouble: Arc<Trouble>,
     account: Arc<Account>,
     shared: OnceLock<Arc<dyn Any + Send + Sync>>,
@@ -63,7 +64,13 @@ impl Trouble {
 }
 
 impl Gpu {
-    pub(super) fn new(device: wgpu::Device, queue: wgpu::Queue, info: DeviceInfo, options: GpuOptions) -> Arc<Self> {
+    pub(super) fn new(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        info: DeviceInfo,
+        options: GpuOptions,
+        matrices: Option<u32>,
+    ) -> Arc<Self> {
         let trouble = Arc::new(Trouble::default());
         let uncaptured = Arc::clone(&trouble);
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.report(one_line(&error))));
@@ -78,6 +85,7 @@ impl Gpu {
             queue,
             info,
             options,
+            matrices,
             trouble,
             account: Arc::default(),
             shared: OnceLock::new(),
@@ -102,6 +110,16 @@ impl Gpu {
 
     pub(crate) fn options(&self) -> GpuOptions {
         self.options
+    }
+
+    /// The side of the square matrices of f16, summed in f32, that the matrix units take.
+    pub(crate) fn matrices(&self) -> Option<u32> {
+        self.matrices
+    }
+
+    /// Whether shaders compute with f16.
+    pub(crate) fn has_f16(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SHADER_F16)
     }
 
     pub(crate) fn account(&self) -> &Arc<Account> {

@@ -2,11 +2,13 @@
 
 mod convert;
 mod float8;
+mod precision;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub(crate) use convert::convert;
+pub use precision::Precision;
 
 use crate::error::{Error, Result};
 

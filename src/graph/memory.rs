@@ -10,8 +10,9 @@ use super::step::{Memory, Schedule};
 /// The alignment of buffers in an arena: what GPUs ask of a binding's offset.
 pub(crate) const ALIGNMENT: usize = 256;
 
-/// Decides the place of every `Memory::Arena` buffer. With `separate`, no step reads the arena that it writes.
-pub(super) fn plan(schedule: &mut Schedule, separate: bool) {
+/// Decides the place of every `Memory::Arena` buffer. With `separate`, no step reads the arena that it writes. Floats
+/// take `float_bytes`.
+pub(super) fn plan(schedule: &mut Schedule, separate: bool, float_bytes: usize) {
     let lifetimes = lifetimes(schedule);
     let arenas = if separate { colours(schedule, &lifetimes) } else { vec![0; schedule.buffers.len()] };
     let mut order: Vec<usize> = (0..schedule.buffers.len()).filter(|&b| lifetimes[b].is_some()).collect();
@@ -20,7 +21,8 @@ pub(super) fn plan(schedule: &mut Schedule, separate: bool) {
     let mut sizes = vec![0; count];
     let mut placed: Vec<(usize, Range<usize>)> = Vec::new();
     for b in order {
-        let bytes = (schedule.buffers[b].len * 4).next_multiple_of(ALIGNMENT).max(ALIGNMENT);
+        let element = if schedule.buffers[b].is_int { 4 } else { float_bytes };
+        let bytes = (schedule.buffers[b].len * element).next_multiple_of(ALIGNMENT).max(ALIGNMENT);
         let life = lifetimes[b].as_ref().expect("filtered above");
         let mut taken: Vec<&Range<usize>> = placed
             .iter()
@@ -126,9 +128,9 @@ mod tests {
     fn a_chain_alternates_between_two_places() {
         let edges: Vec<(usize, usize)> = (0..9).map(|i| (i, i + 1)).collect();
         let mut schedule = chain(&[64; 10], &edges);
-        plan(&mut schedule, false);
+        plan(&mut schedule, false, 4);
         assert_eq!(schedule.arenas, [2 * 256]);
-        plan(&mut schedule, true);
+        plan(&mut schedule, true, 4);
         assert_eq!(schedule.arenas, [256, 256]);
     }
 
@@ -138,7 +140,7 @@ mod tests {
         let lens = [100, 300, 200, 100, 50];
         let mut schedule = chain(&lens, &[(0, 1), (1, 2), (2, 3), (0, 4), (3, 4)]);
         for separate in [false, true] {
-            plan(&mut schedule, separate);
+            plan(&mut schedule, separate, 4);
             let lifetimes = lifetimes(&schedule);
             for a in 0..lens.len() {
                 for b in 0..a {

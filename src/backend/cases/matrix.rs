@@ -203,6 +203,12 @@ fn conv_case(name: &str, step: ConvStep, dtype: DType, strided: bool) -> Case {
     Case::new(name, Kernel::Conv2d(step), inputs, out, tolerance)
 }
 
+/// A 3x3 convolution of stride 1 of an image with zeros around it.
+pub(crate) fn square_conv2d(c_in: usize, c_out: usize, output: [usize; 2]) -> Case {
+    let step = ConvStep { input: output, padding: [1, 1], ..conv(c_in, c_out, [3, 3], output) };
+    conv_case(&format!("3x3 {c_in} to {c_out} {output:?}"), step, DType::F32, false)
+}
+
 fn conv2d() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name: &str, step: ConvStep| cases.push(conv_case(name, step, DType::F32, false));

@@ -10,8 +10,8 @@ use crate::graph::step::BufferId;
 pub(crate) struct Selection {
     pub(crate) packs: Vec<Pack>,
     pub(crate) dispatches: Vec<Dispatch>,
-    /// The elements that the dispatches pass to each other through `Binding::WriteScratch`.
-    pub(crate) scratch: usize,
+    /// The elements that the dispatches pass to each other through `Binding::WriteScratch`, by its number.
+    pub(crate) scratch: [usize; 2],
 }
 
 /// One dispatch: a pipeline (shader, constants), its bind group and its grid.
@@ -48,9 +48,9 @@ pub(crate) enum Binding {
     /// The weight that `Selection::packs` has at this index, `var<storage, read>`.
     Packed(usize),
     /// What dispatches of one step pass to each other, `var<storage, read_write>` of f32: shared by all steps.
-    WriteScratch,
+    WriteScratch(usize),
     /// The same, `var<storage, read>`.
-    ReadScratch,
+    ReadScratch(usize),
     /// The plan's status word, `var<storage, read_write> array<atomic<u32>>`: zeroed before every run and read back
     /// with the outputs. A kernel that meets an index out of range stores the index's position plus 1.
     Status,
@@ -60,7 +60,8 @@ pub(crate) enum Binding {
 ///
 /// The weight, taken as contiguous, is seen as `shape`; dimension `channel_dim` is cut down to `channels` and, when
 /// there is a `scale [shape[channel_dim]]`, multiplied by it. The packed buffer holds the dimensions in `order`
-/// (outermost first), contiguous, with the innermost padded by zeros to a multiple of `multiple`.
+/// (outermost first), contiguous, with the innermost padded by zeros to a multiple of `multiple`. For Winograd, the
+/// nine taps of `[channels][3][3][inputs]` then become 16 points, `[16][channels][inputs]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pack {
     pub(crate) weight: BufferId,
@@ -71,9 +72,18 @@ pub(crate) struct Pack {
     pub(crate) channels: Range<usize>,
     pub(crate) order: Vec<usize>,
     pub(crate) multiple: usize,
+    pub(crate) winograd: bool,
+    /// Whether the elements are f16 and not f32.
+    pub(crate) half: bool,
 }
 
 impl Pack {
+    /// The elements of the packed buffer.
+    pub(crate) fn packed_len(&self) -> usize {
+        let packed: usize = self.packed_shape().iter().product();
+        if self.winograd { packed / 9 * 16 } else { packed }
+    }
+
     /// The sizes of the packed dimensions, outermost first, padding included.
     pub(crate) fn packed_shape(&self) -> Vec<usize> {
         let mut shape: Vec<usize> = self

@@ -4,6 +4,7 @@ pub(crate) mod dispatch;
 mod kernels;
 mod pipeline;
 mod plan;
+mod precision;
 #[cfg(test)]
 mod tests;
 mod upload;

@@ -26,6 +26,8 @@ pub(super) struct Pipelines {
     pipelines: Slots<Key, Arc<Pipeline>>,
     /// What selections depend on; a test may set it before anything is selected.
     pub(super) caps: OnceLock<Caps>,
+    /// What the test of the matrix units found wrong, once it has run.
+    matrices: OnceLock<Option<String>>,
 }
 
 /// Values that are each made once, whichever thread comes first; the others wait for it. A failure is kept too.
@@ -48,7 +50,7 @@ struct Layout {
 impl Layout {
     fn new(dispatch: &Dispatch) -> Self {
         let read_only =
-            |binding: &Binding| matches!(binding, Binding::Read(_) | Binding::Packed(_) | Binding::ReadScratch);
+            |binding: &Binding| matches!(binding, Binding::Read(_) | Binding::Packed(_) | Binding::ReadScratch(_));
         Self { read_only: dispatch.bindings.iter().map(read_only).collect(), immediates: dispatch.immediates.len() }
     }
 }
@@ -67,6 +69,16 @@ impl Pipelines {
     /// The pipelines of this device.
     pub(super) fn of(gpu: &Gpu) -> Arc<Self> {
         gpu.shared(Self::default)
+    }
+
+    /// What `test` finds wrong with the matrix units; it runs once.
+    pub(super) fn tested_matrices(&self, test: impl FnOnce() -> Option<String>) -> Option<&str> {
+        self.matrices.get_or_init(test).as_deref()
+    }
+
+    /// Whether the test of the matrix units failed.
+    pub(super) fn distrusts_matrices(&self) -> bool {
+        self.matrices.get().is_some_and(Option::is_some)
     }
 
     /// The pipelines of `dispatches`, in their order. Those that are missing are compiled on several threads.

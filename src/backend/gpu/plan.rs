@@ -11,6 +11,7 @@ use crate::backend::ports;
 use crate::device::gpu::Gpu;
 use crate::device::memory::{Buffer, Purpose};
 use crate::device::staging::{Direction, Mapped};
+use crate::dtype::Precision;
 use crate::error::{Error, Result};
 use crate::graph::step::{self, BufferId, Kernel, Memory, Port, Schedule, Step};
 use crate::tensor::Tensor;
@@ -23,6 +24,8 @@ const STATUS_BYTES: u64 = 256;
 pub(crate) struct Plan {
     gpu: Arc<Gpu>,
     calls: Vec<Call>,
+    /// The shaders of the calls.
+    kernels: Vec<&'static str>,
     inputs: Vec<Slot>,
     outputs: Vec<Slot>,
     status: Option<Status>,
@@ -50,6 +53,20 @@ struct Slot {
     arena: Arc<Buffer>,
     offset: u64,
     bytes: u64,
+    /// Whether the elements are f16.
+    half: bool,
+}
+
+impl Slot {
+    /// What is copied: whole words.
+    fn padded(&self) -> u64 {
+        self.bytes.next_multiple_of(4)
+    }
+}
+
+/// The bytes of an element in a buffer.
+fn element_bytes(is_int: bool, half: bool) -> usize {
+    if half && !is_int { 2 } else { 4 }
 }
 
 /// The words in which kernels report an index that is out of range: one for each step that can, at `STATUS_BYTES`.
@@ -88,6 +105,7 @@ impl Plan {
             upload.wait(&self.gpu, self.submission.as_ref())?;
             for (i, (slot, input)) in self.inputs.iter().zip(inputs).enumerate() {
                 let words = ports::input_words(&slot.port, input).map_err(|e| e.context(format!("input {i}")))?;
+                let words = if slot.half { ports::to_half(&words).into() } else { words };
                 upload.write(slot.staging, &words)?;
             }
             upload.unmap();
@@ -107,6 +125,11 @@ impl Plan {
     /// The number of dispatches of a run.
     pub(crate) fn dispatches(&self) -> usize {
         self.calls.len()
+    }
+
+    /// The shaders of a run, in its order.
+    pub(crate) fn kernels(&self) -> &[&'static str] {
+        &self.kernels
     }
 
     /// The bytes of the arenas.
@@ -140,7 +163,7 @@ impl Plan {
         if let Some(upload) = &self.upload {
             for slot in self.inputs.iter().filter(|slot| slot.bytes > 0) {
                 let (from, to) = (upload.buffer().raw(), slot.arena.raw());
-                encoder.copy_buffer_to_buffer(from, slot.staging, to, slot.offset, slot.bytes);
+                encoder.copy_buffer_to_buffer(from, slot.staging, to, slot.offset, slot.padded());
             }
         }
         if let Some(status) = &self.status {
@@ -149,7 +172,7 @@ impl Plan {
         replay(&mut encoder, &self.calls);
         let readback = self.readback.buffer().raw();
         for slot in self.outputs.iter().filter(|slot| slot.bytes > 0) {
-            encoder.copy_buffer_to_buffer(slot.arena.raw(), slot.offset, readback, slot.staging, slot.bytes);
+            encoder.copy_buffer_to_buffer(slot.arena.raw(), slot.offset, readback, slot.staging, slot.padded());
         }
         if let Some(status) = &self.status {
             let words = status.buffer.raw();
@@ -166,7 +189,11 @@ impl Plan {
             check_status(&status.steps, bytes[status.staging as usize..].chunks_exact(4))?;
         }
         let part = |slot: &Slot| &bytes[slot.staging as usize..][..slot.bytes as usize];
-        self.outputs.iter().map(|slot| ports::output_tensor(&slot.port, part(slot))).collect()
+        let output = |slot: &Slot| match slot.half {
+            true => ports::output_tensor(&slot.port, &ports::from_half(part(slot))),
+            false => ports::output_tensor(&slot.port, part(slot)),
+        };
+        self.outputs.iter().map(output).collect()
     }
 }
 
@@ -205,7 +232,7 @@ struct Builder<'a> {
     uploader: Uploader,
     arenas: Vec<Arc<Buffer>>,
     /// The largest that a step has asked for so far.
-    scratch: Option<Arc<Buffer>>,
+    scratch: [Option<Arc<Buffer>>; 2],
     status: Option<Arc<Buffer>>,
     status_steps: Vec<(String, usize)>,
     buffers: Vec<Arc<Buffer>>,
@@ -216,6 +243,8 @@ struct Ready<'a> {
     step: &'a Step,
     selection: Selection,
     packs: Vec<Arc<Buffer>>,
+    /// Whether floats are f16.
+    half: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -239,16 +268,32 @@ impl<'a> Builder<'a> {
         });
         let uploader = Uploader::new(gpu, bytes.sum());
         let (gpu, buffers) = (Arc::clone(gpu), Vec::new());
-        Ok(Self { gpu, schedule, weights, uploader, arenas, scratch: None, status, status_steps: Vec::new(), buffers })
+        Ok(Self {
+            gpu,
+            schedule,
+            weights,
+            uploader,
+            arenas,
+            scratch: [None, None],
+            status,
+            status_steps: Vec::new(),
+            buffers,
+        })
     }
 
     fn build(mut self) -> Result<Plan> {
-        let selections =
-            self.schedule.steps.iter().map(|step| self.select(step)).collect::<Result<Vec<Selection>>>()?;
+        let selections = self
+            .schedule
+            .steps
+            .iter()
+            .map(|step| self.select(step, self.precision()))
+            .collect::<Result<Vec<Selection>>>()?;
+        let dispatches = || selections.iter().flat_map(|selection| &selection.dispatches);
+        let kernels = dispatches().map(|dispatch| dispatch.shader.name).collect();
         let (gpu, pipelines) = (Arc::clone(&self.gpu), Pipelines::of(&self.gpu));
         // The pipelines are compiled while the weights are uploaded.
         let (ready, compiled) = std::thread::scope(|scope| {
-            let all: Vec<&Dispatch> = selections.iter().flat_map(|selection| &selection.dispatches).collect();
+            let all: Vec<&Dispatch> = dispatches().collect();
             let compiling = scope.spawn(move || pipelines.get(&gpu, &all));
             let ready = self.prepare(&selections);
             (ready, compiling.join())
@@ -256,24 +301,31 @@ impl<'a> Builder<'a> {
         let packs = ready?;
         let compiled = compiled.map_err(|_| Error::device("the compilation of the shaders panicked"))??;
         let mut compiled = compiled.into_iter();
-        if let Some((step, selection)) = self.schedule.steps.iter().zip(&selections).max_by_key(|(_, s)| s.scratch)
-            && selection.scratch > 0
-        {
-            // The largest first, so that there is one.
-            self.scratch(step, selection.scratch)?;
+        for i in 0..self.scratch.len() {
+            let all = self.schedule.steps.iter().zip(&selections);
+            if let Some((step, selection)) = all.max_by_key(|(_, selection)| selection.scratch[i])
+                && selection.scratch[i] > 0
+            {
+                // The largest first, so that there is one.
+                self.scratch(step, i, selection.scratch[i])?;
+            }
         }
         let mut calls = Vec::new();
         for ((step, selection), packs) in self.schedule.steps.iter().zip(selections).zip(packs) {
-            let ready = Ready { step, selection, packs };
+            let ready = Ready { step, selection, packs, half: self.precision() == Precision::Half };
             calls.extend(self.record(&ready, &mut compiled)?);
         }
         // The staging chunks are free again when this returns.
         self.gpu.wait(None)?;
-        self.finish(calls)
+        self.finish(calls, kernels)
     }
 
-    fn select(&self, step: &Step) -> Result<Selection> {
-        kernels::select(step, &self.schedule.buffers, &self.gpu).map_err(|error| error.context(&step.name))
+    fn precision(&self) -> Precision {
+        self.weights.precision()
+    }
+
+    fn select(&self, step: &Step, precision: Precision) -> Result<Selection> {
+        kernels::select(step, &self.schedule.buffers, &self.gpu, precision).map_err(|error| error.context(&step.name))
     }
 
     /// Brings every constant of the steps to the device; gives the packed weights by step.
@@ -281,14 +333,14 @@ impl<'a> Builder<'a> {
         self.run_prologue()?;
         let mut packs = Vec::with_capacity(selections.len());
         for (step, selection) in self.schedule.steps.iter().zip(selections) {
-            packs.push(self.constants(step, selection)?);
+            packs.push(self.constants(step, selection, self.precision())?);
         }
         self.uploader.finish()?;
         Ok(packs)
     }
 
     /// Brings the constants of one step to the device; gives its packed weights.
-    fn constants(&mut self, step: &Step, selection: &Selection) -> Result<Vec<Arc<Buffer>>> {
+    fn constants(&mut self, step: &Step, selection: &Selection, precision: Precision) -> Result<Vec<Arc<Buffer>>> {
         let context = |error: Error| error.context(&step.name);
         let buffers = &self.schedule.buffers;
         let packs = selection
@@ -301,7 +353,8 @@ impl<'a> Builder<'a> {
             if let Binding::Read(id) = binding
                 && !matches!(buffers[id.0].memory, Memory::Arena { .. })
             {
-                self.weights.plain(&mut self.uploader, &buffers[id.0]).map_err(context)?;
+                let half = precision == Precision::Half;
+                self.weights.contiguous(&mut self.uploader, &buffers[id.0], half).map_err(context)?;
             }
         }
         Ok(packs)
@@ -314,14 +367,15 @@ impl<'a> Builder<'a> {
             if self.weights.has_derived(output) {
                 continue;
             }
-            let selection = self.select(step)?;
-            let packs = self.constants(step, &selection)?;
+            // What is computed once is computed exactly.
+            let selection = self.select(step, Precision::Exact)?;
+            let packs = self.constants(step, &selection, Precision::Exact)?;
             self.weights.derive(output)?;
             // The copies that the step needs come first.
             self.uploader.finish()?;
             let all: Vec<&Dispatch> = selection.dispatches.iter().collect();
             let compiled = Pipelines::of(&self.gpu).get(&self.gpu, &all)?;
-            let calls = self.record(&Ready { step, selection, packs }, &mut compiled.into_iter())?;
+            let calls = self.record(&Ready { step, selection, packs, half: false }, &mut compiled.into_iter())?;
             self.gpu.scoped(&step.name, || {
                 let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                 replay(&mut encoder, &calls);
@@ -361,8 +415,10 @@ impl<'a> Builder<'a> {
             let mut bindings = Vec::with_capacity(dispatch.bindings.len());
             for binding in &dispatch.bindings {
                 bindings.push(match *binding {
-                    Binding::Read(id) | Binding::Write(id) => self.place(step, id)?,
-                    Binding::WriteScratch | Binding::ReadScratch => self.scratch(step, ready.selection.scratch)?,
+                    Binding::Read(id) | Binding::Write(id) => self.place(step, id, ready.half)?,
+                    Binding::WriteScratch(i) | Binding::ReadScratch(i) => {
+                        self.scratch(step, i, ready.selection.scratch[i])?
+                    }
                     Binding::Packed(i) => self.whole(step, &ready.packs[i], "its packed weight")?,
                     Binding::Status => {
                         let i = *status.get_or_insert_with(|| {
@@ -396,10 +452,10 @@ impl<'a> Builder<'a> {
         Ok(calls)
     }
 
-    /// The scratch buffer, with room for this many elements.
-    fn scratch(&mut self, step: &Step, len: usize) -> Result<(Arc<Buffer>, u64, u64)> {
+    /// A scratch buffer, with room for this many elements.
+    fn scratch(&mut self, step: &Step, i: usize, len: usize) -> Result<(Arc<Buffer>, u64, u64)> {
         let bytes = (len as u64 * 4).next_multiple_of(16);
-        let scratch = match self.scratch.take().filter(|scratch| scratch.size() >= bytes) {
+        let scratch = match self.scratch[i].take().filter(|scratch| scratch.size() >= bytes) {
             Some(scratch) => scratch,
             None => {
                 let usage = wgpu::BufferUsages::STORAGE;
@@ -407,7 +463,7 @@ impl<'a> Builder<'a> {
             }
         };
         self.check_binding(step, bytes, "its scratch")?;
-        self.scratch = Some(Arc::clone(&scratch));
+        self.scratch[i] = Some(Arc::clone(&scratch));
         Ok((scratch, 0, bytes))
     }
 
@@ -425,14 +481,14 @@ impl<'a> Builder<'a> {
     }
 
     /// Where a buffer of the schedule lies: its GPU buffer, offset and size, the size in whole `vec4`s.
-    fn place(&mut self, step: &Step, id: BufferId) -> Result<(Arc<Buffer>, u64, u64)> {
+    fn place(&mut self, step: &Step, id: BufferId, half: bool) -> Result<(Arc<Buffer>, u64, u64)> {
         let buffer: &step::Buffer = &self.schedule.buffers[id.0];
         if let Memory::Arena { arena, offset } = buffer.memory {
-            let size = (buffer.len as u64 * 4).max(1).next_multiple_of(16);
+            let size = ((buffer.len * element_bytes(buffer.is_int, half)) as u64).max(1).next_multiple_of(16);
             self.check_binding(step, size, "an activation")?;
             return Ok((Arc::clone(&self.arenas[arena]), offset as u64, size));
         }
-        let weight = self.weights.plain(&mut self.uploader, buffer)?;
+        let weight = self.weights.contiguous(&mut self.uploader, buffer, half)?;
         self.whole(step, &weight, &format!("`{}`", name_of(&buffer.memory)))
     }
 
@@ -454,7 +510,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Makes the buffers through which inputs and outputs pass.
-    fn finish(mut self, calls: Vec<Call>) -> Result<Plan> {
+    fn finish(mut self, calls: Vec<Call>, kernels: Vec<&'static str>) -> Result<Plan> {
         let (inputs, upload_bytes) = self.slots(&self.schedule.inputs)?;
         let (outputs, mut readback_bytes) = self.slots(&self.schedule.outputs)?;
         let status = self.status.take().map(|buffer| {
@@ -467,13 +523,15 @@ impl<'a> Builder<'a> {
             bytes => Some(Mapped::new(&self.gpu, "the inputs", bytes, Direction::ToDevice, false)?),
         };
         let readback = Mapped::new(&self.gpu, "the outputs", readback_bytes, Direction::ToHost, false)?;
-        let arena_bytes = self.arenas.iter().chain(&self.scratch).map(|arena| arena.size() as usize).sum();
+        let arena_bytes =
+            self.arenas.iter().chain(self.scratch.iter().flatten()).map(|arena| arena.size() as usize).sum();
         self.buffers.extend(self.arenas);
         self.buffers.sort_by_key(|buffer| Arc::as_ptr(buffer) as usize);
         self.buffers.dedup_by(|a, b| Arc::ptr_eq(a, b));
         Ok(Plan {
             gpu: self.gpu,
             calls,
+            kernels,
             inputs,
             outputs,
             status,
@@ -493,13 +551,15 @@ impl<'a> Builder<'a> {
             let Memory::Arena { arena, offset } = self.schedule.buffers[port.buffer.0].memory else {
                 return Err(Error::unsupported("an output of the model is a weight"));
             };
-            let bytes = port.shape.numel() as u64 * 4;
+            let half = self.precision() == Precision::Half && port.dtype.is_float();
+            let bytes = (port.shape.numel() * element_bytes(!port.dtype.is_float(), half)) as u64;
             slots.push(Slot {
                 port: port.clone(),
                 staging: end,
                 arena: Arc::clone(&self.arenas[arena]),
                 offset: offset as u64,
                 bytes,
+                half,
             });
             end += bytes.next_multiple_of(8);
         }

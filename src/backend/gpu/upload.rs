@@ -1,5 +1,6 @@
 //! Upload: host bytes, through reused staging chunks, into buffers in the order that kernels read.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::dispatch::{Binding, Dispatch, Shader};
@@ -67,7 +68,8 @@ pub(super) struct Target<'a> {
     /// What is uploaded, for errors.
     pub(super) name: &'a str,
     pub(super) buffer: &'a Arc<Buffer>,
-    pub(super) is_int: bool,
+    /// `I32`, `F32` or `F16`.
+    pub(super) dtype: DType,
     pub(super) scale: Option<&'a Arc<Buffer>>,
 }
 
@@ -103,7 +105,7 @@ struct PackCall {
     immediates: Vec<u32>,
     grid: [u32; 3],
     /// Kept until the submission, for the account.
-    _buffers: [Arc<Buffer>; 2],
+    _buffers: Vec<Arc<Buffer>>,
 }
 
 impl Uploader {
@@ -136,10 +138,10 @@ impl Uploader {
             let bytes = part.source * size..(part.source + span(&part.dims)) * size;
             let at = self.stage(source, bytes)?;
             let (chunk, _) = self.current.expect("just staged");
-            if target.scale.is_none() && is_copy(source.dtype(), target.is_int, part) {
+            if target.scale.is_none() && is_copy(source.dtype(), target.dtype, part) {
                 let bytes = (span(&part.dims) * size) as u64;
                 let to = Arc::clone(target.buffer);
-                self.copies.push(Copy { from: at as u64, to, at: part.target as u64 * 4, bytes });
+                self.copies.push(Copy { from: at as u64, to, at: (part.target * target.dtype.size()) as u64, bytes });
             } else {
                 let device = match &self.chunks[chunk].device {
                     Some(device) => Arc::clone(device),
@@ -215,16 +217,20 @@ impl Uploader {
     /// Records one dispatch of `pack.wgsl`.
     fn pack(&mut self, source: &Arc<Buffer>, dtype: DType, region: &Region, target: Target<'_>) -> Result<()> {
         let dispatch = pack_dispatch(&self.gpu, dtype, region, target)?;
+        self.dispatch(dispatch, &[source, target.scale.unwrap_or(source), target.buffer], target.name)
+    }
+
+    /// Records a dispatch over these buffers, after the uploads so far; `name` is for errors.
+    pub(super) fn dispatch(&mut self, dispatch: Dispatch, buffers: &[&Arc<Buffer>], name: &str) -> Result<()> {
         let pipeline = self.pipelines.get(&self.gpu, &[&dispatch])?.remove(0);
-        let buffers = [source, target.scale.unwrap_or(source), target.buffer];
         let entries: Vec<_> = (0..)
             .zip(buffers)
             .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.raw().as_entire_binding() })
             .collect();
         let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
         self.gpu.account().count_bind_group();
-        let bind_group = self.gpu.scoped(target.name, || Ok(self.gpu.device().create_bind_group(&descriptor)))?;
-        let _buffers = [Arc::clone(source), Arc::clone(target.buffer)];
+        let bind_group = self.gpu.scoped(name, || Ok(self.gpu.device().create_bind_group(&descriptor)))?;
+        let _buffers = buffers.iter().map(|&buffer| Arc::clone(buffer)).collect();
         self.packs.push(PackCall {
             pipeline,
             bind_group,
@@ -292,7 +298,8 @@ fn pack_dispatch(gpu: &Gpu, dtype: DType, region: &Region, target: Target<'_>) -
         DType::Bool => 9,
         other => return Err(Error::unsupported(format!("`{}` is {other}, which does not run", target.name))),
     };
-    if target.is_int && dtype.is_float() {
+    let is_int = target.dtype == DType::I32;
+    if is_int && dtype.is_float() {
         return Err(Error::unsupported(format!("`{}` is {dtype} where integers are needed", target.name)));
     }
     let dims = arrange(&region.dims);
@@ -309,11 +316,17 @@ fn pack_dispatch(gpu: &Gpu, dtype: DType, region: &Region, target: Target<'_>) -
     words.extend([region.scale, row * PACK_THREADS]);
     let scale_dim = dims.iter().position(|dim| dim.scaled && target.scale.is_some()).unwrap_or(MOST_DIMS);
     let word = |word: usize| u32::try_from(word).map_err(|_| too_large(target.name));
+    let mut source = Cow::Borrowed(include_str!("../../../shaders/pack.wgsl"));
+    if target.dtype == DType::F16 {
+        let half = source.replace("alias E = u32;", "alias E = f16;");
+        let half = half.replace("return bits; // stored", "return f16(bitcast<f32>(bits));");
+        source = Cow::Owned(format!("enable f16;\n{half}"));
+    }
     Ok(Dispatch {
-        shader: Shader { name: "pack", source: include_str!("../../../shaders/pack.wgsl").into() },
+        shader: Shader { name: "pack", source },
         constants: vec![
             ("DTYPE", f64::from(code)),
-            ("INT", f64::from(u8::from(target.is_int))),
+            ("INT", f64::from(u8::from(is_int))),
             ("SCALE_DIM", scale_dim as f64),
         ],
         immediates: words.into_iter().map(word).collect::<Result<_>>()?,
@@ -409,7 +422,7 @@ fn split(region: &Region, limit: usize, parts: &mut Vec<Region>) {
 }
 
 /// Whether a region is a plain copy of words.
-fn is_copy(dtype: DType, is_int: bool, region: &Region) -> bool {
+fn is_copy(dtype: DType, target: DType, region: &Region) -> bool {
     let mut dims: Vec<&Dim> = region.dims.iter().filter(|dim| dim.size > 1).collect();
     dims.sort_by_key(|dim| dim.source);
     let mut stride = 1;
@@ -418,7 +431,8 @@ fn is_copy(dtype: DType, is_int: bool, region: &Region) -> bool {
         stride *= dim.size;
         fits
     });
-    dense && dtype == if is_int { DType::I32 } else { DType::F32 }
+    let words = |elements: usize| (elements * target.size()).is_multiple_of(4);
+    dense && dtype == target && words(stride) && words(region.target)
 }
 
 #[cfg(test)]
@@ -463,11 +477,11 @@ mod tests {
 
     #[test]
     fn copies_are_recognised() {
-        assert!(is_copy(DType::F32, false, &region(&[(4, 3, 3), (3, 1, 1)])));
-        assert!(is_copy(DType::I32, true, &region(&[(1, 99, 0), (3, 1, 1)])));
-        assert!(!is_copy(DType::I32, false, &region(&[(3, 1, 1)])));
-        assert!(!is_copy(DType::F32, false, &region(&[(3, 1, 4), (4, 3, 1)])));
-        assert!(!is_copy(DType::F32, false, &region(&[(4, 3, 4), (3, 1, 1)])));
+        assert!(is_copy(DType::F32, DType::F32, &region(&[(4, 3, 3), (3, 1, 1)])));
+        assert!(is_copy(DType::I32, DType::I32, &region(&[(1, 99, 0), (3, 1, 1)])));
+        assert!(!is_copy(DType::I32, DType::F32, &region(&[(3, 1, 1)])));
+        assert!(!is_copy(DType::F32, DType::F32, &region(&[(3, 1, 4), (4, 3, 1)])));
+        assert!(!is_copy(DType::F32, DType::F32, &region(&[(4, 3, 4), (3, 1, 1)])));
     }
 
     #[test]

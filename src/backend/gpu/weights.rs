@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use super::dispatch::Pack;
+use super::kernels::winograd;
+use super::precision;
 use super::upload::{Dim, MOST_DIMS, Region, Source, Target, Uploader, span};
 use crate::backend::key::WeightKey;
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::device::gpu::Gpu;
 use crate::device::memory::{Buffer, Purpose};
-use crate::dtype::DType;
+use crate::dtype::{DType, Precision};
 use crate::error::{Error, Result};
 use crate::graph::step::{self, BufferId, Memory};
 use crate::graph::view::View;
@@ -21,6 +23,7 @@ const SPARSE: usize = 4;
 /// The constant buffers that are on the device, by what they hold.
 pub(crate) struct Weights {
     gpu: Arc<Gpu>,
+    precision: Precision,
     entries: HashMap<Key, Entry>,
     /// What the plan that is being made has added; dropped again when it fails.
     fresh: Vec<Key>,
@@ -41,8 +44,8 @@ struct Key {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Form {
-    /// Contiguous `f32` or `i32`.
-    Plain { is_int: bool },
+    /// Contiguous.
+    Plain { dtype: DType },
     /// As the pack says; its `weight` and `scale` are those of the key.
     Packed { pack: Pack, scale: Option<Box<WeightKey>> },
 }
@@ -58,9 +61,27 @@ pub(super) fn name_of(memory: &Memory) -> &str {
 }
 
 impl Weights {
-    /// No weights yet.
+    /// No weights yet, of a model that computes exactly.
     pub(crate) fn new(gpu: &Arc<Gpu>) -> Self {
-        Self { gpu: Arc::clone(gpu), entries: HashMap::new(), fresh: Vec::new() }
+        Self { gpu: Arc::clone(gpu), precision: Precision::Exact, entries: HashMap::new(), fresh: Vec::new() }
+    }
+
+    /// No weights yet, of a model of this precision.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the device cannot compute so.
+    pub(crate) fn with_precision(gpu: &Arc<Gpu>, precision: Precision) -> Result<Self> {
+        precision::check(gpu, precision)?;
+        Ok(Self::untested(gpu, precision))
+    }
+
+    /// The same, whether or not the device computes so.
+    pub(super) fn untested(gpu: &Arc<Gpu>, precision: Precision) -> Self {
+        Self { precision, ..Self::new(gpu) }
+    }
+
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
     }
 
     pub(super) fn gpu(&self) -> &Arc<Gpu> {
@@ -83,17 +104,34 @@ impl Weights {
 
     /// A weight as contiguous `f32` or `i32`.
     pub(super) fn plain(&mut self, up: &mut Uploader, buffer: &step::Buffer) -> Result<Arc<Buffer>> {
-        let is_int = buffer.is_int;
-        let key = Key { value: WeightKey::new(buffer), form: Form::Plain { is_int } };
+        self.contiguous(up, buffer, false)
+    }
+
+    /// The same, or `f16` in place of `f32` when `half`.
+    pub(super) fn contiguous(&mut self, up: &mut Uploader, buffer: &step::Buffer, half: bool) -> Result<Arc<Buffer>> {
+        let dtype = element(buffer.is_int, half);
+        let key = Key { value: WeightKey::new(buffer), form: Form::Plain { dtype } };
         if let Some(entry) = self.entries.get(&key) {
             return Ok(Arc::clone(&entry.buffer));
         }
         let name = name_of(&buffer.memory);
-        let made = self.allocate(name, buffer.len)?;
-        let target = Target { name, buffer: &made, is_int, scale: None };
+        let made = self.allocate(name, buffer.len, dtype)?;
+        let target = Target { name, buffer: &made, dtype, scale: None };
         let (held, shape) = match &buffer.memory {
             Memory::Parameter(parameter) => (Held::of(&parameter.tensor, None)?, parameter.tensor.shape().to_vec()),
             Memory::Constant(tensor) => (Held::constant(tensor), tensor.shape().to_vec()),
+            Memory::Derived(_) if dtype == DType::F16 => {
+                // It was computed in f32.
+                let source = self.plain(up, buffer)?;
+                let dims = plain_dims(&View::contiguous(&[buffer.len]));
+                up.upload(
+                    Source::Device(&source, DType::F32),
+                    &Region { source: 0, target: 0, scale: 0, dims },
+                    target,
+                )?;
+                self.insert(key, &buffer.memory, &made);
+                return Ok(made);
+            }
             Memory::Derived(_) => return Err(Error::device(format!("`{name}` is used before it is computed"))),
             Memory::Arena { .. } => unreachable!("an activation is not a weight"),
         };
@@ -116,7 +154,8 @@ impl Weights {
             return Ok(Arc::clone(&entry.buffer));
         }
         let name = name_of(&weight.memory);
-        let made = self.allocate(name, pack.packed_shape().iter().product())?;
+        let dtype = element(weight.is_int, pack.half);
+        let made = self.allocate(name, pack.packed_len(), dtype)?;
         let limit = self.gpu.limits().max_storage_buffer_binding_size;
         if made.size() > limit {
             return Err(Error::unsupported(format!(
@@ -126,7 +165,11 @@ impl Weights {
             )));
         }
         let scale = pack.scale.map(|scale| self.plain(up, &buffers[scale.0])).transpose()?;
-        let target = Target { name, buffer: &made, is_int: weight.is_int, scale: scale.as_ref() };
+        let ordered = match pack.winograd {
+            true => self.allocate(name, pack.packed_shape().iter().product(), dtype)?,
+            false => Arc::clone(&made),
+        };
+        let target = Target { name, buffer: &ordered, dtype, scale: scale.as_ref() };
         match &weight.memory {
             Memory::Parameter(parameter) => {
                 let held = Held::of(&parameter.tensor, Some(&pack.shape))?;
@@ -143,27 +186,32 @@ impl Weights {
             }
             Memory::Arena { .. } => unreachable!("an activation is not a weight"),
         }
+        if pack.winograd {
+            let limit = self.gpu.limits().max_compute_workgroups_per_dimension as usize;
+            up.dispatch(winograd::weight(pack, limit)?, &[&ordered, &made], name)?;
+        }
         self.insert(key, &weight.memory, &made);
         Ok(made)
     }
 
     /// Whether the result of a prologue step is there.
     pub(super) fn has_derived(&self, buffer: &step::Buffer) -> bool {
-        let form = Form::Plain { is_int: buffer.is_int };
+        let form = Form::Plain { dtype: element(buffer.is_int, false) };
         self.entries.contains_key(&Key { value: WeightKey::new(buffer), form })
     }
 
     /// A buffer for the result of a prologue step, which the caller computes at once.
     pub(super) fn derive(&mut self, buffer: &step::Buffer) -> Result<Arc<Buffer>> {
-        let made = self.allocate(name_of(&buffer.memory), buffer.len)?;
-        let form = Form::Plain { is_int: buffer.is_int };
+        let dtype = element(buffer.is_int, false);
+        let made = self.allocate(name_of(&buffer.memory), buffer.len, dtype)?;
+        let form = Form::Plain { dtype };
         self.insert(Key { value: WeightKey::new(buffer), form }, &buffer.memory, &made);
         Ok(made)
     }
 
-    fn allocate(&self, name: &str, len: usize) -> Result<Arc<Buffer>> {
+    fn allocate(&self, name: &str, len: usize, dtype: DType) -> Result<Arc<Buffer>> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let bytes = len as u64 * 4;
+        let bytes = (len * dtype.size()) as u64;
         Ok(Arc::new(Buffer::new(&self.gpu, &format!("`{name}`"), bytes, usage, Purpose::Weights, false)?))
     }
 
@@ -174,6 +222,15 @@ impl Weights {
         };
         self.fresh.push(key.clone());
         self.entries.insert(key, Entry { buffer: Arc::clone(buffer), _storage: storage });
+    }
+}
+
+/// What a buffer holds.
+fn element(is_int: bool, half: bool) -> DType {
+    match (is_int, half) {
+        (true, _) => DType::I32,
+        (false, true) => DType::F16,
+        (false, false) => DType::F32,
     }
 }
 

@@ -16,8 +16,9 @@ use super::{Graph, Node, Var};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 
-/// Lowers an optimised graph. With `separate`, no step reads the arena that it writes.
-pub(crate) fn lower(graph: &Graph, separate: bool) -> Result<Schedule> {
+/// Lowers an optimised graph. With `separate`, no step reads the arena that it writes. Computed floats take
+/// `float_bytes` each.
+pub(crate) fn lower(graph: &Graph, separate: bool, float_bytes: usize) -> Result<Schedule> {
     let mut lowering = Lowering::new(graph);
     for var in graph.vars() {
         let value = lowering.node(var, graph.node(var))?;
@@ -34,7 +35,7 @@ pub(crate) fn lower(graph: &Graph, separate: bool) -> Result<Schedule> {
         arenas: vec![],
     };
     keys::drop_unused_prologue(&mut schedule);
-    memory::plan(&mut schedule, separate);
+    memory::plan(&mut schedule, separate, float_bytes);
     Ok(schedule)
 }
 

@@ -29,7 +29,8 @@ pub(super) fn select(cx: &Context<'_>, attention: &AttentionStep) -> Result<Sele
         let (mask_arg, mask_strides) = mask.unwrap_or((q, [0; 4]));
         let (fold, [across, deep, _]) = cx.fold_groups(all_heads)?;
         let mut call = Call::new("attention", SOURCE)
-            .alias("X", if wide { "vec4<f32>" } else { "f32" })
+            .half(cx, "S", "f16")
+            .alias("X", if wide { "V" } else { "S" })
             .set("WIDE", u32::from(wide))
             .set("CAUSAL", u32::from(a.causal))
             .set("MASK", u32::from(mask.is_some()))

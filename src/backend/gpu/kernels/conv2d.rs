@@ -1,7 +1,9 @@
 //! Convolutions: implicit matrix products, on tiles in workgroup memory or straight from storage.
 
-use super::{Call, Context, Extras, WeightRows, depthwise, quads, word};
-use crate::backend::gpu::dispatch::{Binding, Dispatch, Selection};
+use std::ops::Range;
+
+use super::{Call, Context, Extras, WeightRows, depthwise, matrix, quads, winograd, word};
+use crate::backend::gpu::dispatch::{Binding, Selection};
 use crate::error::Result;
 use crate::graph::step::ConvStep;
 
@@ -30,6 +32,9 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
     if conv.groups > 1 && conv.groups == conv.c_in && conv.groups == conv.c_out {
         return depthwise::select(cx, conv);
     }
+    if let Some(selection) = winograd::select(cx, conv)? {
+        return Ok(selection);
+    }
     let conv = &flat(conv);
     let group_in = conv.c_in / conv.groups;
     let taps = conv.kernel[0] * conv.kernel[1];
@@ -41,11 +46,11 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
         scale: conv.fused.scale_index().map(|i| cx.input(i)),
         as_is: taps == 1 && quads(&[group_in, cx.input(1).offset]),
         can_split: conv.groups == 1,
+        half: conv.groups == 1 && cx.caps.matrices.is_some(),
     };
     let mut selection = Selection::default();
     for (channels, weight) in cx.weight_parts(&rows, &mut selection.packs)? {
-        let part = Part { conv, first: channels.start, channels: channels.len() / conv.groups, weight };
-        part.select(cx, &mut selection)?;
+        Part::new(cx, conv, channels, weight).select(cx, &mut selection)?;
     }
     Ok(selection)
 }
@@ -69,23 +74,44 @@ pub(super) struct Part<'a> {
     /// Of each group.
     pub(super) channels: usize,
     pub(super) weight: Binding,
+    /// Where the input and the output are, and where they start.
+    pub(super) x: (Binding, usize),
+    pub(super) y: (Binding, usize),
 }
 
 /// How a layer is cut: the tile, and the parts of the sum.
-struct Cut {
+pub(super) struct Cut {
     tile: [usize; 2],
-    parts: usize,
+    pub(super) parts: usize,
     /// The quads of a part, but for the last.
-    part_quads: usize,
+    pub(super) part_quads: usize,
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
+    /// These of the weight's channels, from the step's input to its output.
+    pub(super) fn new(cx: &Context<'_>, conv: &'a ConvStep, channels: Range<usize>, weight: Binding) -> Self {
+        let (x, y) = (cx.input(0), cx.output());
+        let (x, y) = ((Binding::Read(x.buffer), x.offset), (Binding::Write(y.buffer), y.offset));
+        Self { conv, first: channels.start, channels: channels.len() / conv.groups, weight, x, y }
+    }
+
+    /// Where the weight starts in its buffer, in quads.
+    pub(super) fn weight_at(&self, cx: &Context<'_>) -> usize {
+        match self.weight {
+            Binding::Read(_) => cx.input(1).offset / 4,
+            _ => 0,
+        }
+    }
+
     /// Adds the dispatches of this part.
     pub(super) fn select(&self, cx: &Context<'_>, selection: &mut Selection) -> Result<()> {
-        let (conv, x) = (self.conv, cx.input(0));
+        let conv = self.conv;
+        if let Some(side) = cx.caps.matrices.filter(|_| conv.groups == 1) {
+            return matrix::select(self, cx, side, selection);
+        }
         let group_in = conv.c_in / conv.groups;
         let pixels = conv.batch * conv.output[0] * conv.output[1];
-        let wide = quads(&[group_in, conv.c_in, x.offset]);
+        let wide = quads(&[group_in, conv.c_in, self.x.1]);
         let extras = Extras::new(cx, conv.fused);
         let cut = self.cut(cx, pixels);
         let tile = cut.tile;
@@ -96,15 +122,12 @@ impl Part<'_> {
             let (threads, quads) = if tile == LARGE { (LARGE_THREADS, 2u32) } else { (tile[0] * tile[1] / 16, 4) };
             call.set("THREADS", word(threads)?).set("QUADS", quads).set("SPLIT", u32::from(cut.parts > 1))
         };
-        let call = call.alias("X", if wide { "vec4<f32>" } else { "f32" }).set("WIDE", u32::from(wide));
+        let call = if cut.parts > 1 { call.alias("Y", "f32") } else { call };
+        let call = call.half(cx, "S", "f16").alias("X", if wide { "V" } else { "S" }).set("WIDE", u32::from(wide));
         let (fold, [across, deep, _]) = cx.fold_groups(pixels.div_ceil(tile[0]))?;
         let tiles = self.channels.div_ceil(tile[1]);
-        let weight_at = match self.weight {
-            Binding::Read(_) => cx.input(1).offset / 4,
-            _ => 0,
-        };
-        let output = if cut.parts > 1 { Binding::WriteScratch } else { Binding::Write(cx.output().buffer) };
-        let call = extras.bind(call.read(x).bind(self.weight), self.weight).bind(output).params(&[
+        let output = if cut.parts > 1 { Binding::WriteScratch(0) } else { self.y.0 };
+        let call = extras.bind(call.bind(self.x.0).bind(self.weight), self.weight).bind(output).params(&[
             pixels,
             self.channels,
             group_in.div_ceil(4),
@@ -126,29 +149,39 @@ impl Part<'_> {
             conv.padding[1],
             tiles,
             fold,
-            x.offset,
-            weight_at,
+            self.x.1,
+            self.weight_at(cx),
             extras.bias_at(),
             extras.residual_at(),
-            cx.output().offset,
+            self.y.1,
         ])?;
         let call = if cx.caps.is_software { call } else { call.params(&[cut.part_quads])? };
         let depth = if cut.parts > 1 { word(cut.parts)? } else { deep };
         let grid = [across, word(tiles * conv.groups)?, depth];
         selection.dispatches.push(extras.append(call).dispatch(grid));
-        if cut.parts > 1 {
-            selection.scratch = selection.scratch.max(cut.parts * pixels * self.channels);
-            selection.dispatches.push(self.sum(cx, &extras, pixels, cut.parts)?);
-        }
-        Ok(())
+        self.sum(cx, &extras, pixels, cut.parts, selection)
     }
 
-    /// Adds up the parts of the sums.
-    fn sum(&self, cx: &Context<'_>, extras: &Extras, pixels: usize, parts: usize) -> Result<Dispatch> {
+    /// Adds the dispatch that adds up the parts of the sums, when there are several.
+    pub(super) fn sum(
+        &self,
+        cx: &Context<'_>,
+        extras: &Extras,
+        pixels: usize,
+        parts: usize,
+        selection: &mut Selection,
+    ) -> Result<()> {
+        if parts == 1 {
+            return Ok(());
+        }
+        selection.scratch[0] = selection.scratch[0].max(parts * pixels * self.channels);
         let count = pixels * self.channels;
         let (row, grid) = cx.fold(count, 64)?;
-        let call = extras.bind(Call::new("split_sum", SPLIT_SUM).bind(Binding::ReadScratch), Binding::ReadScratch);
-        let call = call.write(cx.output()).params(&[
+        let call = extras.bind(
+            Call::new("split_sum", SPLIT_SUM).half(cx, "S", "f16").bind(Binding::ReadScratch(0)),
+            Binding::ReadScratch(0),
+        );
+        let call = call.bind(self.y.0).params(&[
             count,
             self.channels,
             parts,
@@ -157,9 +190,10 @@ impl Part<'_> {
             row,
             extras.bias_at(),
             extras.residual_at(),
-            cx.output().offset,
+            self.y.1,
         ])?;
-        Ok(extras.append(call).dispatch(grid))
+        selection.dispatches.push(extras.append(call).dispatch(grid));
+        Ok(())
     }
 
     /// The tile, and the parts of the sum where even small tiles are too few to fill the GPU.
@@ -167,17 +201,22 @@ impl Part<'_> {
         if cx.caps.is_software {
             return Cut { tile: DIRECT_TILE, parts: 1, part_quads: 0 };
         }
+        self.split(cx, pixels, self.tile(pixels, cx.caps.enough_groups), STEP_QUADS)
+    }
+
+    /// The parts of the sum for this tile, which takes so many quads of it at a step.
+    pub(super) fn split(&self, cx: &Context<'_>, pixels: usize, tile: [usize; 2], step_quads: usize) -> Cut {
         let conv = self.conv;
-        let tile = self.tile(pixels, cx.caps.enough_groups);
         let groups = pixels.div_ceil(tile[0]) * self.channels.div_ceil(tile[1]);
-        let steps = (conv.kernel[0] * conv.kernel[1] * conv.c_in.div_ceil(4)).div_ceil(STEP_QUADS);
-        let wanted = (2 * cx.caps.enough_groups / groups.max(1)).min(steps / cx.caps.least_steps).min(MOST_SPLITS);
+        let steps = (conv.kernel[0] * conv.kernel[1] * conv.c_in.div_ceil(4)).div_ceil(step_quads);
+        let least_steps = (cx.caps.least_steps * STEP_QUADS / step_quads).max(1);
+        let wanted = (2 * cx.caps.enough_groups / groups.max(1)).min(steps / least_steps).min(MOST_SPLITS);
         let scratch = (wanted * pixels * self.channels) as u64 * 4;
         if conv.groups > 1 || groups >= cx.caps.enough_groups || wanted < 2 || scratch > cx.caps.max_binding {
             return Cut { tile, parts: 1, part_quads: 0 };
         }
         let part_steps = steps.div_ceil(wanted);
-        Cut { tile, parts: steps.div_ceil(part_steps), part_quads: part_steps * STEP_QUADS }
+        Cut { tile, parts: steps.div_ceil(part_steps), part_quads: part_steps * step_quads }
     }
 
     /// The tile of `conv2d.wgsl`: the largest that leaves enough workgroups, and no larger than the problem.

@@ -25,13 +25,15 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
         channels: 0..channels,
         order: vec![1, 2, 3, 0],
         multiple: 4,
+        winograd: false,
+        half: cx.caps.half,
     };
     let extras = Extras::new(cx, conv.fused);
     let lanes = if quads(&[channels, x.offset, y.offset, extras.bias_at(), extras.residual_at()]) { 4 } else { 1 };
     let strips = conv.output[1].div_ceil(STRIP);
     let count = conv.batch * conv.output[0] * strips * (channels / lanes);
     let (row, grid) = cx.fold(count, 64)?;
-    let call = Call::new("depthwise", SOURCE).alias("T", if lanes == 4 { "vec4<f32>" } else { "f32" });
+    let call = Call::new("depthwise", SOURCE).lanes(cx, lanes);
     let packed = Binding::Packed(0);
     let call = extras.bind(call.read(x).bind(packed), packed).write(y).params(&[
         count,
@@ -57,5 +59,5 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
         y.offset / lanes,
     ])?;
     let call = extras.append(call).params(&[row])?;
-    Ok(Selection { packs: vec![pack], dispatches: vec![call.dispatch(grid)], scratch: 0 })
+    Ok(Selection { packs: vec![pack], dispatches: vec![call.dispatch(grid)], scratch: [0; 2] })
 }

@@ -13,6 +13,7 @@ pub(super) fn select(cx: &Context<'_>, outer: usize, count: usize, rows: usize, 
     if outer * count * dim == 0 {
         return Ok(selection);
     }
+    let is_half = cx.caps.half && !cx.is_int(y);
     let mut parts = vec![(0..rows, Binding::Read(table.buffer))];
     if !cx.fits(table) {
         let computed = matches!(cx.buffers[table.buffer.0].memory, Memory::Arena { .. });
@@ -31,6 +32,8 @@ pub(super) fn select(cx: &Context<'_>, outer: usize, count: usize, rows: usize, 
             channels,
             order: vec![0, 1],
             multiple: 1,
+            winograd: false,
+            half: is_half,
         };
         selection.packs = ranges.into_iter().map(pack).collect();
     }
@@ -38,8 +41,13 @@ pub(super) fn select(cx: &Context<'_>, outer: usize, count: usize, rows: usize, 
     let threads = outer * count * (dim / lanes);
     let (row, grid) = cx.fold(threads, 64)?;
     for (range, binding) in parts {
-        let call = Call::new("embedding", SOURCE)
-            .alias("T", if lanes == 4 { "vec4<u32>" } else { "u32" })
+        let call = Call::new("embedding", SOURCE).alias("T", if lanes == 4 { "vec4<u32>" } else { "u32" });
+        let call = match (is_half, lanes) {
+            (false, _) => call,
+            (true, 4) => call.half(cx, "T", "vec4<f16>"),
+            (true, _) => call.half(cx, "T", "f16"),
+        };
+        let call = call
             .read(indices)
             .bind(binding)
             .write(y)

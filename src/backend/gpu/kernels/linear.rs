@@ -2,7 +2,7 @@
 
 use super::conv2d::Part;
 use super::{Call, Context, Extras, WeightRows, quads};
-use crate::backend::gpu::dispatch::{Binding, Dispatch, Selection};
+use crate::backend::gpu::dispatch::{Dispatch, Selection};
 use crate::error::Result;
 use crate::graph::step::{ConvStep, LinearStep};
 
@@ -23,6 +23,7 @@ pub(super) fn select(cx: &Context<'_>, linear: &LinearStep) -> Result<Selection>
         scale: linear.fused.scale_index().map(|i| cx.input(i)),
         as_is: quads(&[linear.k, cx.input(1).offset]),
         can_split: true,
+        half: linear.rows > VEC_ROWS && cx.caps.matrices.is_some(),
     };
     let mut selection = Selection::default();
     let conv = ConvStep {
@@ -39,7 +40,7 @@ pub(super) fn select(cx: &Context<'_>, linear: &LinearStep) -> Result<Selection>
         fused: linear.fused,
     };
     for (channels, weight) in cx.weight_parts(&rows, &mut selection.packs)? {
-        let part = Part { conv: &conv, first: channels.start, channels: channels.len(), weight };
+        let part = Part::new(cx, &conv, channels, weight);
         match linear.rows <= VEC_ROWS {
             true => selection.dispatches.push(vec(cx, linear, &part)?),
             false => part.select(cx, &mut selection)?,
@@ -53,16 +54,13 @@ fn vec(cx: &Context<'_>, linear: &LinearStep, part: &Part<'_>) -> Result<Dispatc
     let wide = quads(&[linear.k, x.offset]);
     let extras = Extras::new(cx, linear.fused);
     let call = Call::new("linear_vec", VEC)
-        .alias("X", if wide { "vec4<f32>" } else { "f32" })
+        .half(cx, "S", "f16")
+        .alias("X", if wide { "V" } else { "S" })
         .set("WIDE", u32::from(wide))
         .set("ROWS", linear.rows as u32)
         .read(x)
         .bind(part.weight);
     let (fold, grid) = cx.fold_groups(part.channels.div_ceil(VEC_CHANNELS))?;
-    let weight_at = match part.weight {
-        Binding::Read(_) => cx.input(1).offset / 4,
-        _ => 0,
-    };
     let call = extras.bind(call, part.weight).write(cx.output()).params(&[
         linear.k,
         part.channels,
@@ -70,7 +68,7 @@ fn vec(cx: &Context<'_>, linear: &LinearStep, part: &Part<'_>) -> Result<Dispatc
         linear.n,
         fold,
         x.offset,
-        weight_at,
+        part.weight_at(cx),
         extras.bias_at(),
         extras.residual_at(),
         cx.output().offset,

@@ -25,6 +25,7 @@ pub(super) fn select(cx: &Context<'_>, matmul: &MatmulStep) -> Result<Selection>
         let (a, b) = (three(&matmul.a_batch, 0), three(&matmul.b_batch, 0));
         let depth = batches.min(cx.caps.max_groups as usize);
         let call = Call::new("matmul", SOURCE)
+            .half(cx, "S", "f16")
             .set("A_ALONG_K", u32::from(matmul.a[1] <= matmul.a[0]))
             .set("B_ALONG_K", u32::from(matmul.b[0] < matmul.b[1]))
             .read(cx.input(0))

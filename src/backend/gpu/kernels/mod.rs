@@ -9,15 +9,19 @@ mod depthwise;
 mod embedding;
 mod linear;
 mod matmul;
+mod matrix;
 mod pad;
 mod pointwise;
 mod pool;
+#[cfg(test)]
+mod precision_tests;
 mod rows;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod translation_tests;
 mod unary;
+pub(super) mod winograd;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -26,6 +30,7 @@ use super::dispatch::{Binding, Dispatch, Pack, Selection, Shader};
 use super::pipeline::Pipelines;
 use crate::device::DeviceKind;
 use crate::device::gpu::Gpu;
+use crate::dtype::Precision;
 use crate::error::{Error, Result};
 use crate::graph::op::{Fused, Residual};
 use crate::graph::step::{Arg, Buffer, Kernel, Memory, Step};
@@ -46,6 +51,15 @@ pub(super) struct Caps {
     pub(super) enough_groups: usize,
     /// A sum is not split into parts of fewer steps of a tile than this.
     pub(super) least_steps: usize,
+    /// A convolution of fewer multiplications gains nothing from Winograd: it costs two more dispatches.
+    pub(super) least_winograd: usize,
+    /// Whether buffers hold f16 where a tensor has floats.
+    pub(super) half: bool,
+    /// The side of the matrices that the adapter's matrix units take, when they are to be used.
+    pub(super) matrices: Option<u32>,
+    /// Whether matrices are emulated by plain loops.
+    #[cfg(test)]
+    pub(super) emulated: bool,
 }
 
 impl Caps {
@@ -54,7 +68,7 @@ impl Caps {
         *Pipelines::of(gpu).caps.get_or_init(|| Self::new(gpu))
     }
 
-    fn new(gpu: &Gpu) -> Self {
+    pub(super) fn new(gpu: &Gpu) -> Self {
         let limits = gpu.limits();
         Self {
             is_software: gpu.info().kind == DeviceKind::Software,
@@ -63,6 +77,22 @@ impl Caps {
             max_buffers: limits.max_storage_buffers_per_shader_stage,
             enough_groups: 128,
             least_steps: 16,
+            least_winograd: winograd::LEAST_PRODUCTS,
+            half: false,
+            matrices: None,
+            #[cfg(test)]
+            emulated: false,
+        }
+    }
+
+    /// Those of a model of this precision.
+    fn with(self, precision: Precision, gpu: &Gpu) -> Self {
+        let trusted = || gpu.matrices().filter(|_| !Pipelines::of(gpu).distrusts_matrices());
+        let matrices = self.matrices.or_else(trusted);
+        match precision {
+            Precision::Exact => self,
+            Precision::Fast => Self { matrices, ..self },
+            Precision::Half => Self { matrices, half: true, ..self },
         }
     }
 }
@@ -71,26 +101,41 @@ impl Caps {
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when no kernel can run the step on this device.
-pub(super) fn select(step: &Step, buffers: &[Buffer], gpu: &Gpu) -> Result<Selection> {
-    select_for(step, buffers, &Caps::of(gpu))
+pub(super) fn select(step: &Step, buffers: &[Buffer], gpu: &Gpu, precision: Precision) -> Result<Selection> {
+    select_for(step, buffers, &Caps::of(gpu).with(precision, gpu))
 }
 
 fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection> {
     let cx = Context { step, buffers, caps };
-    match &step.kernel {
-        Kernel::Conv2d(conv) => conv2d::select(&cx, conv),
-        Kernel::Linear(linear) => linear::select(&cx, linear),
-        Kernel::Matmul(matmul) => matmul::select(&cx, matmul),
-        Kernel::Pointwise(pointwise) => pointwise::select(&cx, pointwise),
-        Kernel::Pool2d(pool) => pool::select(&cx, pool),
-        Kernel::AdaptivePool2d(pool) => pool::select_adaptive(&cx, pool),
-        &Kernel::Reduce { kind, outer, len, inner } => rows::reduce(&cx, kind, [outer, len, inner]),
-        &Kernel::Softmax { outer, len, inner, log } => rows::softmax(&cx, log, [outer, len, inner]),
-        &Kernel::Cumsum { outer, len, inner } => rows::cumsum(&cx, [outer, len, inner]),
-        &Kernel::LayerNorm { rows, len, eps, affine } => rows::layer_norm(&cx, [rows, len], eps, affine),
-        Kernel::Attention(attention) => attention::select(&cx, attention),
-        &Kernel::Embedding { outer, count, rows, dim } => embedding::select(&cx, outer, count, rows, dim),
-        Kernel::Pad { shape, pads, mode } => pad::select(&cx, shape, pads, *mode),
+    let selection = select_kernel(&cx)?;
+    // A shader that was not told so would take two numbers for one.
+    let is_float = |binding: &Binding| match binding {
+        Binding::Read(id) | Binding::Write(id) => !buffers[id.0].is_int,
+        _ => false,
+    };
+    let knows =
+        |dispatch: &Dispatch| dispatch.shader.source.contains("enable f16;") || !dispatch.bindings.iter().any(is_float);
+    if caps.half && !selection.dispatches.iter().all(knows) {
+        return Err(Error::unsupported(format!("{} in f16", step.kernel.name())).help("compute in f32"));
+    }
+    Ok(selection)
+}
+
+fn select_kernel(cx: &Context<'_>) -> Result<Selection> {
+    match &cx.step.kernel {
+        Kernel::Conv2d(conv) => conv2d::select(cx, conv),
+        Kernel::Linear(linear) => linear::select(cx, linear),
+        Kernel::Matmul(matmul) => matmul::select(cx, matmul),
+        Kernel::Pointwise(pointwise) => pointwise::select(cx, pointwise),
+        Kernel::Pool2d(pool) => pool::select(cx, pool),
+        Kernel::AdaptivePool2d(pool) => pool::select_adaptive(cx, pool),
+        &Kernel::Reduce { kind, outer, len, inner } => rows::reduce(cx, kind, [outer, len, inner]),
+        &Kernel::Softmax { outer, len, inner, log } => rows::softmax(cx, log, [outer, len, inner]),
+        &Kernel::Cumsum { outer, len, inner } => rows::cumsum(cx, [outer, len, inner]),
+        &Kernel::LayerNorm { rows, len, eps, affine } => rows::layer_norm(cx, [rows, len], eps, affine),
+        Kernel::Attention(attention) => attention::select(cx, attention),
+        &Kernel::Embedding { outer, count, rows, dim } => embedding::select(cx, outer, count, rows, dim),
+        Kernel::Pad { shape, pads, mode } => pad::select(cx, shape, pads, *mode),
     }
 }
 
@@ -141,7 +186,8 @@ impl Context<'_> {
     /// into a binding. Gives the rows and the binding of each part; packs are added to `packs`.
     fn weight_parts(&self, rows: &WeightRows<'_>, packs: &mut Vec<Pack>) -> Result<Vec<(Range<usize>, Binding)>> {
         let weight = self.input(1);
-        if rows.as_is && rows.scale.is_none() && self.fits(weight) {
+        let as_is = rows.as_is && (self.caps.half || !rows.half);
+        if as_is && rows.scale.is_none() && self.fits(weight) {
             return Ok(vec![(0..rows.shape[0], Binding::Read(weight.buffer))]);
         }
         if matches!(self.buffers[weight.buffer.0].memory, Memory::Arena { .. }) || weight.offset != 0 {
@@ -168,6 +214,8 @@ impl Context<'_> {
                     channels: channels.clone(),
                     order: rows.order.to_vec(),
                     multiple: 4,
+                    winograd: false,
+                    half: self.caps.half || rows.half,
                 });
                 (channels, Binding::Packed(packs.len() - 1))
             })
@@ -187,6 +235,8 @@ struct WeightRows<'a> {
     as_is: bool,
     /// Whether the rows may go to several dispatches.
     can_split: bool,
+    /// Whether the kernel takes them as f16 in any case.
+    half: bool,
 }
 
 /// One dispatch in the making.
@@ -212,6 +262,23 @@ impl Call {
             self.shader.source.to_mut().replace_range(at..end, ty);
         }
         self
+    }
+
+    /// Gives the alias `name` the type `ty` of f16 where buffers hold that.
+    fn half(self, cx: &Context<'_>, name: &str, ty: &str) -> Self {
+        if cx.caps.half { self.with_f16().alias(name, ty) } else { self }
+    }
+
+    /// Lets the shader use f16.
+    fn with_f16(mut self) -> Self {
+        self.shader.source.to_mut().insert_str(0, "enable f16;\n");
+        self
+    }
+
+    /// Gives the alias `E`, what buffers hold, as many lanes.
+    fn lanes(self, cx: &Context<'_>, lanes: usize) -> Self {
+        let (single, half) = if lanes == 4 { ("vec4<f32>", "vec4<f16>") } else { ("f32", "f16") };
+        self.alias("T", single).alias("E", single).half(cx, "E", half)
     }
 
     /// Sets an `override`.
@@ -299,6 +366,14 @@ impl Extras {
 fn one(count: usize, make: impl FnOnce() -> Result<Dispatch>) -> Result<Selection> {
     let dispatches = if count == 0 { Vec::new() } else { vec![make()?] };
     Ok(Selection { dispatches, ..Selection::default() })
+}
+
+/// Replaces the line of a shader that ends with `mark`.
+fn replace_line(source: &mut String, mark: &str, text: &str) {
+    let at = source.find(mark).expect("the shader has the mark");
+    let start = source[..at].rfind('\n').map_or(0, |line| line + 1);
+    let end = at + source[at..].find('\n').expect("the line ends") + 1;
+    source.replace_range(start..end, text);
 }
 
 /// Whether all numbers are multiples of 4, so that elements can be read four at a time.

@@ -1,6 +1,6 @@
 //! Padding.
 
-use super::{Call, Context, one, word};
+use super::{Call, Context, one, replace_line, word};
 use crate::backend::gpu::dispatch::Selection;
 use crate::error::{Error, Result};
 use crate::graph::op::PadMode;
@@ -29,9 +29,20 @@ pub(super) fn select(cx: &Context<'_>, shape: &[usize], pads: &[(usize, usize)],
             PadMode::Replicate => (2, 0.0),
             PadMode::Circular => (3, 0.0),
         };
-        let value = if cx.is_int(cx.output()) { (value as i32).cast_unsigned() } else { value.to_bits() };
+        let is_int = cx.is_int(cx.output());
+        let half = cx.caps.half && !is_int;
+        let value = match (is_int, half) {
+            (true, _) => (value as i32).cast_unsigned(),
+            (false, true) => half::f16::from_f32(value).to_bits().into(),
+            (false, false) => value.to_bits(),
+        };
         let (row, grid) = cx.fold(count, 64)?;
         let mut call = Call::new("pad", SOURCE).set("MODE", mode).read(cx.input(0)).write(cx.output());
+        if half {
+            call = call.half(cx, "E", "f16");
+            let constant = "    var bits = bitcast<vec2<f16>>(p.value).x;\n";
+            replace_line(call.shader.source.to_mut(), "// constant", constant);
+        }
         call.immediates = vec![word(count)?, value];
         let call = call.params(&out[1..])?.params(&sizes)?.params(&before)?.params(&[
             cx.input(0).offset,

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::{Call, Context, one, unary};
+use super::{Call, Context, one, replace_line, unary};
 use crate::backend::gpu::dispatch::Selection;
 use crate::error::{Error, Result};
 use crate::graph::op::{Binary, Instr, Program, Unary};
-use crate::graph::step::PointwiseStep;
+use crate::graph::step::{Arg, PointwiseStep};
 
 const SOURCE: &str = include_str!("../../../../shaders/pointwise.wgsl");
 
@@ -28,16 +28,17 @@ pub(super) fn select(cx: &Context<'_>, pointwise: &PointwiseStep) -> Result<Sele
         let layout = Layout::new(cx, pointwise);
         let threads = count / layout.lanes;
         let (row, grid) = cx.fold(threads, 64)?;
-        let (function, element) = match (layout.lanes, is_copy) {
-            (4, true) => ("vec4<f32>", "vec4<u32>"),
-            (4, false) => ("vec4<f32>", "T"),
-            (_, true) => ("f32", "u32"),
-            (_, false) => ("f32", "T"),
-        };
-        let mut call = Call::new("pointwise", SOURCE).alias("T", function).alias("E", element).write(cx.output());
+        let function = if layout.lanes == 4 { "vec4<f32>" } else { "f32" };
+        let half = |arg: Arg| cx.caps.half && !cx.is_int(arg);
+        let element = |arg: Arg, lanes: usize| element(is_copy, half(arg), lanes);
+        let mut call = Call::new("pointwise", SOURCE).alias("T", function);
+        call = call.alias("E", element(cx.output(), layout.lanes)).write(cx.output());
+        if cx.step.inputs.iter().chain([&cx.step.output]).any(|&arg| half(arg)) {
+            call = call.with_f16();
+        }
         let source = call.shader.source.to_mut();
-        let scalar = if is_copy { "u32" } else { "f32" };
-        replace_line(source, "// inputs", &layout.declarations(scalar));
+        let types = (0..inputs).map(|i| element(cx.input(i), layout.input_lanes(i)));
+        replace_line(source, "// inputs", &declarations(types));
         replace_line(source, "// places", &layout.places());
         replace_line(source, "// value", &values(&pointwise.program, &layout));
         for &arg in &cx.step.inputs {
@@ -50,6 +51,26 @@ pub(super) fn select(cx: &Context<'_>, pointwise: &PointwiseStep) -> Result<Sele
             .params(&[row])?;
         Ok(call.dispatch(grid))
     })
+}
+
+/// What a buffer is read or written by: as many numbers, or for copies words, which keep every bit.
+fn element(is_copy: bool, half: bool, lanes: usize) -> &'static str {
+    match (is_copy, half, lanes) {
+        (_, true, 4) => "vec4<f16>",
+        (_, true, _) => "f16",
+        (true, false, 4) => "vec4<u32>",
+        (true, false, _) => "u32",
+        (false, false, 4) => "vec4<f32>",
+        (false, false, _) => "f32",
+    }
+}
+
+fn declarations(types: impl Iterator<Item = &'static str>) -> String {
+    let mut text = String::new();
+    for (i, ty) in types.enumerate() {
+        let _ = writeln!(text, "@group(0) @binding({}) var<storage, read> x{i}: array<{ty}>;", i + 1);
+    }
+    text
 }
 
 /// How threads find their elements.
@@ -99,15 +120,6 @@ impl Layout {
         if self.splat[i] { 1 } else { self.lanes }
     }
 
-    fn declarations(&self, scalar: &str) -> String {
-        let mut text = String::new();
-        for (i, splat) in self.splat.iter().enumerate() {
-            let ty = if *splat { scalar } else { "E" };
-            let _ = writeln!(text, "@group(0) @binding({}) var<storage, read> x{i}: array<{ty}>;", i + 1);
-        }
-        text
-    }
-
     /// The statements that give a thread's coordinates, where they matter, and its places in the buffers.
     fn places(&self) -> String {
         let mut text = String::new();
@@ -154,8 +166,12 @@ fn values(program: &Program, layout: &Layout) -> String {
     for (n, instr) in program.instrs.iter().enumerate() {
         let value = match *instr {
             Instr::Input(i) => {
-                let element = if is_copy { "E" } else { "T" };
-                format!("{element}(x{i}[p.at{i} + at{i}])")
+                let value = format!("x{i}[p.at{i} + at{i}]");
+                match (is_copy, layout.splat[i]) {
+                    (true, _) => format!("E({value})"),
+                    (false, true) => format!("T(f32({value}))"),
+                    (false, false) => format!("T({value})"),
+                }
             }
             Instr::Const(value) => literal(value),
             Instr::Unary(unary, x) => call(unary, x, layout.lanes),
@@ -223,12 +239,4 @@ fn power(program: &Program, a: usize, b: usize) -> String {
         Instr::Const(-2.0) => format!("1.0 / (v{a} * v{a})"),
         _ => format!("power(v{a}, v{b})"),
     }
-}
-
-/// Replaces the line that ends with `mark`.
-fn replace_line(source: &mut String, mark: &str, text: &str) {
-    let at = source.find(mark).expect("the shader has the mark");
-    let start = source[..at].rfind('\n').map_or(0, |line| line + 1);
-    let end = at + source[at..].find('\n').expect("the line ends") + 1;
-    source.replace_range(start..end, text);
 }

@@ -9,14 +9,13 @@ use crate::graph::step::{AdaptivePoolStep, PoolStep};
 const POOL: &str = include_str!("../../../../shaders/pool.wgsl");
 const ADAPTIVE: &str = include_str!("../../../../shaders/adaptive_pool.wgsl");
 
-/// How many channels a thread takes, and the type of that many.
-fn lanes(cx: &Context<'_>, channels: usize) -> (usize, &'static str) {
-    let wide = quads(&[channels, cx.input(0).offset, cx.output().offset]);
-    if wide { (4, "vec4<f32>") } else { (1, "f32") }
+/// How many channels a thread takes.
+fn lanes(cx: &Context<'_>, channels: usize) -> usize {
+    if quads(&[channels, cx.input(0).offset, cx.output().offset]) { 4 } else { 1 }
 }
 
 pub(super) fn select(cx: &Context<'_>, pool: &PoolStep) -> Result<Selection> {
-    let (lanes, ty) = lanes(cx, pool.channels);
+    let lanes = lanes(cx, pool.channels);
     let count = pool.batch * pool.output[0] * pool.output[1] * (pool.channels / lanes);
     one(count, || {
         let (max, count_pad, divisor) = match pool.kind {
@@ -25,7 +24,7 @@ pub(super) fn select(cx: &Context<'_>, pool: &PoolStep) -> Result<Selection> {
         };
         let (row, grid) = cx.fold(count, 64)?;
         let call = Call::new("pool", POOL)
-            .alias("T", ty)
+            .lanes(cx, lanes)
             .set("MAX", max)
             .set("COUNT_PAD", u32::from(count_pad))
             .read(cx.input(0))
@@ -38,12 +37,12 @@ pub(super) fn select(cx: &Context<'_>, pool: &PoolStep) -> Result<Selection> {
 }
 
 pub(super) fn select_adaptive(cx: &Context<'_>, pool: &AdaptivePoolStep) -> Result<Selection> {
-    let (lanes, ty) = lanes(cx, pool.channels);
+    let lanes = lanes(cx, pool.channels);
     let count = pool.batch * pool.output[0] * pool.output[1] * (pool.channels / lanes);
     one(count, || {
         let (row, grid) = cx.fold(count, 64)?;
         let call = Call::new("adaptive_pool", ADAPTIVE)
-            .alias("T", ty)
+            .lanes(cx, lanes)
             .set("MAX", u32::from(pool.kind == PoolKind::Max))
             .read(cx.input(0))
             .write(cx.output())

@@ -30,7 +30,7 @@ pub(super) fn cumsum(cx: &Context<'_>, [outer, len, inner]: [usize; 3]) -> Resul
     one(outer * len * inner, || {
         let (x, y) = (cx.input(0), cx.output());
         let (row, grid) = cx.fold(outer * inner, 64)?;
-        let call = Call::new("cumsum", CUMSUM).read(x).write(y);
+        let call = Call::new("cumsum", CUMSUM).half(cx, "S", "f16").read(x).write(y);
         Ok(call.params(&[outer * inner, len, inner, x.offset, y.offset, row])?.dispatch(grid))
     })
 }
@@ -41,6 +41,7 @@ fn columns(cx: &Context<'_>, call: Call, [outer, len, inner]: [usize; 3]) -> Res
     let threads = if rows { row_threads(len) } else { 64 };
     let (row, grid) = if rows { cx.fold_groups(outer)? } else { cx.fold(outer * inner, threads as usize)? };
     let call = call
+        .half(cx, "S", "f16")
         .set("ROWS", u32::from(rows))
         .set("THREADS", threads)
         .read(cx.input(0))
@@ -55,6 +56,7 @@ pub(super) fn layer_norm(cx: &Context<'_>, [rows, len]: [usize; 2], eps: f32, af
         let (weight, bias) = if affine { (cx.input(1), cx.input(2)) } else { (x, x) };
         let (row, grid) = cx.fold_groups(rows)?;
         let mut call = Call::new("layer_norm", LAYER_NORM)
+            .half(cx, "S", "f16")
             .set("AFFINE", u32::from(affine))
             .set("THREADS", row_threads(len))
             .read(x)

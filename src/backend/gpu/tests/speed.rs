@@ -8,6 +8,8 @@ use super::upload::parameter;
 use crate::backend::cases;
 use crate::backend::gpu::Plan;
 use crate::backend::gpu::dispatch::Pack;
+use crate::backend::gpu::kernels::Caps;
+use crate::backend::gpu::pipeline::Pipelines;
 use crate::backend::gpu::upload::Uploader;
 use crate::backend::gpu::weights::Weights;
 use crate::checkpoint::{Storage, StoredTensor};
@@ -55,6 +57,8 @@ fn upload() {
             channels: 0..rows,
             order: order.to_vec(),
             multiple,
+            winograd: false,
+            half: false,
         };
         for (what, dtype, pack) in [
             ("f32 as it is", DType::F32, None),
@@ -81,6 +85,39 @@ fn upload() {
             eprintln!("  {what}: {:.2} GB/s of the file", storage.len() as f64 / best / 1e9);
         }
     });
+}
+
+/// 3x3 convolutions by Winograd and without.
+#[test]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stderr)]
+fn winograd() {
+    for (name, least_winograd) in [("winograd", 0), ("direct", usize::MAX)] {
+        on_every_gpu(GpuOptions::default(), |gpu| {
+            if gpu.options().checks {
+                return;
+            }
+            let caps = Caps { least_winograd, ..Caps::new(gpu) };
+            Pipelines::of(gpu).caps.set(caps).expect("nothing was selected before");
+            for (channels, side) in [(64, 56), (128, 28), (256, 14), (512, 7), (256, 56), (512, 28), (512, 14)] {
+                let case = cases::square_conv2d(channels, channels, [side, side]);
+                let mut plan = Plan::new(&case.schedule(), &mut Weights::new(gpu)).unwrap();
+                let tensors = case.tensors();
+                let time = |plan: &mut Plan| {
+                    let start = Instant::now();
+                    plan.run(&tensors).unwrap();
+                    start.elapsed().as_secs_f64()
+                };
+                let best = (0..6).map(|_| time(&mut plan)).fold(f64::MAX, f64::min);
+                let products = 18.0 * (channels * channels * side * side) as f64;
+                let rate = products / best / 1e9;
+                eprintln!(
+                    "{name} {channels} channels {side}x{side}: {:.2} ms, {rate:.1} GFLOP/s of the direct sum",
+                    best * 1e3
+                );
+            }
+        });
+    }
 }
 
 /// What a run costs beside its kernels.

@@ -192,6 +192,8 @@ fn packs_cut_order_scale_and_pad() {
             channels,
             order: order.to_vec(),
             multiple,
+            winograd: false,
+            half: false,
         };
         for (tensor, pack) in [
             // conv2d: [c_out, c_in, kh, kw] to [kh, kw, c_in, c_out], padded.
@@ -262,6 +264,8 @@ fn what_does_not_fit_is_named() {
             channels: 0..70_000,
             order: vec![0],
             multiple: 1,
+            winograd: false,
+            half: false,
         };
         let (mut weights, mut up) = (Weights::new(gpu), Uploader::new(gpu, 1 << 20));
         let error = weights.packed(&mut up, &[parameter(tensor, false)], &pack).unwrap_err();

@@ -1,0 +1,97 @@
+//! The kernels for lower precisions: on numbers that f16 holds exactly they are as exact as the others, but for the
+//! rounding of what they store.
+
+use super::Caps;
+use super::tests::run_cases;
+use crate::backend::cases::{self, Case, Data};
+use crate::backend::gpu::Weights;
+use crate::backend::gpu::tests::on_every_gpu;
+use crate::device::gpu::GpuOptions;
+use crate::dtype::Precision;
+use crate::graph::step::Kernel;
+
+/// Half the distance of neighbours in f16, of numbers of size 1.
+const ROUNDING: f64 = 1.0 / 2048.0;
+
+/// The cases with their numbers rounded to f16. A weight that is scaled is rounded once more.
+fn rounded(take: impl Fn(&Case) -> bool, stored: f64) -> Vec<Case> {
+    let mut cases: Vec<Case> = cases::all().into_iter().filter(take).collect();
+    for case in &mut cases {
+        for value in &mut case.inputs {
+            if let Data::F32(x) = &mut value.data {
+                x.iter_mut().for_each(|x| *x = half::f16::from_f32(*x).to_f32());
+            }
+        }
+        let scaled = match &case.kernel {
+            Kernel::Conv2d(conv) => {
+                conv.fused.scale.then_some(conv.kernel[0] * conv.kernel[1] * conv.c_in / conv.groups)
+            }
+            Kernel::Linear(linear) => linear.fused.scale.then_some(linear.k),
+            _ => None,
+        };
+        case.tolerance += stored + scaled.map_or(0.0, |count| ROUNDING * (count as f64).sqrt());
+    }
+    // What f16 cannot hold is no case.
+    cases.retain(|case| case.expected().iter().all(|x| x.is_nan() || x.is_infinite() || x.abs() < 60_000.0));
+    cases
+}
+
+#[test]
+fn half_is_right() {
+    let cases = rounded(|_| true, ROUNDING);
+    assert!(cases.len() > 500, "{} cases", cases.len());
+    run_cases(|_| {}, &cases, Precision::Half);
+}
+
+/// The kernels for GPUs, with the largest tiles and with split sums.
+#[test]
+fn half_is_right_on_kernels_for_gpus() {
+    let matters = |case: &Case| matches!(case.kernel, Kernel::Conv2d(_) | Kernel::Linear(_));
+    let cases = rounded(matters, ROUNDING);
+    for (enough_groups, least_steps) in [(0, 1), (1 << 20, 1)] {
+        let change = |caps: &mut Caps| *caps = Caps { is_software: false, enough_groups, least_steps, ..*caps };
+        run_cases(change, &cases, Precision::Half);
+    }
+}
+
+/// The shader for matrix units, with its matrices in plain loops: both sizes of matrices, both tiles, split sums.
+#[test]
+fn matrices_are_right() {
+    let matters = |case: &Case| match &case.kernel {
+        Kernel::Conv2d(conv) => conv.groups == 1,
+        Kernel::Linear(linear) => linear.rows > 8,
+        _ => false,
+    };
+    let (single, half) = (rounded(matters, 0.0), rounded(matters, ROUNDING));
+    for (side, enough_groups) in [(16, 0), (16, 1 << 20), (8, 0), (8, 1 << 20)] {
+        let change = |caps: &mut Caps| {
+            let matrices = Some(side);
+            *caps = Caps { is_software: false, enough_groups, least_steps: 1, matrices, emulated: true, ..*caps };
+        };
+        run_cases(change, &single, Precision::Fast);
+        if side == 16 {
+            run_cases(change, &half, Precision::Half);
+        }
+    }
+}
+
+/// A precision that the device does not have is refused, and says what there is.
+#[test]
+fn missing_precisions_are_refused() {
+    on_every_gpu(GpuOptions::default(), |gpu| {
+        for precision in [Precision::Exact, Precision::Fast, Precision::Half] {
+            let has = match precision {
+                Precision::Exact => true,
+                Precision::Fast => gpu.matrices().is_some(),
+                Precision::Half => gpu.has_f16(),
+            };
+            match Weights::with_precision(gpu, precision) {
+                Ok(_) => assert!(has, "{precision}"),
+                Err(error) => {
+                    assert!(!has, "{error}");
+                    assert!(error.to_string().starts_with(&format!("precision `{precision}` on device `")), "{error}");
+                }
+            }
+        }
+    });
+}
