@@ -15,9 +15,9 @@ mod shape;
 mod state_dict;
 mod tensor;
 
-pub use backend::{Peak, StepProfile};
+pub use backend::{DeviceTensor, Peak, StepProfile};
 pub use checkpoint::{Checkpoint, save};
-pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
+pub use device::{CopyRates, Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::{DType, Precision};
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{
@@ -26,7 +26,7 @@ pub use graph::{
 };
 pub use import::module::StoredModule;
 pub use import::{OpCount, ProgramInfo, TensorInfo};
-pub use model::{Model, PlanInfo};
+pub use model::{Model, PlanInfo, Upload};
 pub use shape::Shape;
 pub use state_dict::{LoadReport, Mismatch, OptimizerState, ParamGroup, ParamState, StateDict, Strict};
 pub use tensor::{Element, Tensor};

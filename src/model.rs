@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::backend::{Plan, StepProfile, Weights};
+use crate::backend::{DeviceTensor, Plan, Started, StepProfile, Weights};
 use crate::checkpoint::{Checkpoint, Storage};
 use crate::device::Device;
 use crate::dtype::{DType, Precision};
@@ -33,10 +33,10 @@ use crate::tensor::Tensor;
 /// # Ok::<(), sconce::Error>(())
 /// ```
 pub struct Model {
-    trace: Box<Trace>,
+    trace: Arc<Trace>,
     device: Device,
     precision: Precision,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
 }
@@ -69,7 +69,7 @@ type InputKind = (Shape, bool);
 const MAX_PLANS: usize = 8;
 
 /// What a plan costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PlanInfo {
     /// The number of steps of a run: kernels on the CPU, dispatches on a GPU.
@@ -78,6 +78,19 @@ pub struct PlanInfo {
     pub arena_bytes: usize,
     /// The bytes of the weights in the form in which this device keeps them, those of all plans of the model.
     pub weight_bytes: usize,
+    /// What of the model's files was brought to a GPU for this plan; `None` on the CPU.
+    pub upload: Option<Upload>,
+}
+
+/// What was brought to a GPU, and how long it took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Upload {
+    /// The bytes of the files; none when an earlier plan of the model had them brought.
+    pub bytes: u64,
+    /// From the first byte that is read to the last one that is where kernels read it. Meanwhile other threads compile
+    /// pipelines that are missing.
+    pub ms: f64,
 }
 
 impl Model {
@@ -154,7 +167,7 @@ impl Model {
     ) -> Self {
         let (inputs, outputs) = (Vec::new(), Vec::new());
         let (device, precision) = (device.clone(), Precision::Exact);
-        Self { trace: Box::new(trace), device, precision, state: Mutex::default(), inputs, outputs }
+        Self { trace: Arc::new(trace), device, precision, state: Arc::default(), inputs, outputs }
     }
 
     /// The same model, computing with this precision. A device that cannot compute so is an error when the model is
@@ -169,7 +182,7 @@ impl Model {
     /// ```
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
-        *self.state.get_mut().unwrap_or_else(PoisonError::into_inner) = State::default();
+        self.state = Arc::default();
         self
     }
 
@@ -231,7 +244,7 @@ impl Model {
     /// ```
     pub fn to(&mut self, device: &Device) {
         self.device = device.clone();
-        *self.state.get_mut().unwrap_or_else(PoisonError::into_inner) = State::default();
+        self.state = Arc::default();
     }
 
     /// Runs the model and waits for its outputs: floats as `float32`, integers as `int64`.
@@ -241,15 +254,123 @@ impl Model {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for what the device cannot do,
     /// [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        // While a GPU works, other threads may give it more.
+        let outputs = self.start(inputs)?.wait()?;
+        as_declared(outputs, &self.declared())
+    }
+
+    /// Begins a run; the future waits for its outputs and blocks no thread, whatever polls it. On a GPU the run is under
+    /// way when this returns, and the next one may be begun before it is done: the GPU goes from one to the other without
+    /// a pause. On the CPU a thread of its own computes it.
+    ///
+    /// The first run of a set of shapes compiles before this returns; [`Model::warmup`] does that earlier.
+    ///
+    /// ```
+    /// # use sconce::{Device, Graph, Model, Tensor, Var};
+    /// # let model = Model::from_fn(&Device::cpu(), |g: &mut Graph, x: &[Var]| Ok(vec![g.relu(x[0])?]));
+    /// # let images = [Tensor::new([1], [-1f32])?, Tensor::new([1], [2f32])?];
+    /// # use std::task::{Context, Poll, Waker};
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     let (mut future, mut context) = (std::pin::pin!(future), Context::from_waker(Waker::noop()));
+    /// #     loop {
+    /// #         if let Poll::Ready(output) = future.as_mut().poll(&mut context) { return output; }
+    /// #     }
+    /// # }
+    /// # let outputs = block_on(async {
+    /// let (first, second) = (model.run_async(&images[..1]), model.run_async(&images[1..]));
+    /// let outputs = [first.await?, second.await?];
+    /// # sconce::Result::Ok(outputs) })?;
+    /// assert_eq!(outputs[1][0].as_slice::<f32>()?, [2.]);
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The future's are those of [`Model::run`].
+    pub fn run_async(&self, inputs: &[Tensor]) -> impl Future<Output = Result<Vec<Tensor>>> + Send + use<> {
+        let started = if self.device.is_cpu() { self.start_on_thread(inputs) } else { self.start(inputs) };
+        let declared = self.declared();
+        async move { as_declared(started?.await?, &declared) }
+    }
+
+    /// Runs the model from tensors on its device to new ones there. On a GPU nothing is waited for: another model's run
+    /// can be given what this one will have computed, and [`DeviceTensor::to_tensor`] waits at the end.
+    ///
+    /// ```
+    /// # use sconce::{Device, DeviceTensor, Graph, Model, Tensor, Var};
+    /// # let device = Device::cpu();
+    /// # let encoder = Model::from_fn(&device, |g: &mut Graph, x: &[Var]| Ok(vec![g.relu(x[0])?]));
+    /// # let decoder = Model::from_fn(&device, |g: &mut Graph, x: &[Var]| Ok(vec![g.exp(x[0])?]));
+    /// let x = DeviceTensor::new(&Tensor::new([1], [-1f32])?, &device)?;
+    /// let y = decoder.run_on_device(&encoder.run_on_device(&[x])?)?;
+    /// assert_eq!(y[0].to_tensor()?.as_slice::<f32>()?, [1.]);
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Model::run`]; [`ErrorKind::Device`](crate::ErrorKind::Device) when an input is on another device;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a GPU for models that give booleans or that compute
+    /// with integers as floats.
+    pub fn run_on_device(&self, inputs: &[DeviceTensor]) -> Result<Vec<DeviceTensor>> {
+        let declares_bool = self.outputs.iter().any(|info| info.dtype == DType::Bool);
+        if self.device.is_cpu() && (declares_bool || inputs.iter().any(|x| !x.dtype().is_float())) {
+            // The checks and the conversion of `run` are on the host anyway.
+            let host = inputs.iter().map(DeviceTensor::to_tensor).collect::<Result<Vec<_>>>()?;
+            return self.run(&host)?.iter().map(|output| DeviceTensor::new(output, &self.device)).collect();
+        }
+        if declares_bool {
+            return Err(Error::unsupported("an output is boolean, which does not stay on a device").help("use `run`"));
+        }
         let kinds: Vec<(Shape, DType)> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
-        let outputs = self.with_plan(&kinds, |ready| {
+        self.with_plan(&kinds, |ready| {
+            if ready.computes_integers {
+                let what = "the model computes with integers as floats, which are checked on the host";
+                return Err(Error::unsupported(what).help("use `run`"));
+            }
+            ready.plan.run_resident(inputs, &self.device)
+        })
+    }
+
+    /// Begins a run.
+    fn start(&self, inputs: &[Tensor]) -> Result<Started> {
+        self.with_plan(&kinds_of(inputs), |ready| {
             if ready.computes_integers {
                 inputs.iter().try_for_each(check_range)?;
             }
-            ready.plan.run(inputs)
-        })?;
-        let declared = self.outputs.iter().map(|info| Some(info.dtype)).chain(std::iter::repeat(None));
-        outputs.into_iter().zip(declared).map(|(output, dtype)| as_declared(output, dtype)).collect()
+            ready.plan.start(inputs)
+        })
+    }
+
+    /// Begins a run on a thread of its own.
+    fn start_on_thread(&self, inputs: &[Tensor]) -> Result<Started> {
+        self.with_plan(&kinds_of(inputs), |_| Ok(()))?;
+        let (trace, device, state) = (Arc::clone(&self.trace), self.device.clone(), Arc::clone(&self.state));
+        let model = Self { trace, device, precision: self.precision, state, inputs: Vec::new(), outputs: Vec::new() };
+        let inputs = inputs.to_vec();
+        Started::on_thread(move || model.start(&inputs)?.wait())
+    }
+
+    /// The dtypes that the outputs are declared with.
+    fn declared(&self) -> Vec<DType> {
+        self.outputs.iter().map(|info| info.dtype).collect()
+    }
+
+    /// Does all that the first run of these shapes would do besides: makes the plan, loads the weights, and runs once on
+    /// zeros, so that drivers have finished their own preparations too.
+    ///
+    /// ```
+    /// # use sconce::{DType, Device, Graph, Model, Var};
+    /// # let model = Model::from_fn(&Device::cpu(), |g: &mut Graph, x: &[Var]| Ok(vec![g.relu(x[0])?]));
+    /// model.warmup(&[([1, 3, 224, 224].into(), DType::F32)])?;
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Model::run`].
+    pub fn warmup(&self, inputs: &[(Shape, DType)]) -> Result<PlanInfo> {
+        let info = self.compile(inputs)?;
+        let zeros: Vec<Tensor> = inputs.iter().map(|(shape, dtype)| Tensor::zeros(*dtype, shape.clone())).collect();
+        self.run(&zeros)?;
+        Ok(info)
     }
 
     /// Makes the plan for inputs of these shapes and dtypes, and loads the weights, unless that has been done: the
@@ -258,11 +379,12 @@ impl Model {
     /// # Errors
     /// Those of [`Model::run`].
     pub fn compile(&self, inputs: &[(Shape, DType)]) -> Result<PlanInfo> {
-        let (steps, arena_bytes) =
-            self.with_plan(inputs, |ready| Ok((ready.plan.steps(), ready.plan.arena_bytes())))?;
+        let plan = |ready: &mut Ready| Ok((ready.plan.steps(), ready.plan.arena_bytes(), ready.plan.upload()));
+        let (steps, arena_bytes, upload) = self.with_plan(inputs, plan)?;
+        let upload = upload.map(|(bytes, ms)| Upload { bytes, ms });
         let weight_bytes =
             self.state.lock().unwrap_or_else(PoisonError::into_inner).weights.as_ref().map_or(0, Weights::bytes);
-        Ok(PlanInfo { steps, arena_bytes, weight_bytes })
+        Ok(PlanInfo { steps, arena_bytes, weight_bytes, upload })
     }
 
     /// The kernels that a run with inputs of these shapes and dtypes runs, and how often each: on a GPU its shaders, which
@@ -274,8 +396,8 @@ impl Model {
         self.with_plan(inputs, |ready| Ok(ready.kernels.clone()))
     }
 
-    /// Runs the model so often, at least once, and gives its steps with their times. The first run of a shape is slower
-    /// than the others: run the model before.
+    /// Runs the model so often, at least once, and gives its steps with their times, on a GPU by the GPU's own clock. The
+    /// first run of a shape is slower than the others: run the model before.
     ///
     /// ```
     /// # use sconce::{Device, Graph, Model, Tensor, Var};
@@ -286,10 +408,10 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Model::run`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a GPU.
+    /// Those of [`Model::run`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a GPU that cannot time
+    /// single kernels: see [`DeviceLimits::timestamps`](crate::DeviceLimits::timestamps).
     pub fn profile(&self, inputs: &[Tensor], runs: usize) -> Result<Vec<StepProfile>> {
-        let kinds: Vec<(Shape, DType)> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
-        self.with_plan(&kinds, |ready| ready.plan.profile(inputs, runs))
+        self.with_plan(&kinds_of(inputs), |ready| ready.plan.profile(inputs, runs))
     }
 
     fn with_plan<T>(&self, inputs: &[(Shape, DType)], use_plan: impl FnOnce(&mut Ready) -> Result<T>) -> Result<T> {
@@ -356,15 +478,21 @@ fn check_range(input: &Tensor) -> Result<()> {
     }
 }
 
-/// An output as booleans, if that is what the model gives.
-fn as_declared(output: Tensor, dtype: Option<DType>) -> Result<Tensor> {
-    match dtype {
+/// What a plan for these inputs is made for.
+fn kinds_of(inputs: &[Tensor]) -> Vec<(Shape, DType)> {
+    inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect()
+}
+
+/// The outputs, as booleans where that is what the model gives.
+fn as_declared(outputs: Vec<Tensor>, declared: &[DType]) -> Result<Vec<Tensor>> {
+    let convert = |(i, output): (usize, Tensor)| match declared.get(i) {
         Some(DType::Bool) => {
             let bytes: Vec<u8> = output.to_f32()?.into_iter().map(|x| u8::from(x != 0.0)).collect();
             Tensor::from_bytes(DType::Bool, output.shape().clone(), &bytes)
         }
         _ => Ok(output),
-    }
+    };
+    outputs.into_iter().enumerate().map(convert).collect()
 }
 
 impl fmt::Debug for Model {

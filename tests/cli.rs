@@ -277,6 +277,18 @@ fn a_device_that_is_not_there_is_an_error() {
 }
 
 #[test]
+fn run_goes_on_with_the_next_device() {
+    let ran = run(&["run", "mlp.pt", "--arch=mlp", "--input=x.npy", "--device", "gpu:97,cpu:9,cpu"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let lines: Vec<&str> = ran.err.lines().collect();
+    assert!(lines[0].starts_with("device `gpu:97`") && lines[0].ends_with(": going on with `cpu:9`"), "{}", ran.err);
+    assert!(lines[1].starts_with("device `cpu:9`") && lines[1].ends_with(": going on with `cpu`"), "{}", ran.err);
+    assert!(lines[2].starts_with("device: cpu"), "{}", ran.err);
+    let ran = run(&["run", "mlp.pt", "--arch=mlp", "--input=x.npy", "--device", "gpu:97,gpu:98"]);
+    assert!(ran.status == 2 && ran.err.contains("\nerror: device `gpu:98`"), "{}", ran.err);
+}
+
+#[test]
 fn inspect_finds_what_is_named() {
     let ran = run(&["inspect", "part.pt", "head", "features.0.weight"]);
     assert_eq!((ran.status, ran.err.as_str()), (0, ""));

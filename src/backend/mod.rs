@@ -13,6 +13,13 @@ pub(crate) mod lowered;
 pub(crate) mod naive;
 pub(crate) mod ports;
 mod profile;
+pub(crate) mod resident;
+mod started;
+
+#[cfg(feature = "gpu")]
+use std::sync::Arc;
+
+use resident::Data;
 
 use crate::device::{Device, Kind};
 use crate::dtype::Precision;
@@ -21,6 +28,8 @@ use crate::graph::step::Schedule;
 use crate::tensor::Tensor;
 
 pub use profile::{Peak, StepProfile};
+pub use resident::DeviceTensor;
+pub(crate) use started::Started;
 
 /// The weights of one model on its device, shared by the plans of the model.
 pub(crate) enum Weights {
@@ -71,11 +80,33 @@ impl Plan {
         })
     }
 
-    pub(crate) fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        match self {
-            Self::Cpu(plan) => plan.run(inputs),
+    /// Begins a run: on the CPU it is done when this returns.
+    pub(crate) fn start(&mut self, inputs: &[Tensor]) -> Result<Started> {
+        Ok(match self {
+            Self::Cpu(plan) => Started::Done(plan.run(inputs)?),
             #[cfg(feature = "gpu")]
-            Self::Gpu(plan) => plan.run(inputs),
+            Self::Gpu(plan) => Started::Running(plan.start(inputs)?),
+        })
+    }
+
+    /// Runs the plan from tensors on its device to new ones.
+    pub(crate) fn run_resident(&mut self, inputs: &[DeviceTensor], device: &Device) -> Result<Vec<DeviceTensor>> {
+        match self {
+            Self::Cpu(plan) => {
+                let host = |input: &DeviceTensor| match &input.data {
+                    Data::Cpu(tensor) => Ok(tensor.clone()),
+                    #[cfg(feature = "gpu")]
+                    Data::Gpu(_) => Err(elsewhere(input, device)),
+                };
+                let outputs = plan.run(&inputs.iter().map(host).collect::<Result<Vec<_>>>()?)?;
+                Ok(outputs.into_iter().map(|output| DeviceTensor::of(device, Data::Cpu(output))).collect())
+            }
+            #[cfg(feature = "gpu")]
+            Self::Gpu(plan) => {
+                let inputs: Vec<_> = inputs.iter().map(|input| resident_on(input, device)).collect::<Result<_>>()?;
+                let outputs = plan.run_resident(&inputs)?;
+                Ok(outputs.into_iter().map(|output| DeviceTensor::of(device, Data::Gpu(output))).collect())
+            }
         }
     }
 
@@ -84,7 +115,7 @@ impl Plan {
         match self {
             Self::Cpu(plan) => plan.profile(inputs, runs),
             #[cfg(feature = "gpu")]
-            Self::Gpu(_) => Err(profile::unsupported_on_gpu()),
+            Self::Gpu(plan) => plan.profile(inputs, runs),
         }
     }
 
@@ -106,6 +137,15 @@ impl Plan {
         }
     }
 
+    /// The bytes of files that were brought to a GPU for this plan, and the milliseconds that it took.
+    pub(crate) fn upload(&self) -> Option<(u64, f64)> {
+        match self {
+            Self::Cpu(_) => None,
+            #[cfg(feature = "gpu")]
+            Self::Gpu(plan) => Some(plan.upload),
+        }
+    }
+
     /// The bytes of memory for what is computed between input and output.
     pub(crate) fn arena_bytes(&self) -> usize {
         match self {
@@ -114,4 +154,19 @@ impl Plan {
             Self::Gpu(plan) => plan.arena_bytes(),
         }
     }
+}
+
+/// An input that is on this GPU.
+#[cfg(feature = "gpu")]
+fn resident_on<'a>(input: &'a DeviceTensor, device: &Device) -> Result<&'a resident::Resident> {
+    match (&input.data, input.device().kind(), device.kind()) {
+        (Data::Gpu(resident), Kind::Gpu(own), Kind::Gpu(gpu)) if Arc::ptr_eq(own, gpu) => Ok(resident),
+        _ => Err(elsewhere(input, device)),
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn elsewhere(input: &DeviceTensor, device: &Device) -> Error {
+    Error::device(format!("an input is on `{}`, the model on `{device}`", input.device()))
+        .help("move it with `to_tensor` and `DeviceTensor::new`")
 }

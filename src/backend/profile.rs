@@ -5,8 +5,6 @@ use std::sync::Arc;
 use super::cpu;
 use super::lens::Lens;
 use crate::device::{Device, Kind};
-#[cfg(feature = "gpu")]
-use crate::error::Error;
 use crate::error::Result;
 use crate::graph::op::{Instr, Program};
 use crate::graph::step::{AdaptivePoolStep, AttentionStep, ConvStep, Kernel, LinearStep, MatmulStep, PoolStep};
@@ -15,7 +13,7 @@ use crate::graph::step::{AdaptivePoolStep, AttentionStep, ConvStep, Kernel, Line
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Peak {
-    /// The instruction set of the CPU's kernels.
+    /// The instruction set of the CPU's kernels, or the interface to the GPU: `Vulkan`, `Metal` or `DX12`.
     pub instruction_set: &'static str,
     /// The floating-point operations a second that the device's threads reach together when they do nothing but multiply
     /// and add.
@@ -25,11 +23,10 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// Measures it, which takes some tenths of a second and 256 MiB of memory.
+    /// Measures it, which takes some tenths of a second and 256 MiB of the device's memory.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a GPU, [`ErrorKind::Device`](crate::ErrorKind::Device)
-    /// when there is not enough memory.
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) when there is not enough memory, or when a GPU fails.
     pub fn measure(device: &Device) -> Result<Self> {
         match device.kind() {
             Kind::Cpu(pool) => {
@@ -38,15 +35,12 @@ impl Peak {
                 Ok(Self { instruction_set: engine.isa.name(), flops, bytes })
             }
             #[cfg(feature = "gpu")]
-            Kind::Gpu(_) => Err(unsupported_on_gpu()),
+            Kind::Gpu(gpu) => {
+                let (flops, bytes) = super::gpu::measure_peak(gpu)?;
+                Ok(Self { instruction_set: gpu.info().backend, flops, bytes })
+            }
         }
     }
-}
-
-/// The error for what is not done on a GPU.
-#[cfg(feature = "gpu")]
-pub(crate) fn unsupported_on_gpu() -> Error {
-    Error::unsupported("profiles are not taken on a GPU").help("use `cpu`")
 }
 
 /// One step of a plan, and how long it takes: see [`Model::profile`](crate::Model::profile).
@@ -68,6 +62,9 @@ pub struct StepProfile {
     pub ms: f64,
     /// The shortest time in milliseconds.
     pub min_ms: f64,
+    /// On a GPU, the shaders of the step in their order with the median milliseconds of each, by the device's own clock;
+    /// nothing on the CPU.
+    pub dispatches: Vec<(String, f64)>,
 }
 
 impl StepProfile {
@@ -78,7 +75,7 @@ impl StepProfile {
             shape = format!("{shape} {method}");
         }
         let (kernel, flops, bytes) = (kernel.name(), flops(kernel), bytes(kernel));
-        Self { kernel, layer: layer.to_owned(), shape, flops, bytes, ms: 0.0, min_ms: 0.0 }
+        Self { kernel, layer: layer.to_owned(), shape, flops, bytes, ms: 0.0, min_ms: 0.0, dispatches: Vec::new() }
     }
 
     /// Sets the times from those of some runs, in milliseconds.

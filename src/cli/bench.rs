@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use sconce::{Peak, Precision, Tensor};
+use sconce::{ErrorKind, Peak, Precision, Tensor, Upload};
 use serde_json::{Value, json};
 
 use super::statistics::Statistics;
@@ -170,14 +170,55 @@ impl Case<'_> {
             "peak_memory_bytes": peak_memory(),
         });
         if args.profile {
-            result["profile"] = profile::to_json(&Peak::measure(&device)?, &model.profile(inputs, runs)?);
+            result["profile"] = match model.profile(inputs, runs) {
+                Ok(steps) => profile::to_json(&Peak::measure(&device)?, &steps),
+                // A GPU without timestamps: the other figures stand.
+                Err(error) if error.kind() == ErrorKind::Unsupported => json!({ "unsupported": error.to_string() }),
+                Err(error) => return Err(error.into()),
+            };
         }
         if self.precision != Precision::Exact {
             result["kernels"] = model.kernels(&kinds)?.into_iter().collect();
             let exact = self.source.build(&opened, &device)?.run(inputs)?;
             result["error"] = error(&model.run(inputs)?, &exact)?;
         }
+        if let Some(upload) = plan.upload {
+            drop(model);
+            result["cold_first_ms"] = round(compile_ms + first_run_ms).into();
+            self.measure_again(&mut result, &opened, &device, inputs, upload)?;
+        }
         Ok(result)
+    }
+
+    /// On a GPU: what the first inference takes when the pipelines are there, and how fast the weights get there.
+    fn measure_again(
+        &self,
+        result: &mut Value,
+        opened: &model::Opened,
+        device: &sconce::Device,
+        inputs: &[Tensor],
+        cold: Upload,
+    ) -> Result<()> {
+        let ((plan, model), ms) = timed(|| {
+            let model = self.source.build(opened, device)?.with_precision(self.precision);
+            let kinds: Vec<_> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
+            let plan = model.compile(&kinds)?;
+            model.run(inputs)?;
+            Ok((plan, model))
+        })?;
+        drop(model);
+        result["warm_first_ms"] = round(ms).into();
+        if let (Some(warm), Some(rates)) = (plan.upload, device.copy_rates(cold.bytes)?) {
+            let gbs = |upload: Upload| round(upload.bytes as f64 / upload.ms / 1e6);
+            result["upload"] = json!({
+                "bytes": cold.bytes,
+                "cold_gbs": gbs(cold),
+                "gbs": gbs(warm),
+                "fresh_copy_gbs": round(rates.fresh / 1e9),
+                "warm_copy_gbs": round(rates.warm / 1e9),
+            });
+        }
+        Ok(())
     }
 
     /// Measures in a new process.
@@ -325,7 +366,33 @@ fn write_table(out: &mut dyn Write, results: &[Value]) -> Result<()> {
         }
     }
     write_columns(out, &rows, 2)?;
-    Ok(writeln!(out, "times in ms; `median` to `min` are of the forward pass, with its input written and output read")?)
+    writeln!(out, "times in ms; `median` to `min` are of the forward pass, with its input written and output read")?;
+    results.iter().filter(|result| result.get("upload").is_some()).try_for_each(|result| write_start(out, result))
+}
+
+/// How a model starts on a GPU.
+fn write_start(out: &mut dyn Write, result: &Value) -> Result<()> {
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let upload = &result["upload"];
+    writeln!(
+        out,
+        "{} on {}, batch {}: first inference {} ms, {} ms with its pipelines there",
+        result["model"].as_str().unwrap_or_default(),
+        result["device"].as_str().unwrap_or_default(),
+        result["batch"],
+        show_ms(number(&result["cold_first_ms"])),
+        show_ms(number(&result["warm_first_ms"])),
+    )?;
+    Ok(writeln!(
+        out,
+        "  upload of {:.1} MB at {:.2} GB/s, {:.2} while pipelines are compiled; plain copies on the device {:.2} GB/s into new \
+         buffers, {:.2} into used ones",
+        number(&upload["bytes"]) / 1e6,
+        number(&upload["gbs"]),
+        number(&upload["cold_gbs"]),
+        number(&upload["fresh_copy_gbs"]),
+        number(&upload["warm_copy_gbs"]),
+    )?)
 }
 
 /// Writes rows of as many cells each so that columns line up: names, the first `left` of them, to the left, numbers to

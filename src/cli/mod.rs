@@ -42,7 +42,8 @@ struct Cli {
 #[derive(clap::Args)]
 struct Global {
     /// Where models run: cpu, gpu, gpu:N, cuda, cuda:N, mps, a part of an adapter's name, or auto: the first GPU,
-    /// else the CPU
+    /// else the CPU. Several with commas between them: `run` goes on with the next one when one fails, `bench`
+    /// measures each
     #[arg(long, global = true, default_value = "auto", value_name = "NAME", help_heading = "Global options")]
     device: String,
 

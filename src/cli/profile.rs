@@ -19,6 +19,7 @@ pub(crate) fn to_json(peak: &Peak, steps: &[StepProfile]) -> Value {
             "bytes": step.bytes,
             "ms": step.ms,
             "min_ms": step.min_ms,
+            "dispatches": step.dispatches.iter().map(|(shader, ms)| json!({ "shader": shader, "ms": ms })).collect::<Vec<_>>(),
         })
     };
     json!({
@@ -63,9 +64,26 @@ impl Sum {
     }
 }
 
+/// The shaders of a step on a GPU, each with its milliseconds; none on the CPU.
+fn shaders(step: &Value) -> Vec<(String, f64)> {
+    let pair = |dispatch: &Value| Some((dispatch["shader"].as_str()?.to_owned(), dispatch["ms"].as_f64()?));
+    step["dispatches"].as_array().map_or(Vec::new(), |all| all.iter().filter_map(pair).collect())
+}
+
+/// What a step is summed up under: its shaders where it has some, else its kernel.
+fn kind(step: &Value) -> String {
+    match shaders(step).into_iter().map(|(shader, _)| shader).collect::<Vec<_>>().join(" + ") {
+        none if none.is_empty() => step["kernel"].as_str().unwrap_or_default().to_owned(),
+        shaders => shaders,
+    }
+}
+
 /// A table of the steps and one of the kernels.
 pub(crate) fn write(out: &mut dyn Write, result: &Value) -> Result<()> {
     let profile = &result["profile"];
+    if let Some(why) = profile["unsupported"].as_str() {
+        return Ok(writeln!(out, "\nthere is no profile: {why}")?);
+    }
     let peaks = ["peak_gflops", "peak_gbs"].map(|key| profile[key].as_f64().unwrap_or(f64::NAN));
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let steps = profile["steps"].as_array().map_or(&[][..], Vec::as_slice);
@@ -88,15 +106,22 @@ pub(crate) fn write(out: &mut dyn Write, result: &Value) -> Result<()> {
         let mut sum = Sum::default();
         sum.add(step);
         let names = ["kernel", "shape", "layer"].map(|key| text(&step[key]));
-        let kernel = match kernels.iter().position(|(kernel, _)| *kernel == names[0]) {
+        let kind = kind(step);
+        let kernel = match kernels.iter().position(|(kernel, _)| *kernel == kind) {
             Some(index) => index,
             None => {
-                kernels.push((names[0].clone(), Sum::default()));
+                kernels.push((kind, Sum::default()));
                 kernels.len() - 1
             }
         };
         kernels[kernel].1.add(step);
         rows.push([&names[..], &sum.cells(all.ms, peaks)].concat());
+        let shaders = shaders(step);
+        match &shaders[..] {
+            [(only, _)] if *only != names[0] => rows.last_mut().expect("just pushed")[1] += &format!(" {only}"),
+            [] | [_] => {}
+            several => rows.extend(several.iter().map(|(shader, ms)| dispatch_row(shader, *ms, all.ms))),
+        }
     }
     write_columns(out, &rows, 3)?;
     kernels.sort_by(|a, b| b.1.ms.total_cmp(&a.1.ms));
@@ -110,4 +135,44 @@ pub(crate) fn write(out: &mut dyn Write, result: &Value) -> Result<()> {
         out,
         "medians; operations as the layer is defined, each byte of the arguments and the result counted once"
     )?)
+}
+
+/// One of several dispatches of the step above it.
+fn dispatch_row(shader: &str, ms: f64, total: f64) -> Vec<String> {
+    let share = if total > 0.0 { ms / total * 100.0 } else { 0.0 };
+    let times = [format!("{ms:.3}"), format!("{share:.1} %")];
+    let names = [String::new(), format!("  {shader}"), String::new()];
+    names.into_iter().chain(times).chain(std::iter::repeat_n(String::new(), 4)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dispatches_of_a_step_are_shown() {
+        let step = |layer: &str, dispatches: Value| {
+            json!({"kernel": "conv2d", "layer": layer, "shape": "3x3", "flops": 4e6, "bytes": 2e6, "ms": 2.0, "min_ms": 1.0,
+                "dispatches": dispatches})
+        };
+        let two = json!([{"shader": "conv2d 32x32 split", "ms": 1.5}, {"shader": "split_sum", "ms": 0.5}]);
+        let steps =
+            json!([step("a", two), step("b", json!([{"shader": "conv2d 64x64", "ms": 2.0}])), step("c", json!([]))]);
+        let profile = json!({"instruction_set": "Vulkan", "peak_gflops": 4.0, "peak_gbs": 2.0, "steps": steps});
+        let mut out = Vec::new();
+        write(&mut out, &json!({"model": "m", "device": "d", "batch": 1, "profile": profile})).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let line = |start: &str| {
+            text.lines().find(|line| line.trim_start().starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"))
+        };
+        assert!(line("conv2d 32x32 split ").contains("1.500") && line("split_sum").contains("8.3 %"), "{text}");
+        assert!(
+            text.contains("3x3 conv2d 64x64") && line("conv2d 32x32 split + split_sum").contains("2.000"),
+            "{text}"
+        );
+        assert!(line("all").contains("6.000"), "{text}");
+        let mut out = Vec::new();
+        write(&mut out, &json!({"profile": {"unsupported": "no clock"}})).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "\nthere is no profile: no clock\n");
+    }
 }

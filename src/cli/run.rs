@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use sconce::Tensor;
+use sconce::{Device, ErrorKind, Tensor};
 
 use super::compare::{Comparison, Tolerance, show, values};
 use super::{
@@ -69,13 +69,21 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     let inputs = image::read_inputs(&args.input, &args.image)?;
     let source = model::Source { path: &args.file, arch: args.arch.as_deref(), args: &args.model };
     let opened = source.open()?;
-    let model = source.build(&opened, &context.open_device(&context.global.device)?)?.with_precision(args.dtype);
+    let mut devices = devices(&context.global.device).into_iter();
+    let mut model = source.build(&opened, &next_device(&mut devices, None, context)?)?.with_precision(args.dtype);
     if context.console.is_verbose() {
         let kinds: Vec<_> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
         context.console.say(super::plan_line(model.compile(&kinds)?));
         context.console.say(super::kernels_line(&model.kernels(&kinds)?, args.dtype));
     }
-    let outputs = model.run(&inputs)?;
+    let outputs = loop {
+        match model.run(&inputs) {
+            Err(error) if error.kind() == ErrorKind::Device => {
+                model.to(&next_device(&mut devices, Some(error.into()), context)?);
+            }
+            result => break result?,
+        }
+    };
 
     enough(outputs.len(), args.output.len(), "--output")?;
     enough(outputs.len(), expected.len(), "--expect")?;
@@ -107,6 +115,39 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
         }
     }
     Ok(verdict)
+}
+
+/// The devices of `--device`: one, or several with commas between them, each for when those before it fail. Adapters may
+/// have commas in their names.
+fn devices(text: &str) -> Vec<&str> {
+    match text.contains(',') && Device::open(text).is_err() {
+        true => text.split(',').map(str::trim).collect(),
+        false => vec![text],
+    }
+}
+
+/// The next device that opens, after `trouble` with the one before, which is said; the trouble when there is no other.
+fn next_device<'a>(
+    devices: &mut impl Iterator<Item = &'a str>,
+    mut trouble: Option<Failure>,
+    context: &Context<'_>,
+) -> Result<Device> {
+    loop {
+        let next = devices.next();
+        match (next, trouble) {
+            (Some(_), None) => {}
+            (Some(name), Some(failure)) => {
+                let text = failure.to_string();
+                let line = text.lines().next().unwrap_or_default();
+                context.console.say(format_args!("{line}: going on with `{name}`"));
+            }
+            (None, trouble) => return Err(trouble.unwrap_or_else(|| Failure::new("no device is named"))),
+        }
+        match context.open_device(next.unwrap_or_default()) {
+            Ok(device) => return Ok(device),
+            Err(failure) => trouble = Some(failure),
+        }
+    }
 }
 
 fn enough(outputs: usize, given: usize, option: &str) -> Result<()> {

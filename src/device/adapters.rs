@@ -132,11 +132,14 @@ fn open_shared(adapter: usize, info: &DeviceInfo) -> Result<Arc<Gpu>> {
     Ok(gpu)
 }
 
-/// Every adapter of this machine that can run models, software too, each with a connection of its own.
+/// Every adapter of this machine that can run models, software too, or those that `SCONCE_ADAPTER` names, each with a
+/// connection of its own.
 #[cfg(test)]
 pub(crate) fn open_all(options: GpuOptions) -> Result<Vec<Arc<Gpu>>> {
-    let numbered = numbered(narrow().as_deref());
-    let usable = numbered.iter().filter(|(_, info)| info.unsupported.is_none());
+    let narrow = narrow();
+    let numbered = numbered(narrow.as_deref());
+    let is_wanted = |info: &DeviceInfo| narrow.is_none() || info.id.starts_with("gpu:");
+    let usable = numbered.iter().filter(|(_, info)| info.unsupported.is_none() && is_wanted(info));
     usable.map(|(adapter, info)| connect(&adapters().adapters[*adapter], info, options)).collect()
 }
 
@@ -144,8 +147,10 @@ fn connect(adapter: &wgpu::Adapter, info: &DeviceInfo, options: GpuOptions) -> R
     if let Some(why) = &info.unsupported {
         return Err(Error::unsupported(format!("device `{info}` cannot run models: {why}")));
     }
-    let optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
+    let optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16 | wgpu::Features::PIPELINE_CACHE;
     let mut features = REQUIRED | (adapter.features() & optional);
+    features
+        .set(wgpu::Features::TIMESTAMP_QUERY, features.contains(wgpu::Features::TIMESTAMP_QUERY) && options.timestamps);
     // Where the GPU's memory is the host's, shaders may read what the host wrote without a copy in between.
     if matches!(info.kind, DeviceKind::Integrated | DeviceKind::Software) {
         features |= adapter.features() & wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;

@@ -3,10 +3,11 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
-use super::info::DeviceInfo;
+use super::info::{DeviceInfo, DeviceKind};
 use super::memory::Account;
+use super::staging::Turn;
 use crate::error::{Error, Result};
 
 /// How a GPU is opened.
@@ -19,19 +20,32 @@ pub(crate) struct GpuOptions {
     pub(crate) binding_bytes: Option<u64>,
     /// The size of a staging chunk.
     pub(crate) staging_bytes: usize,
+    /// The operations of one submission, when not as many as the kind of device does in a part of a second.
+    pub(crate) submission_flops: Option<u64>,
+    /// Whether single kernels may be timed, where the adapter can.
+    pub(crate) timestamps: bool,
+    /// Whether compiled pipelines are kept on disk.
+    pub(crate) disk_cache: bool,
 }
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        Self { checks: false, binding_bytes: None, staging_bytes: 16 << 20 }
+        Self {
+            checks: false,
+            binding_bytes: None,
+            staging_bytes: 16 << 20,
+            submission_flops: None,
+            timestamps: true,
+            disk_cache: false,
+        }
     }
 }
 
 impl GpuOptions {
-    /// The defaults, with checks when the environment variable `SCONCE_GPU_CHECKS` is `1`.
+    /// The defaults with pipelines on disk, and with checks when the environment variable `SCONCE_GPU_CHECKS` is `1`.
     pub(crate) fn from_env() -> Self {
         let checks = std::env::var("SCONCE_GPU_CHECKS").is_ok_and(|value| value == "1");
-        Self { checks, ..Self::default() }
+        Self { checks, disk_cache: true, ..Self::default() }
     }
 }
 
@@ -46,7 +60,11 @@ pub(crate) struct Gpu {
     trouble: Arc<Trouble>,
     account: Arc<Account>,
     shared: OnceLock<Arc<dyn Any + Send + Sync>>,
+    watcher: OnceLock<mpsc::Sender<Watched>>,
 }
+
+/// A submission that somebody waits for without a thread of their own, and what to tell them when it never ends.
+type Watched = (wgpu::SubmissionIndex, Arc<Turn>);
 
 /// What went wrong outside of any call that could say so.
 #[derive(Default)]
@@ -89,6 +107,7 @@ impl Gpu {
             trouble,
             account: Arc::default(),
             shared: OnceLock::new(),
+            watcher: OnceLock::new(),
         })
     }
 
@@ -129,6 +148,16 @@ impl Gpu {
     /// Whether the device is gone for good.
     pub(crate) fn is_lost(&self) -> bool {
         self.trouble.lost.load(Ordering::Acquire)
+    }
+
+    /// The operations that one submission may take: what slow devices of the kind do in about half a second. Drivers
+    /// reset a device that is busy for longer than a few; those of software do not.
+    pub(crate) fn submission_flops(&self) -> u64 {
+        self.options.submission_flops.unwrap_or(match self.info.kind {
+            DeviceKind::Software => u64::MAX,
+            DeviceKind::Discrete => 500_000_000_000,
+            _ => 50_000_000_000,
+        })
     }
 
     /// Whether buffers that the host maps may be bound by shaders too.
@@ -187,15 +216,45 @@ impl Gpu {
     }
 
     fn poll(&self, how: wgpu::PollType) -> Result<()> {
-        // Polling a device that the driver has just lost panics in wgpu.
-        match catch_unwind(AssertUnwindSafe(|| self.device.poll(how))) {
-            Ok(Ok(_)) => self.check(),
-            Ok(Err(error)) => Err(Error::device(format!("device `{}`: {error}", self.info))),
-            Err(_) => {
-                self.trouble.lost.store(true, Ordering::Release);
-                self.trouble.report("it was lost".into());
-                self.check()
-            }
+        match poll(&self.device, &self.trouble, how) {
+            Ok(()) => self.check(),
+            Err(message) => Err(Error::device(format!("device `{}`: {message}", self.info))),
+        }
+    }
+
+    /// Has a thread of the device's wait for a submission, so that what is mapped after it is told of it.
+    pub(crate) fn watch(&self, submission: wgpu::SubmissionIndex, turn: &Arc<Turn>) {
+        let start = || {
+            let (sender, receiver) = mpsc::channel::<Watched>();
+            let (device, trouble) = (self.device.clone(), Arc::clone(&self.trouble));
+            let work = move || {
+                for (submission, turn) in receiver {
+                    let how = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
+                    if poll(&device, &trouble, how).is_err() || trouble.lost.load(Ordering::Acquire) {
+                        turn.fail();
+                    }
+                }
+            };
+            // Without a thread the receiver is gone, and sending fails.
+            std::thread::Builder::new().name("sconce-gpu".into()).spawn(work).ok();
+            sender
+        };
+        if self.watcher.get_or_init(start).send((submission, Arc::clone(turn))).is_err() {
+            turn.fail();
+        }
+    }
+}
+
+/// Polls a device; gives what was wrong with that.
+fn poll(device: &wgpu::Device, trouble: &Trouble, how: wgpu::PollType) -> Result<(), String> {
+    // Polling a device that the driver has just lost panics in wgpu.
+    match catch_unwind(AssertUnwindSafe(|| device.poll(how))) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => {
+            trouble.lost.store(true, Ordering::Release);
+            trouble.report("it was lost".into());
+            Ok(())
         }
     }
 }

@@ -92,6 +92,17 @@ pub struct MemoryUse {
     pub peak: u64,
 }
 
+/// The rates of plain copies between two buffers of a device, in bytes a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CopyRates {
+    /// Into buffers that were just made, their making included. Software adapters, and GPUs that share the host's
+    /// memory, have to find the pages first.
+    pub fresh: f64,
+    /// Into the same buffers again.
+    pub warm: f64,
+}
+
 impl MemoryUse {
     /// The sum that is held now.
     pub fn total(&self) -> u64 {

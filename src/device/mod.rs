@@ -3,6 +3,8 @@
 #[cfg(feature = "gpu")]
 pub(crate) mod adapters;
 #[cfg(feature = "gpu")]
+mod copies;
+#[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 mod info;
 #[cfg(feature = "gpu")]
@@ -12,6 +14,8 @@ pub(crate) mod pool;
 mod select;
 #[cfg(feature = "gpu")]
 pub(crate) mod staging;
+#[cfg(feature = "gpu")]
+pub(crate) mod stopwatch;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +23,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
-pub use info::{DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
+pub use info::{CopyRates, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 use pool::Pool;
 use select::Wanted;
 
@@ -126,6 +130,20 @@ impl Device {
             Kind::Cpu(_) => MemoryUse::default(),
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => gpu.account().memory(),
+        }
+    }
+
+    /// Measures how fast a GPU copies this many bytes from one of its buffers to others: what
+    /// [`PlanInfo::upload`](crate::PlanInfo::upload) is compared with. `None` on the CPU, which has no buffers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails or has too little memory.
+    #[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "only a GPU copies"))]
+    pub fn copy_rates(&self, bytes: u64) -> Result<Option<CopyRates>> {
+        match &self.0 {
+            Kind::Cpu(_) => Ok(None),
+            #[cfg(feature = "gpu")]
+            Kind::Gpu(gpu) => copies::measure(gpu, bytes).map(Some),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Staging: the few buffers through which host data reaches a GPU, used again and again.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::gpu::Gpu;
@@ -11,7 +12,33 @@ use crate::error::{Error, Result};
 /// A buffer that the host and the device take turns at: mapped while the host has it.
 pub(crate) struct Mapped {
     buffer: Arc<Buffer>,
-    state: Arc<AtomicU8>,
+    turn: Arc<Turn>,
+}
+
+/// Whose turn it is, and who waits for the host's.
+#[derive(Default)]
+pub(crate) struct Turn {
+    state: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Turn {
+    /// Gives the buffer to the host, or says that it cannot have it, unless that was said before.
+    fn end(&self, state: u8) {
+        if self.state.compare_exchange(DEVICE, state, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return;
+        }
+        // Taken out first: a waker may poll at once.
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The device will never be done.
+    pub(super) fn fail(&self) {
+        self.end(FAILED);
+    }
 }
 
 const HOST: u8 = 0;
@@ -41,7 +68,9 @@ impl Mapped {
         }
         let mapped = direction == Direction::ToDevice;
         let buffer = Arc::new(Buffer::new(gpu, what, bytes, usage, Purpose::Staging, mapped)?);
-        Ok(Self { buffer, state: Arc::new(AtomicU8::new(if mapped { HOST } else { DEVICE })) })
+        let turn = Arc::new(Turn::default());
+        turn.state.store(if mapped { HOST } else { DEVICE }, Ordering::Release);
+        Ok(Self { buffer, turn })
     }
 
     pub(crate) fn buffer(&self) -> &Arc<Buffer> {
@@ -81,32 +110,48 @@ impl Mapped {
 
     /// Gives the buffer to the device. It can be used in submissions from now on.
     pub(crate) fn unmap(&self) {
-        if self.state.swap(DEVICE, Ordering::AcqRel) == HOST {
+        if self.turn.state.swap(DEVICE, Ordering::AcqRel) == HOST {
             self.buffer.raw().unmap();
         }
     }
 
     /// Asks for the buffer back as soon as the device has done what was submitted so far.
     pub(crate) fn map(&self, direction: Direction) {
-        let state = Arc::clone(&self.state);
+        let turn = Arc::clone(&self.turn);
         let mode = match direction {
             Direction::ToDevice => wgpu::MapMode::Write,
             Direction::ToHost => wgpu::MapMode::Read,
         };
         self.buffer.raw().map_async(mode, .., move |result| {
-            state.store(if result.is_ok() { HOST } else { FAILED }, Ordering::Release);
+            turn.end(if result.is_ok() { HOST } else { FAILED });
         });
     }
 
     /// Waits until the host has the buffer, which was asked for after `submission`.
     pub(crate) fn wait(&self, gpu: &Gpu, submission: Option<&wgpu::SubmissionIndex>) -> Result<()> {
         let start = Instant::now();
-        while self.state.load(Ordering::Acquire) == DEVICE && start.elapsed() < CALLBACK_TIME {
+        while self.turn.state.load(Ordering::Acquire) == DEVICE && start.elapsed() < CALLBACK_TIME {
             gpu.wait(submission.cloned())?;
             // Another thread that polls the same device may have taken the callback and not have run it yet.
             std::thread::yield_now();
         }
-        match self.state.load(Ordering::Acquire) {
+        self.result(gpu)
+    }
+
+    /// Whether the host has the buffer, which was asked for; if not, `waker` is called when it has. Somebody must wait
+    /// for the device: see [`Gpu::watch`].
+    pub(crate) fn poll(&self, gpu: &Gpu, waker: &Waker) -> Option<Result<()>> {
+        *self.turn.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        // Looked at after the waker is there, so that one of both sides sees the other.
+        (self.turn.state.load(Ordering::Acquire) != DEVICE).then(|| self.result(gpu))
+    }
+
+    pub(crate) fn turn(&self) -> &Arc<Turn> {
+        &self.turn
+    }
+
+    fn result(&self, gpu: &Gpu) -> Result<()> {
+        match self.turn.state.load(Ordering::Acquire) {
             HOST => Ok(()),
             _ => {
                 gpu.check()?;

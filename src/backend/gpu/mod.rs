@@ -1,14 +1,22 @@
 //! The GPU backend: turns schedules into recorded dispatches and replays them.
 
+mod cache;
 pub(crate) mod dispatch;
 mod kernels;
+mod peak;
 mod pipeline;
 mod plan;
 mod precision;
+mod profile;
+mod resident;
+mod run;
 #[cfg(test)]
 mod tests;
 mod upload;
 mod weights;
 
+pub(crate) use peak::measure as measure_peak;
 pub(crate) use plan::Plan;
+pub(crate) use resident::{to_device, to_host};
+pub(crate) use run::Running;
 pub(crate) use weights::Weights;

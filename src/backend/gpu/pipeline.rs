@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::cache::DiskCache;
 use super::dispatch::{Binding, Dispatch, Shader};
 use super::kernels::Caps;
 use crate::device::gpu::Gpu;
@@ -28,6 +29,7 @@ pub(super) struct Pipelines {
     pub(super) caps: OnceLock<Caps>,
     /// What the test of the matrix units found wrong, once it has run.
     matrices: OnceLock<Option<String>>,
+    cache: OnceLock<Option<DiskCache>>,
 }
 
 /// Values that are each made once, whichever thread comes first; the others wait for it. A failure is kept too.
@@ -102,6 +104,13 @@ impl Pipelines {
         (dispatches.iter().zip(&keys)).map(|(dispatch, key)| self.pipeline(gpu, &dispatch.shader, key)).collect()
     }
 
+    /// Keeps what was compiled on disk, where it may be.
+    pub(super) fn save(&self) {
+        if let Some(cache) = self.cache.get().and_then(Option::as_ref) {
+            cache.save();
+        }
+    }
+
     /// The first places of the keys that have no pipeline yet.
     fn missing(&self, keys: &[Key]) -> Vec<usize> {
         let there = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,6 +127,7 @@ impl Pipelines {
     fn make_pipeline(&self, gpu: &Gpu, shader: &Shader, key: &Key) -> Result<Arc<Pipeline>> {
         let module = once(&self.modules, &key.source, || make_module(gpu, shader)).map_err(Error::device)?;
         let (layout, pipeline_layout) = self.layout(gpu, &key.layout)?;
+        let cache = self.cache.get_or_init(|| DiskCache::open(gpu)).as_ref();
         let constants: Vec<(&str, f64)> =
             key.constants.iter().map(|&(name, bits)| (name, f64::from_bits(bits))).collect();
         let descriptor = wgpu::ComputePipelineDescriptor {
@@ -129,7 +139,7 @@ impl Pipelines {
                 constants: &constants,
                 zero_initialize_workgroup_memory: gpu.options().checks,
             },
-            cache: None,
+            cache: cache.map(DiskCache::raw),
         };
         gpu.account().count_pipeline();
         let raw = gpu.scoped("pipeline", || Ok(gpu.device().create_compute_pipeline(&descriptor)))?;

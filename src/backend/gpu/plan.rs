@@ -1,37 +1,44 @@
 //! Plans: recorded dispatches with their buffers, replayed at every run.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use super::dispatch::{Binding, Dispatch, Selection};
 use super::kernels;
 use super::pipeline::{Pipeline, Pipelines};
+use super::profile::Label;
+use super::run::{self, Doors};
 use super::upload::Uploader;
 use super::weights::{Weights, name_of};
 use crate::backend::ports;
+use crate::backend::profile::StepProfile;
 use crate::device::gpu::Gpu;
 use crate::device::memory::{Buffer, Purpose};
 use crate::device::staging::{Direction, Mapped};
 use crate::dtype::Precision;
 use crate::error::{Error, Result};
 use crate::graph::step::{self, BufferId, Kernel, Memory, Port, Schedule, Step};
+#[cfg(test)]
 use crate::tensor::Tensor;
 
 /// The distance of the status words of two dispatches: what a binding's offset must be a multiple of.
-const STATUS_BYTES: u64 = 256;
+pub(super) const STATUS_BYTES: u64 = 256;
 
 /// A schedule, compiled for a GPU. A run writes the inputs, replays the dispatches in one pass of one submission, and
-/// reads the outputs; it makes no buffer, no bind group and no pipeline.
+/// reads the outputs; it makes no buffer, no bind group and no pipeline. Only a plan of very much work is cut into
+/// several submissions, so that none keeps the device for so long that its driver takes it for stuck.
 pub(crate) struct Plan {
-    gpu: Arc<Gpu>,
-    calls: Vec<Call>,
+    pub(super) doors: Arc<Doors>,
+    pub(super) calls: Vec<Call>,
     /// The shaders of the calls.
-    kernels: Vec<&'static str>,
-    inputs: Vec<Slot>,
-    outputs: Vec<Slot>,
-    status: Option<Status>,
-    upload: Option<Mapped>,
-    readback: Mapped,
-    submission: Option<wgpu::SubmissionIndex>,
+    pub(super) kernels: Vec<&'static str>,
+    /// The calls of each submission.
+    pub(super) parts: Vec<Range<usize>>,
+    /// What the steps do, for profiles.
+    pub(super) steps: Vec<StepProfile>,
+    /// The bytes that were brought to the device for it, and the milliseconds that it took.
+    pub(crate) upload: (u64, f64),
     arena_bytes: usize,
     /// What the bind groups refer to, for the account.
     _buffers: Vec<Arc<Buffer>>,
@@ -39,27 +46,30 @@ pub(crate) struct Plan {
 
 /// One recorded dispatch.
 #[derive(Clone)]
-struct Call {
-    pipeline: Arc<Pipeline>,
-    bind_group: wgpu::BindGroup,
-    immediates: Vec<u32>,
-    grid: [u32; 3],
+pub(super) struct Call {
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) bind_group: wgpu::BindGroup,
+    pub(super) immediates: Vec<u32>,
+    pub(super) grid: [u32; 3],
+    /// The step that it is of, and its shader.
+    pub(super) step: usize,
+    pub(super) shader: Label,
 }
 
 /// A port: its place in the staging buffer and in its arena, in bytes.
-struct Slot {
-    port: Port,
-    staging: u64,
-    arena: Arc<Buffer>,
-    offset: u64,
-    bytes: u64,
+pub(super) struct Slot {
+    pub(super) port: Port,
+    pub(super) staging: u64,
+    pub(super) arena: Arc<Buffer>,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
     /// Whether the elements are f16.
-    half: bool,
+    pub(super) half: bool,
 }
 
 impl Slot {
     /// What is copied: whole words.
-    fn padded(&self) -> u64 {
+    pub(super) fn padded(&self) -> u64 {
         self.bytes.next_multiple_of(4)
     }
 }
@@ -70,12 +80,12 @@ fn element_bytes(is_int: bool, half: bool) -> usize {
 }
 
 /// The words in which kernels report an index that is out of range: one for each step that can, at `STATUS_BYTES`.
-struct Status {
-    buffer: Arc<Buffer>,
+pub(super) struct Status {
+    pub(super) buffer: Arc<Buffer>,
     /// The step's name and the number of rows that its indices may name.
-    steps: Vec<(String, usize)>,
+    pub(super) steps: Vec<(String, usize)>,
     /// Where the words begin in the read-back buffer.
-    staging: u64,
+    pub(super) staging: u64,
 }
 
 impl Plan {
@@ -90,6 +100,7 @@ impl Plan {
         gpu.check()?;
         let made = Builder::new(&gpu, schedule, weights).and_then(Builder::build);
         weights.settle(made.is_err());
+        Pipelines::of(&gpu).save();
         made
     }
 
@@ -98,28 +109,9 @@ impl Plan {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the inputs do not fit or an index is out of range,
     /// [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails.
+    #[cfg(test)]
     pub(crate) fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.gpu.check()?;
-        ports::check_inputs(self.inputs.iter().map(|slot| &slot.port), inputs)?;
-        if let Some(upload) = &self.upload {
-            upload.wait(&self.gpu, self.submission.as_ref())?;
-            for (i, (slot, input)) in self.inputs.iter().zip(inputs).enumerate() {
-                let words = ports::input_words(&slot.port, input).map_err(|e| e.context(format!("input {i}")))?;
-                let words = if slot.half { ports::to_half(&words).into() } else { words };
-                upload.write(slot.staging, &words)?;
-            }
-            upload.unmap();
-        }
-        let submitted = self.gpu.scoped("run", || Ok(self.submit()));
-        if let Some(upload) = &self.upload {
-            upload.map(Direction::ToDevice);
-        }
-        self.submission = Some(submitted?);
-        self.readback.map(Direction::ToHost);
-        self.readback.wait(&self.gpu, self.submission.as_ref())?;
-        let outputs = self.readback.read(|bytes| self.read(bytes));
-        self.readback.unmap();
-        outputs
+        self.start(inputs)?.wait()
     }
 
     /// The number of dispatches of a run.
@@ -142,63 +134,12 @@ impl Plan {
     pub(super) fn stub(&mut self, dispatches: usize) {
         let calls: Vec<Call> = self.calls.iter().map(|call| Call { grid: [0; 3], ..call.clone() }).collect();
         self.calls = calls.iter().cycle().take(dispatches).cloned().collect();
-    }
-
-    /// How long the host takes to record and submit a run.
-    #[cfg(test)]
-    pub(super) fn time_submit(&mut self) -> Result<std::time::Duration> {
-        let upload = self.upload.as_ref().expect("a plan with inputs");
-        upload.wait(&self.gpu, self.submission.as_ref())?;
-        upload.unmap();
-        let start = std::time::Instant::now();
-        let submission = self.submit();
-        let time = start.elapsed();
-        upload.map(Direction::ToDevice);
-        self.gpu.wait(Some(submission))?;
-        Ok(time)
-    }
-
-    fn submit(&self) -> wgpu::SubmissionIndex {
-        let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        if let Some(upload) = &self.upload {
-            for slot in self.inputs.iter().filter(|slot| slot.bytes > 0) {
-                let (from, to) = (upload.buffer().raw(), slot.arena.raw());
-                encoder.copy_buffer_to_buffer(from, slot.staging, to, slot.offset, slot.padded());
-            }
-        }
-        if let Some(status) = &self.status {
-            encoder.clear_buffer(status.buffer.raw(), 0, None);
-        }
-        replay(&mut encoder, &self.calls);
-        let readback = self.readback.buffer().raw();
-        for slot in self.outputs.iter().filter(|slot| slot.bytes > 0) {
-            encoder.copy_buffer_to_buffer(slot.arena.raw(), slot.offset, readback, slot.staging, slot.padded());
-        }
-        if let Some(status) = &self.status {
-            let words = status.buffer.raw();
-            for i in 0..status.steps.len() as u64 {
-                encoder.copy_buffer_to_buffer(words, i * STATUS_BYTES, readback, status.staging + i * 4, 4);
-            }
-        }
-        self.gpu.account().count_submit();
-        self.gpu.queue().submit([encoder.finish()])
-    }
-
-    fn read(&self, bytes: &[u8]) -> Result<Vec<Tensor>> {
-        if let Some(status) = &self.status {
-            check_status(&status.steps, bytes[status.staging as usize..].chunks_exact(4))?;
-        }
-        let part = |slot: &Slot| &bytes[slot.staging as usize..][..slot.bytes as usize];
-        let output = |slot: &Slot| match slot.half {
-            true => ports::output_tensor(&slot.port, &ports::from_half(part(slot))),
-            false => ports::output_tensor(&slot.port, part(slot)),
-        };
-        self.outputs.iter().map(output).collect()
+        self.parts = vec![0..dispatches];
     }
 }
 
 /// The error of the first step whose status, at the start of its part of `words`, names an index.
-fn check_status<'a>(steps: &[(String, usize)], words: impl Iterator<Item = &'a [u8]>) -> Result<()> {
+pub(super) fn check_status<'a>(steps: &[(String, usize)], words: impl Iterator<Item = &'a [u8]>) -> Result<()> {
     for ((name, rows), word) in steps.iter().zip(words) {
         let position = u32::from_le_bytes(word[..4].try_into().expect("4 bytes"));
         if position != 0 {
@@ -206,22 +147,6 @@ fn check_status<'a>(steps: &[(String, usize)], words: impl Iterator<Item = &'a [
         }
     }
     Ok(())
-}
-
-fn replay(encoder: &mut wgpu::CommandEncoder, calls: &[Call]) {
-    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    let mut last: Option<&Arc<Pipeline>> = None;
-    for call in calls {
-        if last.is_none_or(|last| !Arc::ptr_eq(last, &call.pipeline)) {
-            pass.set_pipeline(&call.pipeline.raw);
-            last = Some(&call.pipeline);
-        }
-        pass.set_bind_group(0, &call.bind_group, &[]);
-        if !call.immediates.is_empty() {
-            pass.set_immediates(0, bytemuck::cast_slice(&call.immediates));
-        }
-        pass.dispatch_workgroups(call.grid[0], call.grid[1], call.grid[2]);
-    }
 }
 
 /// What a plan is made from.
@@ -236,11 +161,13 @@ struct Builder<'a> {
     status: Option<Arc<Buffer>>,
     status_steps: Vec<(String, usize)>,
     buffers: Vec<Arc<Buffer>>,
+    upload_ms: f64,
 }
 
 /// A step's selection with its weights on the device.
 struct Ready<'a> {
     step: &'a Step,
+    index: usize,
     selection: Selection,
     packs: Vec<Arc<Buffer>>,
     /// Whether floats are f16.
@@ -278,6 +205,7 @@ impl<'a> Builder<'a> {
             status,
             status_steps: Vec::new(),
             buffers,
+            upload_ms: 0.0,
         })
     }
 
@@ -295,7 +223,10 @@ impl<'a> Builder<'a> {
         let (ready, compiled) = std::thread::scope(|scope| {
             let all: Vec<&Dispatch> = dispatches().collect();
             let compiling = scope.spawn(move || pipelines.get(&gpu, &all));
-            let ready = self.prepare(&selections);
+            let start = Instant::now();
+            // The staging chunks are free again when the device is done.
+            let ready = self.prepare(&selections).and_then(|packs| self.gpu.wait(None).map(|()| packs));
+            self.upload_ms = start.elapsed().as_secs_f64() * 1e3;
             (ready, compiling.join())
         });
         let packs = ready?;
@@ -311,12 +242,10 @@ impl<'a> Builder<'a> {
             }
         }
         let mut calls = Vec::new();
-        for ((step, selection), packs) in self.schedule.steps.iter().zip(selections).zip(packs) {
-            let ready = Ready { step, selection, packs, half: self.precision() == Precision::Half };
+        for (index, ((step, selection), packs)) in self.schedule.steps.iter().zip(selections).zip(packs).enumerate() {
+            let ready = Ready { step, index, selection, packs, half: self.precision() == Precision::Half };
             calls.extend(self.record(&ready, &mut compiled)?);
         }
-        // The staging chunks are free again when this returns.
-        self.gpu.wait(None)?;
         self.finish(calls, kernels)
     }
 
@@ -375,12 +304,12 @@ impl<'a> Builder<'a> {
             self.uploader.finish()?;
             let all: Vec<&Dispatch> = selection.dispatches.iter().collect();
             let compiled = Pipelines::of(&self.gpu).get(&self.gpu, &all)?;
-            let calls = self.record(&Ready { step, selection, packs, half: false }, &mut compiled.into_iter())?;
+            let ready = Ready { step, index: 0, selection, packs, half: false };
+            let calls = self.record(&ready, &mut compiled.into_iter())?;
             self.gpu.scoped(&step.name, || {
-                let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                replay(&mut encoder, &calls);
-                self.gpu.account().count_submit();
-                self.gpu.queue().submit([encoder.finish()]);
+                let mut encoder = run::new_encoder(&self.gpu);
+                run::replay(&mut encoder, &calls);
+                run::submit(&self.gpu, encoder);
                 Ok(())
             })?;
         }
@@ -392,9 +321,9 @@ impl<'a> Builder<'a> {
         let Some(status) = self.status.as_ref().filter(|_| !self.status_steps.is_empty()) else { return Ok(()) };
         let host = Mapped::new(&self.gpu, "status", status.size(), Direction::ToHost, false)?;
         let submission = self.gpu.scoped("prologue", || {
-            let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut encoder = run::new_encoder(&self.gpu);
             encoder.copy_buffer_to_buffer(status.raw(), 0, host.buffer().raw(), 0, status.size());
-            Ok(self.gpu.queue().submit([encoder.finish()]))
+            Ok(run::submit(&self.gpu, encoder))
         })?;
         host.map(Direction::ToHost);
         host.wait(&self.gpu, Some(&submission))?;
@@ -447,7 +376,14 @@ impl<'a> Builder<'a> {
             self.gpu.account().count_bind_group();
             let bind_group = self.gpu.scoped(&step.name, || Ok(self.gpu.device().create_bind_group(&descriptor)))?;
             self.buffers.extend(bindings.into_iter().map(|(buffer, ..)| buffer));
-            calls.push(Call { pipeline, bind_group, immediates: dispatch.immediates.clone(), grid: dispatch.grid });
+            calls.push(Call {
+                pipeline,
+                bind_group,
+                immediates: dispatch.immediates.clone(),
+                grid: dispatch.grid,
+                step: ready.index,
+                shader: Label::new(dispatch),
+            });
         }
         Ok(calls)
     }
@@ -518,29 +454,21 @@ impl<'a> Builder<'a> {
             readback_bytes += (status.steps.len() as u64 * 4).next_multiple_of(8);
             status
         });
-        let upload = match upload_bytes {
-            0 => None,
-            bytes => Some(Mapped::new(&self.gpu, "the inputs", bytes, Direction::ToDevice, false)?),
-        };
-        let readback = Mapped::new(&self.gpu, "the outputs", readback_bytes, Direction::ToHost, false)?;
         let arena_bytes =
             self.arenas.iter().chain(self.scratch.iter().flatten()).map(|arena| arena.size() as usize).sum();
         self.buffers.extend(self.arenas);
         self.buffers.sort_by_key(|buffer| Arc::as_ptr(buffer) as usize);
         self.buffers.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        Ok(Plan {
-            gpu: self.gpu,
-            calls,
-            kernels,
-            inputs,
-            outputs,
-            status,
-            upload,
-            readback,
-            submission: None,
-            arena_bytes,
-            _buffers: self.buffers,
-        })
+        let steps: Vec<StepProfile> =
+            self.schedule.steps.iter().map(|step| StepProfile::new(&step.kernel, &step.name, None)).collect();
+        let parts = cut(&calls, &steps, self.gpu.submission_flops());
+        let lanes = Mutex::default();
+        let doors = Doors { gpu: self.gpu, inputs, outputs, status, upload_bytes, readback_bytes, lanes };
+        // A first lane, so that the first run finds one.
+        let lane = doors.lane()?;
+        doors.give_back(lane);
+        let upload = (self.uploader.bytes(), self.upload_ms);
+        Ok(Plan { doors: Arc::new(doors), calls, kernels, parts, steps, upload, arena_bytes, _buffers: self.buffers })
     }
 
     /// The places of ports in one staging buffer, and its size.
@@ -565,4 +493,21 @@ impl<'a> Builder<'a> {
         }
         Ok((slots, end))
     }
+}
+
+/// Cuts calls into submissions of about as many operations as `most`: a device that is busy for seconds is reset.
+fn cut(calls: &[Call], steps: &[StepProfile], most: u64) -> Vec<Range<usize>> {
+    let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0u64);
+    for (i, call) in calls.iter().enumerate() {
+        // The dispatches of one step stay together.
+        let is_new = i == 0 || calls[i - 1].step != call.step;
+        let flops = if is_new { steps[call.step].flops } else { 0 };
+        if is_new && i > start && sum.saturating_add(flops) > most {
+            parts.push(start..i);
+            (start, sum) = (i, 0);
+        }
+        sum = sum.saturating_add(flops);
+    }
+    parts.push(start..calls.len());
+    parts
 }

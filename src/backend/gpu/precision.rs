@@ -51,7 +51,7 @@ fn test(gpu: &Arc<Gpu>) -> Result<()> {
         let bias: Vec<f32> = (0..outputs).map(|i| (i % 37) as f32).collect();
         let schedule = linear([rows, inputs, outputs], &w, &bias)?;
         let mut plan = Plan::new(&schedule, &mut Weights::untested(gpu, Precision::Fast))?;
-        let y = plan.run(&[Tensor::new([rows, inputs], &x)?])?[0].to_f32()?;
+        let y = plan.start(&[Tensor::new([rows, inputs], &x)?])?.wait()?[0].to_f32()?;
         for row in (0..rows).step_by(if rows > 1000 { 37 } else { 1 }) {
             for column in 0..outputs {
                 let product = |k: usize| f64::from(x[row * inputs + k]) * f64::from(w[column * inputs + k]);

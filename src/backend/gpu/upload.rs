@@ -83,6 +83,8 @@ pub(super) struct Uploader {
     current: Option<(usize, usize)>,
     copies: Vec<Copy>,
     packs: Vec<PackCall>,
+    /// What was staged so far.
+    bytes: u64,
 }
 
 /// A staging chunk: the host's buffer, and the device's copy of it that shaders read where they cannot read the first.
@@ -120,7 +122,13 @@ impl Uploader {
             current: None,
             copies: Vec::new(),
             packs: Vec::new(),
+            bytes: 0,
         }
+    }
+
+    /// The bytes of the host that were brought to the device so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Brings a region of `source` to `target`.
@@ -163,7 +171,8 @@ impl Uploader {
 
     /// Copies `range` of the source into the current chunk, or the next one when it does not fit; gives the position.
     fn stage(&mut self, source: Source<'_>, range: std::ops::Range<usize>) -> Result<usize> {
-        let needed = range.len().next_multiple_of(8);
+        let length = range.len();
+        let needed = length.next_multiple_of(8);
         if self.current.is_some_and(|(_, used)| used + needed > self.chunk_bytes) {
             self.submit()?;
         }
@@ -182,6 +191,7 @@ impl Uploader {
             Source::Bytes(bytes, _) => host.write(used as u64, &bytes[range])?,
             Source::Device(..) => unreachable!("is on the device"),
         }
+        self.bytes += length as u64;
         self.current = Some((chunk, used + needed));
         Ok(used)
     }

@@ -2,6 +2,8 @@
 
 mod numbers;
 mod plan;
+mod profile;
+mod runs;
 mod speed;
 mod upload;
 
@@ -14,7 +16,7 @@ use crate::device::staging::{Direction, Mapped};
 
 /// Runs a test on every adapter, with the shaders' runtime checks on and off. Without an adapter it is skipped, unless
 /// `SCONCE_REQUIRE_GPU=1` says that there must be one.
-pub(super) fn on_every_gpu(options: GpuOptions, test: impl Fn(&Arc<Gpu>)) {
+pub(crate) fn on_every_gpu(options: GpuOptions, test: impl Fn(&Arc<Gpu>)) {
     let mut count = 0;
     for checks in [true, false] {
         for gpu in adapters::open_all(GpuOptions { checks, ..options }).expect("adapters open") {

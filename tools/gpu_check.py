@@ -1,0 +1,199 @@
+"""What tools/gpu_check.sh runs once the programs are there; see that file. Needs nothing but Python; torch where it is."""
+import argparse
+import datetime
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ["mlp", "resnet18", "resnet50", "mobilenet_v2", "vgg16", "vit_b_16", "convnext_tiny"]
+# The tests that run kernels; the others need no adapter.
+TESTS = ["backend::gpu::tests", "backend::gpu::cache", "kernels::tests::every_case_is_right", "gpu_kernels_are_right", "device::"]
+
+
+def say(*text):
+    print(*text, flush=True)
+
+
+def run(command, **options):
+    return subprocess.run([str(part) for part in command], text=True, capture_output=True, **options)
+
+
+def adapter(args):
+    """The adapter to check; a software one only when that is asked for."""
+    listed = run([args.bins / "sconce", "devices", "--json"])
+    if listed.returncode:
+        sys.exit(listed.stderr)
+    all_gpus = [device for device in json.loads(listed.stdout)["devices"] if device["kind"] != "cpu"]
+    wanted = [device for device in all_gpus if (args.adapter or "").lower() in device["name"].lower()]
+    hardware = [device for device in wanted if device["kind"] != "software"]
+    found = wanted if args.software else hardware
+    if not found:
+        there = ", ".join(f"{device['name']} ({device['kind']})" for device in all_gpus) or "none"
+        sys.exit(f"there is no GPU to check; the adapters are: {there}. A software adapter is taken with --software")
+    if found[0]["unsupported"]:
+        sys.exit(f"{found[0]['name']} cannot run models: {found[0]['unsupported']}")
+    return found[0]
+
+
+def kernel_tests(args):
+    """The tests on this adapter alone, with the shaders' checks on and off."""
+    result = run([args.bins / "sconce-tests", *TESTS], cwd=ROOT)
+    lines = (result.stdout + result.stderr).splitlines()
+    summary = next((line for line in lines if line.startswith("test result:")), "the tests did not end")
+    say("tests:", summary)
+    if result.returncode:
+        say("\n".join(lines[-60:]))
+    return {"passed": result.returncode == 0, "summary": summary, "failed": [l[5:] for l in lines if l.endswith("... FAILED")]}
+
+
+def precisions(args):
+    """Those that the command offers."""
+    help_text = run([args.bins / "sconce", "bench", "--help"]).stdout
+    section = re.search(r"--dtype.*?(?=\n\s+-|\Z)", help_text, re.S)
+    values = section and re.search(r"possible values: ([^\]]+)", section.group())
+    if values:
+        return [value.strip() for value in values.group(1).split(",")]
+    listed = section and re.findall(r"^\s+- (\w+):", section.group(), re.M)
+    return listed or [None]
+
+
+def models(args):
+    """The folder with the models; those that are missing are made with torch."""
+    folder = Path(args.models) if args.models else Path(tempfile.gettempdir()) / "sconce-gpu-check"
+    missing = [name for name in args.only if not (folder / f"{name}.pt").exists()]
+    if missing:
+        made = run([args.python, ROOT / "benches/peers/gpu.py", "--write-models", folder, *missing])
+        if made.returncode:
+            sys.exit(f"no models in {folder}, and none can be made: {made.stderr.strip().splitlines()[-1]}")
+    return folder
+
+
+def bench(args, folder):
+    rows = []
+    for name in args.only:
+        for precision in precisions(args):
+            extra = ["--dtype", precision] if precision else []
+            shared = [folder / f"{name}.pt", "--arch", name, "--device", "gpu", "--quiet", *extra]
+            check = None
+            if (folder / f"{name}.y.npy").exists():
+                files = ["--input", folder / f"{name}.x.npy", "--expect", folder / f"{name}.y.npy"]
+                tolerance = ["--atol", "1e-3", "--rtol", "1e-3"] if precision in (None, "f32", "exact", "float32") else ["--atol", "0.1", "--rtol", "0.1"]
+                checked = run([args.bins / "sconce", "run", *shared, *files, *tolerance])
+                check = "right" if checked.returncode == 0 else (checked.stderr or checked.stdout).strip().splitlines()[-1]
+            for batch in args.batch.split(","):
+                result = run([args.bins / "sconce", "bench", *shared, "--batch", batch, "--json", *args.runs])
+                row = {"model": name, "precision": precision or "f32", "batch": int(batch), "check": check}
+                if result.returncode:
+                    row["error"] = result.stderr.strip().splitlines()[0]
+                else:
+                    row.update(json.loads(result.stdout)["results"][0])
+                    row["model"] = name
+                rows.append(row)
+                say("sconce", name, row["precision"], "batch", batch, row.get("error") or row["forward_ms"]["median"], check)
+    return rows
+
+
+def kernels(args):
+    """Products, uploads and what a run costs the host, from the bench program."""
+    result = run([args.bins / "sconce-gpu-bench", *([] if args.quick else ["--bench"]), "--json"], cwd=ROOT)
+    if result.returncode:
+        return {"error": (result.stderr or result.stdout).strip()[-500:]}
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def torch_rows(args, device):
+    peer = "cpu" if device["kind"] == "software" else "cuda"
+    command = [args.python, ROOT / "benches/peers/gpu.py", "--device", peer, "--batch", args.batch, "--runs", "3" if args.quick else "50", *args.only]
+    result = run(command)
+    rows = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    if result.returncode:
+        lines = result.stderr.strip().splitlines()
+        say("torch:", lines[-1] if lines else "failed")
+    return [row for row in rows if "model" in row], next((row for row in rows if "card" in row), None), peer
+
+
+def table(report):
+    peers = ["eager_f32", "graph_f32", "compiled_f32", "eager_tf32", "eager_f16"]
+    torch = {(row["model"], row["batch"]): row for row in report["torch"]}
+    used = [peer for peer in peers if any(peer in row for row in report["torch"])]
+    lines = [["model", "batch", "precision", "sconce ms", "min", "cold", "warm", *(f"torch {peer}" for peer in used), "eager/sconce", "check"]]
+    for row in report["bench"]:
+        if "error" in row:
+            lines.append([row["model"], row["batch"], row["precision"], row["error"]])
+            continue
+        peer = torch.get((row["model"], row["batch"]), {})
+        median = row["forward_ms"]["median"]
+        eager = peer.get("eager_f32")
+        ratio = f"{eager / median:.2f}" if isinstance(eager, float) else "-"
+        show = lambda value: f"{value:.3f}" if isinstance(value, (int, float)) else str(value if value is not None else "-")
+        cells = [row["model"], row["batch"], row["precision"], show(median), show(row["forward_ms"]["min"])]
+        cells += [show(row.get("cold_first_ms")), show(row.get("warm_first_ms"))]
+        lines.append([*cells, *(show(peer.get(name)) for name in used), ratio, row["check"] or "-"])
+    out = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
+    out.insert(1, "|" + "---|" * len(lines[0]))
+    kernels = report["kernels"]
+    if "error" not in kernels:
+        out += ["", f"peak {kernels['peak_gflops'] / 1e3:.3f} TFLOP/s f32, {kernels['peak_gbs']:.1f} GB/s read"]
+        for row in kernels["gemm"]:
+            part = row["gflops"] / kernels["peak_gflops"] * 100
+            out.append(f"product {row['m']}x{row['k']}x{row['n']}: {row['ms']:.4f} ms, {row['gflops'] / 1e3:.3f} TFLOP/s, {part:.0f} % of the peak ({row['shaders']})")
+        for row in kernels["upload"]:
+            out.append(f"upload of {row['bytes'] / 1e6:.0f} MB ({row['what']}): {row['gbs']:.2f} GB/s; plain copies {row['fresh_gbs']:.2f} into new buffers, {row['warm_gbs']:.2f} into used ones")
+    else:
+        out.append("kernels: " + kernels["error"])
+    return "\n".join(out)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin-dir", dest="bins", type=Path, required=True)
+    parser.add_argument("--adapter")
+    parser.add_argument("--software", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--skip-tests", action="store_true")
+    parser.add_argument("--skip-torch", action="store_true")
+    parser.add_argument("--models")
+    parser.add_argument("--batch")
+    parser.add_argument("--only")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    args.python = sys.executable
+    args.batch = args.batch or ("1" if args.quick else "1,32")
+    args.only = args.only.split(",") if args.only else (["mlp", "resnet18"] if args.quick else NAMES)
+    args.runs = ["--runs", "3"] if args.quick else []
+    device = adapter(args)
+    say(f"adapter: {device['name']} ({device['kind']}, {device['backend']}, {device['driver']})")
+    # From here on `gpu` is this adapter, for the tests too, and what is missing is an error.
+    os.environ.update(SCONCE_ADAPTER=device["name"], SCONCE_REQUIRE_GPU="1")
+    report = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "adapter": device["name"],
+        "kind": device["kind"],
+        "driver": device["driver"],
+        "sconce": run([args.bins / "sconce", "--version"]).stdout.strip(),
+        "quick": args.quick,
+        "tests": None if args.skip_tests else kernel_tests(args),
+    }
+    folder = models(args)
+    report["bench"] = bench(args, folder)
+    report["kernels"] = kernels(args)
+    report["torch"], report["card"], report["torch_device"] = ([], None, None) if args.skip_torch else torch_rows(args, device)
+    name = re.sub(r"[^a-z0-9]+", "-", device["name"].lower()).strip("-")[:40]
+    out = args.out or ROOT / "benches/results" / f"{report['date'][:10]}-{name}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n")
+    say()
+    say(table(report))
+    say(f"\nwritten: {out}")
+    failed = report["tests"] and not report["tests"]["passed"]
+    wrong = [row for row in report["bench"] if row.get("error") or row["check"] not in (None, "right")]
+    sys.exit(1 if failed or wrong or "error" in report["kernels"] else 0)
+
+
+if __name__ == "__main__":
+    main()
