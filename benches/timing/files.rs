@@ -74,7 +74,7 @@ impl Spec {
             out.remember();
             out.bytes.extend(b"QK\0");
             for pair in [shape, stride] {
-                pair.map(|size| out.int(size));
+                pair.into_iter().for_each(|size| out.int(size));
                 out.bytes.push(b'\x86');
                 out.remember();
             }

@@ -18,8 +18,8 @@ pub(crate) struct GpuOptions {
     pub(crate) checks: bool,
     /// A smaller limit for bindings than the adapter's own.
     pub(crate) binding_bytes: Option<u64>,
-    /// The size of a staging chunk.
-    pub(crate) staging_bytes: usize,
+    /// The size of a staging chunk, when not what suits the kind of device.
+    pub(crate) staging_bytes: Option<usize>,
     /// The operations of one submission, when not as many as the kind of device does in a part of a second.
     pub(crate) submission_flops: Option<u64>,
     /// Whether single kernels may be timed, where the adapter can.
@@ -33,7 +33,7 @@ impl Default for GpuOptions {
         Self {
             checks: false,
             binding_bytes: None,
-            staging_bytes: 16 << 20,
+            staging_bytes: None,
             submission_flops: None,
             timestamps: true,
             disk_cache: false,
@@ -158,6 +158,12 @@ impl Gpu {
             DeviceKind::Discrete => 500_000_000_000,
             _ => 50_000_000_000,
         })
+    }
+
+    /// The size of a staging chunk. A software adapter copies with the processor, out of its cache if the chunk fits there.
+    pub(crate) fn staging_bytes(&self) -> usize {
+        let is_software = self.info.kind == DeviceKind::Software;
+        self.options.staging_bytes.unwrap_or(if is_software { 1 << 20 } else { 16 << 20 })
     }
 
     /// Whether buffers that the host maps may be bound by shaders too.

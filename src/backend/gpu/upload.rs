@@ -113,7 +113,7 @@ struct PackCall {
 impl Uploader {
     /// An uploader for about `bytes` in all: chunks are no larger than that.
     pub(super) fn new(gpu: &Arc<Gpu>, bytes: usize) -> Self {
-        let largest = gpu.options().staging_bytes.min(gpu.limits().max_storage_buffer_binding_size as usize);
+        let largest = gpu.staging_bytes().min(gpu.limits().max_storage_buffer_binding_size as usize);
         Self {
             gpu: Arc::clone(gpu),
             pipelines: Pipelines::of(gpu),

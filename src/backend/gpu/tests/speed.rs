@@ -41,13 +41,12 @@ fn copy_rate(gpu: &Gpu) -> f64 {
 #[ignore = "a measurement"]
 #[allow(clippy::print_stderr)]
 fn upload() {
-    let staging = std::env::var("STAGING_MB")
-        .map_or(GpuOptions::default().staging_bytes, |mb| mb.parse::<usize>().unwrap() << 20);
+    let staging = std::env::var("STAGING_MB").ok().map(|mb| mb.parse::<usize>().unwrap() << 20);
     on_every_gpu(GpuOptions { staging_bytes: staging, ..GpuOptions::default() }, |gpu| {
         if gpu.options().checks {
             return;
         }
-        eprintln!("{}: copy {:.2} GB/s, chunks of {} MiB", gpu.info(), copy_rate(gpu), staging >> 20);
+        eprintln!("{}: copy {:.2} GB/s, chunks of {} MiB", gpu.info(), copy_rate(gpu), gpu.staging_bytes() >> 20);
         let (rows, columns) = (BYTES / 4 / 4096, 4096);
         let pack = |order: [usize; 2], multiple| Pack {
             weight: BufferId(0),

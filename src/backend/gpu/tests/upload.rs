@@ -131,7 +131,7 @@ fn plain(gpu: &Arc<Gpu>, buffer: &Buffer) -> Vec<u32> {
 #[test]
 fn every_dtype_becomes_words() {
     // Chunks are smaller than the tensors.
-    let options = GpuOptions { staging_bytes: 4096, ..GpuOptions::default() };
+    let options = GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() };
     on_every_gpu(options, |gpu| {
         let mut random = Random::new("every dtype");
         for dtype in DTYPES {
@@ -158,7 +158,7 @@ fn every_dtype_becomes_words() {
 
 #[test]
 fn views_that_repeat_or_lie_apart() {
-    on_every_gpu(GpuOptions { staging_bytes: 4096, ..GpuOptions::default() }, |gpu| {
+    on_every_gpu(GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() }, |gpu| {
         let mut random = Random::new("views");
         let storage = Storage::owned(random_bytes(DType::F32, 70_000, &mut random), "cpu");
         let view = |shape: &[usize], stride: &[usize], offset| {
@@ -181,7 +181,7 @@ fn views_that_repeat_or_lie_apart() {
 
 #[test]
 fn packs_cut_order_scale_and_pad() {
-    let options = GpuOptions { staging_bytes: 4096, binding_bytes: Some(64 << 10), ..GpuOptions::default() };
+    let options = GpuOptions { staging_bytes: Some(4096), binding_bytes: Some(64 << 10), ..GpuOptions::default() };
     on_every_gpu(options, |gpu| {
         let mut random = Random::new("packs");
         let pack = |scale: bool, shape: &[usize], channel_dim, channels, order: &[usize], multiple| Pack {
@@ -236,7 +236,7 @@ fn packs_cut_order_scale_and_pad() {
 
 #[test]
 fn memory_is_accounted_and_given_back() {
-    on_every_gpu(GpuOptions { staging_bytes: 64 << 10, ..GpuOptions::default() }, |gpu| {
+    on_every_gpu(GpuOptions { staging_bytes: Some(64 << 10), ..GpuOptions::default() }, |gpu| {
         let mut random = Random::new("memory");
         let held = gpu.account().memory().total();
         let tensor = strided(DType::F16, &[1000, 500], &[0, 1], 0, &mut random);
