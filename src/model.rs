@@ -313,14 +313,16 @@ fn check_range(input: &Tensor) -> Result<()> {
     }
 }
 
-/// An output as booleans, if that is what the model gives.
+/// An output in the dtype that the file says.
 fn as_declared(output: Tensor, dtype: Option<DType>) -> Result<Tensor> {
     match dtype {
+        Some(dtype) if dtype == output.dtype() => Ok(output),
         Some(DType::Bool) => {
             let bytes: Vec<u8> = output.to_f32()?.into_iter().map(|x| u8::from(x != 0.0)).collect();
             Tensor::from_bytes(DType::Bool, output.shape().clone(), &bytes)
         }
-        _ => Ok(output),
+        Some(dtype) => output.to(dtype),
+        None => Ok(output),
     }
 }
 

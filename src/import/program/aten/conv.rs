@@ -14,6 +14,7 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "aten.conv3d.default" | "aten.conv3d.padding" => |call| conv(call, 3),
         "aten.conv_transpose1d.default" => |call| transposed(call, 1),
         "aten.conv_transpose2d.input" => |call| transposed(call, 2),
+        "aten.conv_transpose3d.input" => |call| transposed(call, 3),
         "aten.convolution.default" | "aten._convolution.default" => convolution,
         _ => return None,
     })
@@ -218,8 +219,13 @@ fn volume(call: &mut Call<'_, '_>, conv: Conv) -> Result<X> {
 /// A transposed convolution: one with the kernel turned round over the input with zeros between its elements.
 fn run_transposed(call: &mut Call<'_, '_>, conv: Conv, output_padding: &[usize]) -> Result<X> {
     let dims = conv.stride.len();
-    if call.build.rank(&conv.x) != dims + 2 || dims == 3 {
-        return Err(Error::unsupported(format!("a transposed convolution over {dims} dimensions without a batch")));
+    if call.build.rank(&conv.x) != dims + 2 {
+        let shape = call.build.shape(&conv.x);
+        let batched: Vec<usize> = [1].into_iter().chain(shape).collect();
+        let x = call.build.reshape(&conv.x, &batched)?;
+        let y = run_transposed(call, Conv { x, ..conv }, output_padding)?;
+        let shape = call.build.shape(&y);
+        return call.build.reshape(&y, &shape[1..]);
     }
     let (shape, kernel) = (call.build.shape(&conv.x), call.build.shape(&conv.weight));
     let groups = conv.groups;
