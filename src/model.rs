@@ -483,14 +483,16 @@ fn kinds_of(inputs: &[Tensor]) -> Vec<(Shape, DType)> {
     inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect()
 }
 
-/// The outputs, as booleans where that is what the model gives.
+/// The outputs in the dtypes that the file says.
 fn as_declared(outputs: Vec<Tensor>, declared: &[DType]) -> Result<Vec<Tensor>> {
     let convert = |(i, output): (usize, Tensor)| match declared.get(i) {
+        Some(&dtype) if dtype == output.dtype() => Ok(output),
         Some(DType::Bool) => {
             let bytes: Vec<u8> = output.to_f32()?.into_iter().map(|x| u8::from(x != 0.0)).collect();
             Tensor::from_bytes(DType::Bool, output.shape().clone(), &bytes)
         }
-        _ => Ok(output),
+        Some(&dtype) => output.to(dtype),
+        None => Ok(output),
     };
     outputs.into_iter().enumerate().map(convert).collect()
 }

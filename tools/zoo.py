@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
+import zoo_hf
+
 warnings.filterwarnings("ignore")
 LIMIT = 1e-4
 
@@ -177,7 +179,7 @@ def layers():
 
 
 GROUPS = {"classification": classification, "segmentation": segmentation, "detection": detection, "video": video,
-          "flow": flow, "layers": layers}
+          "flow": flow, "layers": layers, "hugging-face": zoo_hf.models}
 
 
 def randomize(model):

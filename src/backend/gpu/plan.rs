@@ -1,5 +1,6 @@
 //! Plans: recorded dispatches with their buffers, replayed at every run.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -289,17 +290,21 @@ impl<'a> Builder<'a> {
         Ok(packs)
     }
 
-    /// Computes what depends on parameters alone, as far as it is not there yet.
+    /// Computes what depends on parameters alone, as far as it is not there yet. Several steps may make one value, each
+    /// a part of it.
     fn run_prologue(&mut self) -> Result<()> {
+        let mut begun: HashSet<BufferId> = HashSet::new();
         for step in &self.schedule.prologue {
-            let output = &self.schedule.buffers[step.output.buffer.0];
-            if self.weights.has_derived(output) {
+            let (id, output) = (step.output.buffer, &self.schedule.buffers[step.output.buffer.0]);
+            if !begun.contains(&id) && self.weights.has_derived(output) {
                 continue;
             }
             // What is computed once is computed exactly.
             let selection = self.select(step, Precision::Exact)?;
             let packs = self.constants(step, &selection, Precision::Exact)?;
-            self.weights.derive(output)?;
+            if begun.insert(id) {
+                self.weights.derive(output)?;
+            }
             // The copies that the step needs come first.
             self.uploader.finish()?;
             let all: Vec<&Dispatch> = selection.dispatches.iter().collect();

@@ -2,7 +2,7 @@
 
 use super::Rewrite;
 use crate::error::Result;
-use crate::graph::op::{Binary, Op};
+use crate::graph::op::{Binary, Op, Reduce};
 use crate::graph::{Graph, Var};
 
 /// The longest values that every backend's kernel sums.
@@ -32,9 +32,18 @@ struct Parts {
     k: Var,
     v: Var,
     mask: Option<Var>,
+    causal: bool,
     scale: f32,
     /// The dimensions before the last two.
     lead: Vec<usize>,
+}
+
+/// A mask that needs no tensor.
+enum Known {
+    /// It lets everything through.
+    Open,
+    /// Row `i` sees the columns up to `i`.
+    Causal,
 }
 
 struct Matcher<'a> {
@@ -48,7 +57,9 @@ impl Matcher<'_> {
         let node = graph.node(var);
         let Op::Matmul = node.op else { return None };
         let (weights, v) = (node.inputs[0], node.inputs[1]);
-        let softmax = self.before_reshape(weights)?;
+        let weights = self.before_reshape(weights)?;
+        let guarded = self.guarded(weights);
+        let softmax = guarded.unwrap_or(weights);
         let scores = graph.shape(softmax);
         let rank = scores.len();
         match graph.node(softmax).op {
@@ -57,16 +68,26 @@ impl Matcher<'_> {
         }
         let lead = scores[..rank - 2].to_vec();
         let (l, s) = (scores[rank - 2], scores[rank - 1]);
-        let mut x = self.only_used(graph.node(softmax).inputs[0])?;
-        let mut mask = None;
+        let mut x = graph.node(softmax).inputs[0];
+        if self.uses[x.0 as usize] != 1 + usize::from(guarded.is_some()) {
+            return None;
+        }
+        let (mut mask, mut causal) = (None, false);
         if let Op::Binary(Binary::Add) = graph.node(x).op {
             let [a, b] = graph.node(x).inputs[..] else { return None };
             let is_scores =
                 |&(x, other): &(Var, Var)| graph.shape(x) == scores && x != other && self.product(x).is_some();
             let (side, other) = [(a, b), (b, a)].into_iter().find(is_scores)?;
             (x, mask) = (side, Some(other));
+            match self.known_mask(other, l, s) {
+                Some(Known::Open) => mask = None,
+                Some(Known::Causal) => (mask, causal) = (None, true),
+                None => {}
+            }
         }
-        let (product, mut scale) = self.product(x)?;
+        // A guard's scores are used twice, which was counted above.
+        let (product, mut scale) =
+            if mask.is_none() && !causal && guarded.is_some() { self.product_of(x)? } else { self.product(x)? };
         let (q, k) = (graph.node(product).inputs[0], graph.node(product).inputs[1]);
         let (q, q_scale) = self.before_scale(q);
         let (k, k_scale) = self.before_scale(k);
@@ -79,7 +100,65 @@ impl Matcher<'_> {
             shape.ends_with(&[rows, columns]) && shape.numel() == count * rows * columns && shape.len() >= 2
         };
         let fits = whole(q, l, dim) && whole(k, dim, s) && whole(v, s, e) && whole(product, l, s);
-        (fits && dim.max(e) <= MAX_DIM && count * l * s * e > 0).then_some(Parts { q, k, v, mask, scale, lead })
+        (fits && dim.max(e) <= MAX_DIM && count * l * s * e > 0).then_some(Parts { q, k, v, mask, causal, scale, lead })
+    }
+
+    /// The softmax in `where(all scores are minus infinity, 0, softmax(scores))`, as PyTorch decomposes attention: zeros
+    /// for a row that sees nothing, which is what the kernel gives.
+    fn guarded(&self, x: Var) -> Option<Var> {
+        let graph = self.graph;
+        let binary = |x: Var, wanted: Binary| match (&graph.node(x).op, &graph.node(x).inputs[..]) {
+            (Op::Binary(own), &[a, b]) if *own == wanted => Some((a, b)),
+            _ => None,
+        };
+        // `x == number`, as `x`.
+        let equals = |x: Var, number: f32| {
+            let (a, b) = binary(x, Binary::Eq)?;
+            (self.number(b)? == number).then_some(a)
+        };
+        let (zeros, kept) = binary(x, Binary::Add)?;
+        let (shut, zero) = binary(zeros, Binary::Keep)?;
+        let (open, softmax) = binary(kept, Binary::Keep)?;
+        let Op::Constant(zero) = &graph.node(zero).op else { return None };
+        let is_zero = zero.as_slice::<f32>().is_ok_and(|zeros| zeros.iter().all(|&zero| zero == 0.0));
+        let Op::Softmax { dim, log: false } = graph.node(softmax).op else { return None };
+        let scores = graph.node(softmax).inputs[0];
+        let any = equals(shut, 0.0)?;
+        let Op::Reduce { kind: Reduce::Max, dims } = &graph.node(any).op else { return None };
+        let seen = equals(graph.node(any).inputs[0], 0.0)?;
+        let fits = is_zero
+            && equals(open, 0.0) == Some(shut)
+            && *dims == [dim]
+            && equals(seen, f32::NEG_INFINITY) == Some(scores)
+            && self.uses[softmax.0 as usize] == 1;
+        fits.then_some(softmax)
+    }
+
+    /// What a mask that is part of the program lets through, where it needs no tensor.
+    fn known_mask(&self, mask: Var, l: usize, s: usize) -> Option<Known> {
+        let mut mask = mask;
+        while let Op::Reshape | Op::Expand = self.graph.node(mask).op {
+            mask = self.graph.node(mask).inputs[0];
+        }
+        let Op::Constant(tensor) = &self.graph.node(mask).op else { return None };
+        let values = tensor.as_slice::<f32>().ok()?;
+        if values.iter().all(|&x| x == 0.0) {
+            return Some(Known::Open);
+        }
+        let is_lower = |(i, &x): (usize, &f32)| {
+            let (row, column) = (i / s % l, i % s);
+            x == if column > row { f32::NEG_INFINITY } else { 0.0 }
+        };
+        let is_causal = l == s && tensor.shape().ends_with(&[l, s]) && values.iter().enumerate().all(is_lower);
+        is_causal.then_some(Known::Causal)
+    }
+
+    /// A constant of one element.
+    fn number(&self, x: Var) -> Option<f32> {
+        match &self.graph.node(x).op {
+            Op::Constant(tensor) if tensor.shape().numel() == 1 => tensor.as_slice::<f32>().ok().map(|x| x[0]),
+            _ => None,
+        }
     }
 
     /// The value, unless something else uses it.
@@ -89,7 +168,10 @@ impl Matcher<'_> {
 
     /// What a reshape that keeps the last two dimensions is of, or the value itself.
     fn before_reshape(&self, x: Var) -> Option<Var> {
-        let x = self.only_used(x)?;
+        self.only_used(x).and_then(|x| self.before_reshape_of(x))
+    }
+
+    fn before_reshape_of(&self, x: Var) -> Option<Var> {
         let node = self.graph.node(x);
         let Op::Reshape = node.op else { return Some(x) };
         let inner = self.only_used(node.inputs[0])?;
@@ -99,7 +181,15 @@ impl Matcher<'_> {
 
     /// The product of two computed matrices that `x` is, after a reshape and a multiplication by a number.
     fn product(&self, x: Var) -> Option<(Var, f32)> {
-        let x = self.before_reshape(x)?;
+        self.only_used(x).and_then(|x| self.product_of(x))
+    }
+
+    /// The same, whatever else uses `x` itself.
+    fn product_of(&self, x: Var) -> Option<(Var, f32)> {
+        let x = match self.graph.node(x).op {
+            Op::Reshape => self.before_reshape_of(x)?,
+            _ => x,
+        };
         let (x, scale) = match self.scaled(x) {
             Some((inner, scale)) => (self.before_reshape(inner)?, scale),
             None => (x, 1.0),
@@ -111,10 +201,7 @@ impl Matcher<'_> {
     /// A value that is multiplied by a number, or divided by one.
     fn scaled(&self, x: Var) -> Option<(Var, f32)> {
         let node = self.graph.node(x);
-        let number = |x: Var| match &self.graph.node(x).op {
-            Op::Constant(tensor) if tensor.shape().numel() == 1 => tensor.as_slice::<f32>().ok().map(|x| x[0]),
-            _ => None,
-        };
+        let number = |x: Var| self.number(x);
         let (a, b) = (*node.inputs.first()?, *node.inputs.get(1)?);
         match node.op {
             Op::Binary(Binary::Mul) if *self.graph.shape(a) == node.shape => Some((a, number(b)?)),
@@ -143,8 +230,14 @@ fn write(rewrite: &mut Rewrite<'_>, parts: &Parts, shape: &[usize]) -> Result<Va
         let full = [&parts.lead, &own[own.len() - 2..]].concat();
         operands.push(graph.reshape(x, &signed(&full))?);
     }
-    let y =
-        graph.scaled_dot_product_attention(operands[0], operands[1], operands[2], mask, false, Some(parts.scale))?;
+    let y = graph.scaled_dot_product_attention(
+        operands[0],
+        operands[1],
+        operands[2],
+        mask,
+        parts.causal,
+        Some(parts.scale),
+    )?;
     graph.reshape(y, &signed(shape))
 }
 

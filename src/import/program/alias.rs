@@ -15,7 +15,18 @@ pub(super) enum ViewOp {
     Reshape(Vec<usize>),
     Permute(Vec<usize>),
     Expand(Vec<usize>),
-    Slice { dim: usize, start: usize, step: usize, len: usize },
+    Slice {
+        dim: usize,
+        start: usize,
+        step: usize,
+        len: usize,
+    },
+    /// Windows of so many elements along `dim`, `step` apart; their elements are a new last dimension.
+    Windows {
+        dim: usize,
+        size: usize,
+        step: usize,
+    },
 }
 
 impl ViewOp {
@@ -27,6 +38,14 @@ impl ViewOp {
             ViewOp::Permute(dims) => whole.permute(dims),
             ViewOp::Expand(sizes) => whole.expand(sizes),
             &ViewOp::Slice { dim, start, step, len } => whole.slice(dim, start, step, len),
+            &ViewOp::Windows { dim, size, step } => {
+                let mut view = whole;
+                view.shape.push(size);
+                view.strides.push(view.strides[dim]);
+                view.shape[dim] = (shape[dim] - size) / step + 1;
+                view.strides[dim] *= step;
+                view
+            }
         }
     }
 }
@@ -130,6 +149,7 @@ impl Build<'_> {
             }
             ViewOp::Expand(sizes) if *sizes == shape => Ok(new),
             ViewOp::Expand(_) => Err(Error::unsupported("a write into an expanded tensor, whose elements overlap")),
+            ViewOp::Windows { .. } => Err(Error::unsupported("a write into windows, whose elements may overlap")),
             &ViewOp::Slice { dim, start, step, len } => self.put_slice(before, new, dim, start, step, len),
         }
     }
@@ -189,6 +209,7 @@ impl Build<'_> {
             }
             &Data::Var(var) => {
                 let var = match op {
+                    &ViewOp::Windows { dim, size, step } => return self.windows(x, dim, size, step),
                     ViewOp::Reshape(sizes) => self.graph.reshape(var, &signed(sizes))?,
                     ViewOp::Permute(dims) => self.graph.permute(var, &signed(dims))?,
                     ViewOp::Expand(sizes) => self.graph.expand(var, &signed(sizes))?,
@@ -201,5 +222,18 @@ impl Build<'_> {
                 X::var(var, x.dtype)
             }
         })
+    }
+
+    fn windows(&mut self, x: &X, dim: usize, size: usize, step: usize) -> Result<X> {
+        let len = (self.shape(x)[dim] - size) / step + 1;
+        let parts = (0..size)
+            .map(|start| {
+                let part = self.view(x, &ViewOp::Slice { dim, start, step, len })?;
+                let shape = [&self.shape(&part)[..], &[1]].concat();
+                self.view(&part, &ViewOp::Reshape(shape))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let last = self.shape(x).len();
+        self.cat(&parts, last)
     }
 }

@@ -313,6 +313,50 @@ mod tests {
         program.trace(&mut graph, &inputs).map(drop)
     }
 
+    /// How many steps of each kernel a program becomes.
+    fn kernels(path: &std::path::Path) -> BTreeMap<&'static str, usize> {
+        let checkpoint = Checkpoint::open(path).unwrap();
+        let program = Program::read(checkpoint.exported().unwrap(), None).unwrap();
+        let mut graph = Graph::new();
+        let input = |port: &Port| {
+            let sizes: Shape = port.shape.iter().map(|size| size.unwrap_or(3)).collect();
+            graph.input(sizes, port.dtype)
+        };
+        let inputs: Vec<Var> = program.inputs().iter().map(input).collect();
+        let outputs = program.trace(&mut graph, &inputs).unwrap();
+        graph.set_outputs(outputs.into_iter().map(|output| output.0).collect());
+        let schedule = crate::graph::lower(&crate::graph::optimize(&graph).unwrap(), false).unwrap();
+        let mut counts = BTreeMap::new();
+        for step in &schedule.steps {
+            *counts.entry(step.kernel.name()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// A decomposed program becomes the same steps as the one that was exported; `SCONCE_FORMS` names a folder of more
+    /// pairs `NAME.plain.pt2`, `NAME.core.pt2`.
+    #[test]
+    fn both_forms_become_the_same_steps() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/programs");
+        let mut folders = vec![folder];
+        folders.extend(std::env::var_os("SCONCE_FORMS").map(Into::into));
+        let (mut pairs, mut different) = (0, Vec::new());
+        for path in
+            folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path())
+        {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let Some(stem) = name.strip_suffix(".core.pt2").filter(|stem| *stem != "counter") else { continue };
+            let other = [".pt2", ".plain.pt2"].map(|end| path.with_file_name(format!("{stem}{end}")));
+            let plain = other.iter().find(|path| path.exists()).expect("both forms");
+            let (plain, core) = (kernels(plain), kernels(&path));
+            pairs += 1;
+            if plain != core {
+                different.push(format!("{stem}: exported {plain:?}, decomposed {core:?}"));
+            }
+        }
+        assert!(pairs >= 6 && different.is_empty(), "{pairs} pairs; {}", different.join("\n"));
+    }
+
     /// Programs with one number or name changed are refused or traced, and nothing panics.
     #[test]
     fn damaged_programs_are_errors() {

@@ -8,6 +8,7 @@ use super::value::{Data, X, promote, result_type};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::op::{Binary, Unary};
+use crate::graph::{Graph, Var};
 use crate::shape::Shape;
 
 /// A function of two numbers, by PyTorch's name.
@@ -83,7 +84,11 @@ impl Build<'_> {
                 let zero = self.graph.scalar(0.0);
                 self.graph.binary(Binary::Ne, var, zero)?
             }
-            () if from_float && !to_float => self.graph.unary(Unary::Trunc, var)?,
+            () if from_float && !to_float => {
+                let whole = self.graph.unary(Unary::Trunc, var)?;
+                wrapped(self.graph, whole, dtype)?
+            }
+            () if !to_float => wrapped(self.graph, var, dtype)?,
             () => var,
         };
         Ok(X::var(var, dtype))
@@ -161,19 +166,10 @@ impl Build<'_> {
         let graph = &mut *self.graph;
         let var = match simple {
             Some(binary) => graph.binary(binary, a, b)?,
-            None => {
-                let quotient = graph.div(a, b)?;
-                let round = if matches!(bin, Bin::FloorDivide | Bin::Remainder) { Unary::Floor } else { Unary::Trunc };
-                let whole = graph.unary(round, quotient)?;
-                match bin {
-                    Bin::FloorDivide | Bin::TruncDivide => whole,
-                    _ => {
-                        let product = graph.mul(whole, b)?;
-                        graph.sub(a, product)?
-                    }
-                }
-            }
+            None => divided(graph, bin, a, b)?,
         };
+        let wraps = matches!(bin, Bin::Add | Bin::Sub | Bin::Mul | Bin::Pow);
+        let var = if wraps { wrapped(graph, var, dtype)? } else { var };
         Ok(X::var(var, dtype))
     }
 
@@ -272,9 +268,34 @@ impl Build<'_> {
                 let max = graph.amax(negative, &signed, keepdim)?;
                 graph.neg(max)?
             }
-            Fold::Prod => return Err(Error::unsupported("a product of values that depend on the input")),
+            Fold::Prod => return self.product(X::var(var, dtype), dims, keepdim),
         };
         Ok(X::var(var, dtype))
+    }
+
+    /// The product along these dimensions: halves by halves.
+    fn product(&mut self, mut x: X, dims: &[usize], keepdim: bool) -> Result<X> {
+        let shape = self.shape(&x);
+        for &dim in dims {
+            let mut len = shape[dim];
+            if len == 0 {
+                return Err(Error::unsupported("a product of nothing"));
+            }
+            while len > 1 {
+                let part = |start: usize, len: usize| ViewOp::Slice { dim, start, step: 1, len };
+                let (a, b) = (self.view(&x, &part(0, len / 2))?, self.view(&x, &part(len / 2, len / 2))?);
+                let y = self.binary(Bin::Mul, &a, &b)?;
+                x = match len % 2 {
+                    0 => y,
+                    _ => {
+                        let last = self.view(&x, &part(len - 1, 1))?;
+                        self.cat(&[y, last], dim)?
+                    }
+                };
+                len = self.shape(&x)[dim];
+            }
+        }
+        self.reshape(&x, &kept(&shape, dims, keepdim))
     }
 
     /// `x` at `indices [n]` along `dim`.
@@ -338,6 +359,52 @@ impl Build<'_> {
         }
         Ok(X::host(Host::full(shape, dtype, value), dtype))
     }
+}
+
+/// The whole quotient or the rest of a division. A device's division may be off by a little, which the rest shows.
+fn divided(graph: &mut Graph, bin: Bin, a: Var, b: Var) -> Result<Var> {
+    let quotient = graph.div(a, b)?;
+    let mut whole = graph.unary(Unary::Floor, quotient)?;
+    let rest = |graph: &mut Graph, whole: Var| -> Result<Var> {
+        let product = graph.mul(whole, b)?;
+        graph.sub(a, product)
+    };
+    let (first, zero) = (rest(graph, whole)?, graph.scalar(0.0));
+    let sign = graph.mul(first, b)?;
+    let too_high = graph.binary(Binary::Lt, sign, zero)?;
+    let (size, divisor) = (graph.abs(first)?, graph.abs(b)?);
+    let too_low = graph.binary(Binary::Ge, size, divisor)?;
+    let too_low = graph.sub(too_low, too_high)?;
+    // Where the divisor is 0 there is nothing to mend.
+    let divides = graph.binary(Binary::Ne, b, zero)?;
+    let change = graph.binary(Binary::Keep, divides, too_low)?;
+    whole = graph.add(whole, change)?;
+    if matches!(bin, Bin::TruncDivide | Bin::Fmod) {
+        let rest = rest(graph, whole)?;
+        let uneven = graph.binary(Binary::Ne, rest, zero)?;
+        let negative = graph.binary(Binary::Lt, whole, zero)?;
+        let change = graph.mul(uneven, negative)?;
+        whole = graph.add(whole, change)?;
+    }
+    match bin {
+        Bin::FloorDivide | Bin::TruncDivide => Ok(whole),
+        _ => rest(graph, whole),
+    }
+}
+
+/// Whole numbers as a dtype of 8 or 16 bits holds them.
+fn wrapped(graph: &mut Graph, x: Var, dtype: DType) -> Result<Var> {
+    let (count, least) = match dtype {
+        DType::U8 => (256.0, 0.0),
+        DType::I8 => (256.0, -128.0),
+        DType::I16 => (65536.0, -32768.0),
+        _ => return Ok(x),
+    };
+    let shifted = graph.add_scalar(x, -least)?;
+    let turns = graph.mul_scalar(shifted, 1.0 / count)?;
+    let turns = graph.unary(Unary::Floor, turns)?;
+    let turns = graph.mul_scalar(turns, count)?;
+    graph.sub(x, turns)
 }
 
 /// The shape after a reduction.

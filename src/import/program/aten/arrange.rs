@@ -1,10 +1,12 @@
 //! Tensors put together and elements rearranged: concatenation, padding, repetition, pixel shuffling.
 
-use super::shape::{part, place_of, slice_of};
+use super::shape::{diagonal_of, part, place_of, slice_of};
 use super::{Call, Function, Out};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::PadMode;
 use crate::import::program::alias::ViewOp;
+use crate::import::program::prims::Bin;
 use crate::import::program::value::X;
 
 pub(super) fn find(target: &str) -> Option<Function> {
@@ -29,6 +31,8 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "tile.default" => tile,
         "slice_scatter.default" => slice_scatter,
         "select_scatter.default" => select_scatter,
+        "diagonal_scatter.default" => diagonal_scatter,
+        "diff.default" => diff,
         _ => return None,
     })
 }
@@ -214,18 +218,23 @@ fn tile(call: &mut Call<'_, '_>) -> Result<Out> {
 /// `self` with `src` in place of what `views` see.
 fn scattered(call: &mut Call<'_, '_>, views: &[ViewOp]) -> Result<Out> {
     let (x, src) = (call.x("self")?, call.x("src")?);
-    let src = call.build.cast(&src, x.dtype)?;
-    let mut before = vec![x];
+    replaced(call, &x, views, src).map(Out::X)
+}
+
+/// `x` with `new` in place of what `views` see.
+pub(super) fn replaced(call: &mut Call<'_, '_>, x: &X, views: &[ViewOp], new: X) -> Result<X> {
+    let new = call.build.cast(&new, x.dtype)?;
+    let mut before = vec![x.clone()];
     for op in views {
         let next = call.build.view(before.last().expect("never empty"), op)?;
         before.push(next);
     }
     let shape = call.build.shape(&before.pop().expect("never empty"));
-    let mut value = call.build.expand(&src, &shape)?;
+    let mut value = call.build.expand(&new, &shape)?;
     for (op, before) in views.iter().zip(&before).rev() {
         value = call.build.put(op, before, value)?;
     }
-    Ok(Out::X(value))
+    Ok(value)
 }
 
 fn slice_scatter(call: &mut Call<'_, '_>) -> Result<Out> {
@@ -240,4 +249,32 @@ fn select_scatter(call: &mut Call<'_, '_>) -> Result<Out> {
     let shape = call.build.shape(&x);
     let views = place_of(call, &shape)?;
     scattered(call, &views)
+}
+
+fn diagonal_scatter(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let shape = call.build.shape(&x);
+    let views = diagonal_of(call, &shape)?;
+    scattered(call, &views)
+}
+
+/// The differences of neighbours, `n` times over.
+fn diff(call: &mut Call<'_, '_>) -> Result<Out> {
+    let mut x = call.x("self")?;
+    let rank = call.build.rank(&x);
+    let (times, dim) = (call.int_or("n", 1)?, call.dim_of("dim", rank, -1)?);
+    let ends = [call.opt_x("prepend")?, call.opt_x("append")?];
+    let [before, after] = ends;
+    let parts: Vec<X> = before.into_iter().chain([x.clone()]).chain(after).collect();
+    if parts.len() > 1 {
+        x = call.build.cat(&parts, dim)?;
+    }
+    for _ in 0..times {
+        let Some(len) = call.build.shape(&x)[dim].checked_sub(1) else { break };
+        let last = call.build.view(&x, &part(dim, 1, len))?;
+        let first = call.build.view(&x, &part(dim, 0, len))?;
+        let bin = if x.dtype == DType::Bool { Bin::Xor } else { Bin::Sub };
+        x = call.build.binary(bin, &last, &first)?;
+    }
+    Ok(Out::X(x))
 }

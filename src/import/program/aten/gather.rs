@@ -10,7 +10,7 @@ use crate::import::program::value::X;
 
 pub(super) fn find(target: &str) -> Option<Function> {
     Some(match target {
-        "aten.index.Tensor" => index,
+        "aten.index.Tensor" | "aten._unsafe_index.Tensor" => index,
         "aten.index_select.default" => index_select,
         "aten.gather.default" => gather,
         "aten.roll.default" => roll,
@@ -30,43 +30,63 @@ pub(super) fn find(target: &str) -> Option<Function> {
     })
 }
 
+/// The places that indices along some dimensions name, in those dimensions merged into one.
+pub(super) struct Places {
+    pub(super) place: X,
+    /// The shape of the indices, broadcast.
+    pub(super) shape: Vec<usize>,
+    /// The size of the merged dimension.
+    pub(super) count: usize,
+    /// Where the indices' dimensions come in the result.
+    pub(super) at: usize,
+    pub(super) neighbours: bool,
+}
+
+impl Places {
+    pub(super) fn read(call: &mut Call<'_, '_>, shape: &[usize], given: Vec<X>, dims: &[usize]) -> Result<Self> {
+        let Some(&first) = dims.first().filter(|_| dims.last().is_some_and(|&last| last < shape.len())) else {
+            return Err(Error::shape(format!("{} indices for {shape:?}", dims.len())));
+        };
+        if given.iter().any(|x| x.dtype == DType::Bool) {
+            return Err(Error::unsupported("a mask among indices"));
+        }
+        // Indexed dimensions come together: in place when they are neighbours, else in front.
+        let neighbours = dims.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        let mut place: Option<X> = None;
+        for (index, &d) in given.iter().zip(dims) {
+            let index = from_front(call, index, shape[d])?;
+            place = Some(match place {
+                None => index,
+                Some(place) => {
+                    let place = call.build.with_number(Bin::Mul, &place, shape[d] as f64)?;
+                    call.build.binary(Bin::Add, &place, &index)?
+                }
+            });
+        }
+        let place = place.expect("there is an index");
+        let count = dims.iter().map(|&d| shape[d]).product();
+        let at = if neighbours { first } else { 0 };
+        Ok(Self { shape: call.build.shape(&place), place, count, at, neighbours })
+    }
+}
+
 /// Indices along some dimensions: neighbours become one dimension, whose places are looked up.
 fn index(call: &mut Call<'_, '_>) -> Result<Out> {
     let x = call.x("self")?;
     let indices = call.opt_xs("indices")?;
     let shape = call.build.shape(&x);
     let dims: Vec<usize> = (0..indices.len()).filter(|&d| indices[d].is_some()).collect();
-    let (Some(&first), true) = (dims.first(), indices.len() <= shape.len()) else {
-        return Err(Error::shape(format!("{} indices for {shape:?}", indices.len())));
-    };
     let given: Vec<X> = indices.into_iter().flatten().collect();
     if given.iter().any(|x| x.dtype == DType::Bool) {
         return masked(call, &x, &given, &dims);
     }
-    // Indexed dimensions come together: in place when they are neighbours, else in front.
-    let neighbours = dims.windows(2).all(|pair| pair[1] == pair[0] + 1);
-    let at = if neighbours { first } else { 0 };
+    let Places { place, shape: out, count, at, .. } = Places::read(call, &shape, given, &dims)?;
     let mut order: Vec<usize> = (0..shape.len()).filter(|d| !dims.contains(d)).collect();
     order.splice(at..at, dims.iter().copied());
     let moved = call.build.view(&x, &ViewOp::Permute(order.clone()))?;
     let sizes: Vec<usize> = order.iter().map(|&d| shape[d]).collect();
-    let count: usize = dims.iter().map(|&d| shape[d]).product();
     let flat = [&sizes[..at], &[count], &sizes[at + dims.len()..]].concat();
     let moved = call.build.reshape(&moved, &flat)?;
-    // The place in the merged dimension.
-    let mut place: Option<X> = None;
-    for (index, &d) in given.iter().zip(&dims) {
-        let index = from_front(call, index, shape[d])?;
-        place = Some(match place {
-            None => index,
-            Some(place) => {
-                let place = call.build.with_number(Bin::Mul, &place, shape[d] as f64)?;
-                call.build.binary(Bin::Add, &place, &index)?
-            }
-        });
-    }
-    let place = place.expect("there is an index");
-    let out = call.build.shape(&place);
     let places = call.build.reshape(&place, &[out.iter().product()])?;
     let y = call.build.index_select(&moved, at, &places)?;
     let full = [&flat[..at], &out, &flat[at + 1..]].concat();
@@ -75,7 +95,7 @@ fn index(call: &mut Call<'_, '_>) -> Result<Out> {
 
 /// An index with negative places counted from the end. What depends on the input is taken as it is: a place that is
 /// not there is an error of the run.
-fn from_front(call: &mut Call<'_, '_>, index: &X, size: usize) -> Result<X> {
+pub(super) fn from_front(call: &mut Call<'_, '_>, index: &X, size: usize) -> Result<X> {
     match call.build.known(index)? {
         Some(host) => {
             let wrap = |&i: &i64| if i < 0 { i + size as i64 } else { i };

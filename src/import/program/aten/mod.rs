@@ -5,17 +5,20 @@
 
 mod arrange;
 mod attention;
+mod bits;
 mod conv;
 mod copy;
 mod create;
 mod gather;
 mod linear;
 mod norm;
+mod order;
 mod pointwise;
 mod pool;
 mod reduce;
 mod rnn;
 mod sample;
+mod scatter;
 mod shape;
 mod sym;
 
@@ -80,6 +83,7 @@ fn find_function(target: &str) -> Option<Function> {
         linear::find,
         conv::find,
         norm::find,
+        bits::find,
         pointwise::find,
         shape::find,
         arrange::find,
@@ -88,6 +92,8 @@ fn find_function(target: &str) -> Option<Function> {
         attention::find,
         gather::find,
         sample::find,
+        scatter::find,
+        order::find,
         rnn::find,
         create::find,
         copy::find,

@@ -19,6 +19,8 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "aten.native_group_norm.default" => |call| group_norm(call, "group"),
         "aten.instance_norm.default" => instance_norm,
         "aten.rms_norm.default" => rms_norm,
+        "aten._fused_rms_norm.default" => rms_norm,
+        "aten._weight_norm.default" | "aten._weight_norm_interface.default" => weight_norm,
         _ => return None,
     })
 }
@@ -137,4 +139,22 @@ fn rms_norm(call: &mut Call<'_, '_>) -> Result<Out> {
         None => y,
     };
     Ok(Out::X(y))
+}
+
+/// `v * g / |v|`, with a norm for each place along `dim`.
+fn weight_norm(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (v, g) = (call.x("v")?, call.x("g")?);
+    let rank = call.build.rank(&v);
+    let dim = call.dim_of("dim", rank, 0)?;
+    let others: Vec<usize> = (0..rank).filter(|&d| d != dim).collect();
+    let build = &mut *call.build;
+    let square = build.binary(Bin::Mul, &v, &v)?;
+    let sum = build.fold(Fold::Sum, &square, &others, true)?;
+    let norm = build.unary(crate::graph::op::Unary::Sqrt, &sum)?;
+    let scale = build.binary(Bin::Div, &g, &norm)?;
+    let y = build.binary(Bin::Mul, &v, &scale)?;
+    Ok(match call.node.target.ends_with("_interface.default") {
+        true => Out::Xs(vec![y, norm]),
+        false => Out::X(y),
+    })
 }

@@ -4,15 +4,16 @@ use super::{Call, Function, Out};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::Approximate;
-use crate::graph::Var;
-use crate::graph::op::{Binary, Op, Reduce, Unary};
+use crate::graph::op::Unary;
 use crate::import::program::prims::Bin;
-use crate::import::program::value::{Data, X};
+use crate::import::program::value::X;
 
 pub(super) fn find(target: &str) -> Option<Function> {
     let (name, overload) = target.strip_prefix("aten.")?.rsplit_once('.')?;
     match overload {
         "default" => find_default(name),
+        "other" if name == "max" => Some(|call| binary(call, Bin::Maximum)),
+        "other" if name == "min" => Some(|call| binary(call, Bin::Minimum)),
         "Tensor" | "Scalar" | "self" | "Tensor_Scalar" | "Tensor_Tensor" | "Tensor_mode" | "Scalar_mode"
         | "ScalarSelf" | "ScalarOther" => find_binary(name),
         _ => None,
@@ -70,7 +71,7 @@ fn find_default(name: &str) -> Option<Function> {
         "clamp_max" => |call| clamp(call, "", "max"),
         "threshold" => threshold,
         "logical_not" => logical_not,
-        "bitwise_not" => bitwise_not,
+        "logaddexp" => logaddexp,
         "isnan" => isnan,
         "isinf" => isinf,
         "isfinite" => isfinite,
@@ -105,9 +106,6 @@ fn find_binary(name: &str) -> Option<Function> {
         "le" => |call| binary(call, Bin::Le),
         "gt" => |call| binary(call, Bin::Gt),
         "ge" => |call| binary(call, Bin::Ge),
-        "bitwise_and" | "__and__" => |call| bitwise(call, Bin::And),
-        "bitwise_or" | "__or__" => |call| bitwise(call, Bin::Or),
-        "bitwise_xor" | "__xor__" => |call| bitwise(call, Bin::Xor),
         "where" => select,
         "masked_fill" => masked_fill,
         "clamp" => |call| clamp(call, "min", "max"),
@@ -176,14 +174,6 @@ fn div(call: &mut Call<'_, '_>) -> Result<Out> {
 fn pow(call: &mut Call<'_, '_>) -> Result<Out> {
     let (a, b) = (call.x("self")?, call.x("exponent")?);
     call.build.binary(Bin::Pow, &a, &b).map(Out::X)
-}
-
-fn bitwise(call: &mut Call<'_, '_>, bin: Bin) -> Result<Out> {
-    let (a, b) = (call.x("self")?, call.x("other")?);
-    if a.dtype != DType::Bool || b.dtype != DType::Bool {
-        return Err(Error::unsupported("bits of integers"));
-    }
-    call.build.binary(bin, &a, &b).map(Out::X)
 }
 
 fn relu6(call: &mut Call<'_, '_>) -> Result<Out> {
@@ -388,12 +378,17 @@ fn logical_not(call: &mut Call<'_, '_>) -> Result<Out> {
     call.build.with_number(Bin::Eq, &x, 0.0).map(Out::X)
 }
 
-fn bitwise_not(call: &mut Call<'_, '_>) -> Result<Out> {
-    let x = operand(call)?;
-    match x.dtype {
-        DType::Bool => logical_not(call),
-        _ => Err(Error::unsupported("bits of integers")),
-    }
+/// `log(exp(a) + exp(b))`, as the larger one and the logarithm of what the other adds to it.
+fn logaddexp(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (a, b) = (call.x("self")?, call.x("other")?);
+    let larger = call.build.binary(Bin::Maximum, &a, &b)?;
+    let difference = call.build.binary(Bin::Sub, &a, &b)?;
+    let distance = call.build.unary(Unary::Abs, &difference)?;
+    let negative = call.build.unary(Unary::Neg, &distance)?;
+    let exp = call.build.unary(Unary::Exp, &negative)?;
+    let sum = call.build.with_number(Bin::Add, &exp, 1.0)?;
+    let log = call.build.unary(Unary::Log, &sum)?;
+    call.build.binary(Bin::Add, &larger, &log).map(Out::X)
 }
 
 fn isnan(call: &mut Call<'_, '_>) -> Result<Out> {
@@ -436,37 +431,7 @@ fn add_combined(call: &mut Call<'_, '_>, bin: Bin) -> Result<Out> {
 
 fn select(call: &mut Call<'_, '_>) -> Result<Out> {
     let (condition, a, b) = (call.x("condition")?, call.x("self")?, call.x("other")?);
-    if is_guard(call, &condition, &a, &b) {
-        return Ok(Out::X(b));
-    }
     call.build.select(&condition, &a, &b).map(Out::X)
-}
-
-/// Whether this is the guard of a decomposed attention: zeros instead of a softmax where all scores are minus infinity,
-/// and the scores are a product without a mask, which has no such row.
-fn is_guard(call: &mut Call<'_, '_>, condition: &X, a: &X, b: &X) -> bool {
-    let graph = &*call.build.graph;
-    let (&Data::Var(condition), Data::Host(zeros), &Data::Var(softmax)) = (&condition.data, &a.data, &b.data) else {
-        return false;
-    };
-    let Op::Softmax { log: false, .. } = graph.node(softmax).op else { return false };
-    let scores = graph.node(softmax).inputs[0];
-    // `x == number`, as `x`.
-    let equals = |x: Var, number: f32| match (&graph.node(x).op, &graph.node(x).inputs[..]) {
-        (Op::Binary(Binary::Eq), &[a, b]) => match &graph.node(b).op {
-            Op::Constant(tensor) if tensor.as_slice::<f32>().is_ok_and(|values| values == [number]) => Some(a),
-            _ => None,
-        },
-        _ => None,
-    };
-    let any = equals(condition, 0.0).filter(|&any| matches!(graph.node(any).op, Op::Reduce { kind: Reduce::Max, .. }));
-    let open = any.and_then(|any| equals(graph.node(any).inputs[0], 0.0));
-    let is_of_scores = open.and_then(|shut| equals(shut, f32::NEG_INFINITY)) == Some(scores);
-    let mut product = scores;
-    while let Op::Reshape = graph.node(product).op {
-        product = graph.node(product).inputs[0];
-    }
-    is_of_scores && matches!(graph.node(product).op, Op::Matmul) && (0..zeros.len()).all(|i| zeros.at(i) == 0.0)
 }
 
 fn masked_fill(call: &mut Call<'_, '_>) -> Result<Out> {

@@ -33,7 +33,8 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "tensor_split.sections" => tensor_split_sections,
         "tensor_split.indices" => tensor_split_indices,
         "unbind.int" | "unbind_copy.int" => unbind,
-        "diagonal.default" => diagonal,
+        "diagonal.default" | "diagonal_copy.default" => diagonal,
+        "unfold.default" | "unfold_copy.default" => unfold,
         "as_strided.default" => as_strided,
         "alias.default" | "detach.default" | "lift_fresh.default" | "view_as_real.alias" => alias,
         _ => return None,
@@ -338,18 +339,43 @@ fn unbind(call: &mut Call<'_, '_>) -> Result<Out> {
 }
 
 /// The diagonal of the last two dimensions, which are square.
+/// The elements on a line from the upper left to the lower right, along a new last dimension.
 fn diagonal(call: &mut Call<'_, '_>) -> Result<Out> {
-    let x = call.x("self")?;
-    let shape = call.build.shape(&x);
+    let (handle, shape) = own_shape(call)?;
+    Ok(Out::View(handle, diagonal_of(call, &shape)?))
+}
+
+pub(super) fn diagonal_of(call: &mut Call<'_, '_>, shape: &[usize]) -> Result<Vec<ViewOp>> {
     let rank = shape.len();
     let (a, b) = (call.dim_of("dim1", rank, 0)?, call.dim_of("dim2", rank, 1)?);
-    if call.int_or("offset", 0)? != 0 || a + 1 != rank - 1 || b != rank - 1 || shape[a] != shape[b] {
-        return Err(Error::unsupported("a diagonal other than the main one of square matrices"));
+    let offset = call.int_or("offset", 0)?;
+    let shift = usize::try_from(offset.unsigned_abs()).unwrap_or(usize::MAX);
+    if a == b {
+        return Err(Error::shape(format!("a diagonal of dimension {a} with itself")));
     }
-    let size = shape[a];
-    let flat = [&shape[..a], &[size * size]].concat();
-    let x = call.build.reshape(&x, &flat)?;
-    call.build.view(&x, &ViewOp::Slice { dim: a, start: 0, step: size + 1, len: size }).map(Out::X)
+    let (rows, columns) = (shape[a], shape[b]);
+    let (down, right) = if offset < 0 { (shift, 0) } else { (0, shift) };
+    let len = rows.saturating_sub(down).min(columns.saturating_sub(right));
+    if len == 0 {
+        return Err(Error::unsupported(format!("the diagonal {offset} of {shape:?}, which is empty")));
+    }
+    let mut order: Vec<usize> = (0..rank).filter(|&d| d != a && d != b).collect();
+    let mut flat: Vec<usize> = order.iter().map(|&d| shape[d]).collect();
+    order.extend([a, b]);
+    flat.push(rows * columns);
+    let slice = ViewOp::Slice { dim: rank - 2, start: down * columns + right, step: columns + 1, len };
+    Ok(vec![ViewOp::Permute(order), ViewOp::Reshape(flat), slice])
+}
+
+fn unfold(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let dim = call.dim_of("dimension", shape.len(), 0)?;
+    let [size, step] = ["size", "step"].map(|name| call.int(name).map(|n| usize::try_from(n).unwrap_or(0)));
+    let (size, step) = (size?, step?);
+    if size == 0 || step == 0 || size > shape[dim] {
+        return Err(Error::shape(format!("windows of {size}, {step} apart, along dimension {dim} of {shape:?}")));
+    }
+    Ok(Out::View(handle, vec![ViewOp::Windows { dim, size, step }]))
 }
 
 /// Only what lies in memory as the whole of `self` does, in another order of dimensions.

@@ -1,0 +1,117 @@
+//! Sorting: each element's rank is the number of those that come before it, and a place of the result is that of the
+//! element with its rank.
+
+use super::{Call, Function, Out};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::import::program::alias::ViewOp;
+use crate::import::program::host::Host;
+use crate::import::program::prims::{Bin, Fold};
+use crate::import::program::value::X;
+
+/// The most comparisons.
+const MAX_PAIRS: usize = 1 << 24;
+
+pub(super) fn find(target: &str) -> Option<Function> {
+    Some(match target {
+        "aten.sort.default" | "aten.sort.stable" => sort,
+        "aten.argsort.default" | "aten.argsort.stable" => argsort,
+        "aten.topk.default" => topk,
+        _ => return None,
+    })
+}
+
+/// The first `count` of the sorted elements along `dim`, and their places. Equal ones keep their order; NaN is the
+/// largest, as in PyTorch.
+fn sorted(call: &mut Call<'_, '_>, x: &X, dim: usize, descending: bool, count: usize) -> Result<[X; 2]> {
+    let shape = call.build.shape(x);
+    let len = shape[dim];
+    let order: Vec<usize> = (0..shape.len()).filter(|&d| d != dim).chain([dim]).collect();
+    let moved: Vec<usize> = order.iter().map(|&d| shape[d]).collect();
+    let rows: usize = moved[..moved.len() - 1].iter().product();
+    if rows.checked_mul(len).and_then(|n| n.checked_mul(len)).is_none_or(|pairs| pairs > MAX_PAIRS) {
+        return Err(Error::unsupported(format!("{rows} times {len} elements in order: at most {MAX_PAIRS} pairs")));
+    }
+    let lines = call.build.view(x, &ViewOp::Permute(order.clone()))?;
+    let lines = call.build.reshape(&lines, &[rows, len])?;
+    let rank = ranks(call, &lines, descending)?;
+    let places: Vec<i64> = (0..len as i64).collect();
+    // [rows, i, p]: whether element `i` comes at place `p`.
+    let rank = call.build.reshape(&rank, &[rows, len, 1])?;
+    let is_there =
+        call.build.binary(Bin::Eq, &rank, &X::host(Host::ints(&[count], places[..count].to_vec()), DType::I64))?;
+    let numbered = call.build.binary(Bin::Mul, &is_there, &X::host(Host::ints(&[len, 1], places), DType::I64))?;
+    let found = call.build.fold(Fold::Sum, &numbered, &[1], false)?;
+    let first = (0..rows).map(|row| (row * len) as i64).collect();
+    let flat = call.build.binary(Bin::Add, &found, &X::host(Host::ints(&[rows, 1], first), DType::I64))?;
+    let flat = call.build.reshape(&flat, &[rows * count])?;
+    let all = call.build.reshape(&lines, &[rows * len])?;
+    let values = call.build.index_select(&all, 0, &flat)?;
+    let mut out = moved;
+    *out.last_mut().expect("a dimension") = count;
+    let mut back = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(to, &from)| back[from] = to);
+    let mut finish = |x: &X| {
+        let x = call.build.reshape(x, &out)?;
+        call.build.view(&x, &ViewOp::Permute(back.clone()))
+    };
+    Ok([finish(&values)?, finish(&found)?])
+}
+
+/// How many elements of each row of `x [rows, len]` come before each one.
+fn ranks(call: &mut Call<'_, '_>, x: &X, descending: bool) -> Result<X> {
+    let &[rows, len] = &call.build.shape(x)[..] else { unreachable!("the caller makes rows") };
+    let build = &mut *call.build;
+    let own = build.reshape(x, &[rows, len, 1])?;
+    let other = build.reshape(x, &[rows, 1, len])?;
+    let (low, high) = if descending { (&own, &other) } else { (&other, &own) };
+    let mut before = build.binary(Bin::Lt, low, high)?;
+    let mut equal = build.binary(Bin::Eq, &other, &own)?;
+    if x.dtype.is_float() {
+        let (low_nan, high_nan) = (build.binary(Bin::Ne, low, low)?, build.binary(Bin::Ne, high, high)?);
+        let high_only = build.binary(Bin::Gt, &high_nan, &low_nan)?;
+        before = build.binary(Bin::Or, &before, &high_only)?;
+        let both = build.binary(Bin::And, &low_nan, &high_nan)?;
+        equal = build.binary(Bin::Or, &equal, &both)?;
+    }
+    let earlier: Vec<i64> = (0..len * len).map(|i| i64::from(i % len < i / len)).collect();
+    let earlier = X::host(Host::ints(&[len, len], earlier), DType::Bool);
+    let tied = build.binary(Bin::And, &equal, &earlier)?;
+    let before = build.binary(Bin::Or, &before, &tied)?;
+    build.fold(Fold::Sum, &before, &[2], false)
+}
+
+fn all_sorted(call: &mut Call<'_, '_>) -> Result<[X; 2]> {
+    let x = call.x("self")?;
+    let shape = call.build.shape(&x);
+    let descending = call.bool_or("descending", false)?;
+    if shape.iter().product::<usize>() == 0 || shape.is_empty() {
+        let places = call.build.full(&shape, DType::I64, 0.0)?;
+        return Ok([x, places]);
+    }
+    let dim = call.dim_of("dim", shape.len(), -1)?;
+    sorted(call, &x, dim, descending, shape[dim])
+}
+
+fn sort(call: &mut Call<'_, '_>) -> Result<Out> {
+    all_sorted(call).map(|both| Out::Xs(both.into()))
+}
+
+fn argsort(call: &mut Call<'_, '_>) -> Result<Out> {
+    let [_, places] = all_sorted(call)?;
+    Ok(Out::X(places))
+}
+
+fn topk(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let shape = call.build.shape(&x);
+    let (count, largest) = (usize::try_from(call.int("k")?).unwrap_or(usize::MAX), call.bool_or("largest", true)?);
+    if shape.is_empty() {
+        return Err(Error::unsupported("a scalar"));
+    }
+    let dim = call.dim_of("dim", shape.len(), -1)?;
+    if count > shape[dim] {
+        return Err(Error::shape(format!("{count} of {} elements", shape[dim])));
+    }
+    sorted(call, &x, dim, largest, count).map(|both| Out::Xs(both.into()))
+}
