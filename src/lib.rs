@@ -15,7 +15,7 @@ mod shape;
 mod state_dict;
 mod tensor;
 
-pub use backend::{Peak, StepProfile};
+pub use backend::{Cost, Peak, StepProfile};
 pub use checkpoint::{Checkpoint, save};
 pub use device::{Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::DType;

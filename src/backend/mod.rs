@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::graph::step::Schedule;
 use crate::tensor::Tensor;
 
-pub use profile::{Peak, StepProfile};
+pub use profile::{Cost, Peak, StepProfile};
 
 /// The weights of one model on its device, shared by the plans of the model.
 pub(crate) enum Weights {
