@@ -77,9 +77,8 @@ impl Program {
                 .ok_or_else(|| Error::not_found(format!("there is no program `{name}`; there are {}", names())))?,
             (None, 1) => 0,
             (None, _) => {
-                return Err(
-                    Error::not_found(format!("the file has several programs: {}", names())).help("name the one to run")
-                );
+                return Err(Error::not_found(format!("the file has several programs: {}", names()))
+                    .help("name the one to run, as `key` of `Model::from_checkpoint` or with `--key`"));
             }
         };
         let schema = schema::Program::read(&exported.programs[index].text)?;
@@ -298,7 +297,7 @@ fn output_ports(schema: &schema::Program) -> Result<Vec<Port>> {
                 ports.push(Port { name, dtype: DType::I64, shape: vec![], exported: Some(vec![]), arg: String::new() });
             }
             _ => {
-                ports.push(Port { name, dtype: DType::F32, shape: vec![], exported: Some(vec![]), arg: String::new() })
+                ports.push(Port { name, dtype: DType::F32, shape: vec![], exported: Some(vec![]), arg: String::new() });
             }
         }
     }

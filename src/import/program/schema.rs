@@ -149,12 +149,16 @@ impl Program {
         let version = &json["schema_version"];
         if version["major"].as_i64() != Some(8) {
             let number = |field: &str| version[field].as_i64().map_or("?".into(), |n| n.to_string());
+            let is_newer = version["major"].as_i64().is_some_and(|major| major > 8);
             return Err(Error::unsupported(format!(
                 "a program of schema version {}.{}; version 8 is read",
                 number("major"),
                 number("minor")
             ))
-            .help("export it again with torch 2.6 or later"));
+            .help(match is_newer {
+                true => "it is newer than this version of sconce: export it with torch 2.15",
+                false => "export it again with torch 2.6 or later",
+            }));
         }
         let module = &json["graph_module"];
         let graph = Graph::read(&module["graph"])?;
