@@ -1,9 +1,9 @@
 //! How long it takes to open checkpoints, and to read what is in them.
 //!
 //! `cargo bench --bench load` prints two tables. `SCONCE_BENCH_FILE=resnet50.pt` is the file that is opened and loaded
-//! into resnet50, `SCONCE_BENCH_BIG=vgg16.pt` the one that is read whole; without them, made ones are.
-//! With `--open FILE` only that file is
-//! opened: so `benches/peers/load.py` times it beside PyTorch and safetensors. As a test everything runs once, small.
+//! into resnet50, `SCONCE_BENCH_BIG=vgg16.pt` the one that is read whole, `SCONCE_BENCH_PROGRAM=resnet50.pt2` the program
+//! that is opened and run; without them, small ones are. With `--open FILE` only that file is opened: so
+//! `benches/peers/load.py` times it beside PyTorch and safetensors. As a test everything runs once, small.
 #![allow(clippy::print_stdout)]
 
 mod timing;
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use sconce::checkpoint::{Storage, StoredTensor};
 use sconce::nn::Module;
-use sconce::{DType, Error, Result, StateDict, Strict, models};
+use sconce::{DType, Device, Error, Model, Result, StateDict, Strict, Tensor, models};
 use timing::files::{Kind, Spec};
 use timing::{is_measured, report};
 
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     }
     let folder = std::env::temp_dir().join(format!("sconce-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for files");
-    let result = opening(&folder).and_then(|()| reading(&folder)).and_then(|()| copies());
+    let result = opening(&folder).and_then(|()| programs()).and_then(|()| reading(&folder)).and_then(|()| copies());
     std::fs::remove_dir_all(&folder).expect("the folder was made here");
     result
 }
@@ -58,6 +58,23 @@ fn opening(folder: &Path) -> Result<()> {
     let count = if is_measured() { 100_000 } else { 1_000 };
     let many = write(folder, "many.pt", &Spec { tensors: count, shape: [1, 1], kind: Kind::Holes });
     report(&format!("{count} tensors"), || sconce::load(&many)?.state_dict())
+}
+
+/// A program of `torch.export`: opened, made a graph, and run for the first time.
+fn programs() -> Result<()> {
+    let path = std::env::var("SCONCE_BENCH_PROGRAM")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/programs/residual.pt2").into());
+    println!("programs\n  {path}");
+    let open = || Model::load(&path, &Device::cpu());
+    let inputs: Vec<Tensor> = open()?
+        .inputs()
+        .iter()
+        .map(|info| Tensor::zeros(info.dtype, info.exported.clone().expect("a file says its sizes")))
+        .collect();
+    let kinds: Vec<_> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
+    report("open", open)?;
+    report("open, make and optimise the graph", || open()?.cost(&kinds))?;
+    report("open, compile, first run on the CPU", || open()?.run(&inputs))
 }
 
 fn reading(folder: &Path) -> Result<()> {

@@ -15,7 +15,7 @@ mod shape;
 mod state_dict;
 mod tensor;
 
-pub use backend::{DeviceTensor, Peak, StepProfile};
+pub use backend::{Cost, DeviceTensor, Peak, StepProfile};
 pub use checkpoint::{Checkpoint, save};
 pub use device::{CopyRates, Device, DeviceInfo, DeviceKind, DeviceLimits, MemoryUse};
 pub use dtype::{DType, Precision};

@@ -5,13 +5,13 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::backend::{DeviceTensor, Plan, Started, StepProfile, Weights};
+use crate::backend::{Cost, DeviceTensor, Plan, Started, StepProfile, Weights};
 use crate::checkpoint::{Checkpoint, Storage};
 use crate::device::Device;
 use crate::dtype::{DType, Precision};
 use crate::error::{Error, Result};
 use crate::graph::op::{Op, Unary};
-use crate::graph::step::Memory;
+use crate::graph::step::{Memory, Schedule};
 use crate::graph::{Graph, Var, lower, optimize};
 use crate::import::module::{self, StoredModule};
 use crate::import::program::{Program, TensorInfo};
@@ -414,10 +414,26 @@ impl Model {
         self.with_plan(&kinds_of(inputs), |ready| ready.plan.profile(inputs, runs))
     }
 
+    /// What a run with inputs of these shapes and dtypes takes, by arithmetic: no weight is loaded, nothing is compiled.
+    ///
+    /// ```
+    /// # use sconce::{DType, Device, Graph, Model, Var};
+    /// let model = Model::from_fn(&Device::cpu(), |g: &mut Graph, x: &[Var]| Ok(vec![g.matmul(x[0], x[0])?]));
+    /// let cost = model.cost(&[([8, 8].into(), DType::F32)])?;
+    /// assert_eq!((cost.steps, cost.flops, cost.bytes), (1, 2 * 8 * 8 * 8, 3 * 4 * 8 * 8));
+    /// # Ok::<(), sconce::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the inputs do not fit the network,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for what the device cannot do.
+    pub fn cost(&self, inputs: &[(Shape, DType)]) -> Result<Cost> {
+        check_runnable(inputs)?;
+        Ok(Cost::of(&self.schedule(inputs)?.0))
+    }
+
     fn with_plan<T>(&self, inputs: &[(Shape, DType)], use_plan: impl FnOnce(&mut Ready) -> Result<T>) -> Result<T> {
-        if let Some((index, (_, dtype))) = inputs.iter().enumerate().find(|(_, (_, dtype))| !dtype.is_runnable()) {
-            return Err(Error::unsupported(format!("input {index} is {dtype}, which does not run")));
-        }
+        check_runnable(inputs)?;
         let kinds: Vec<InputKind> = inputs.iter().map(|(shape, dtype)| (shape.clone(), !dtype.is_float())).collect();
         // A panic while the lock was held can leave a plan half used, but every run writes what it reads.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -436,7 +452,8 @@ impl Model {
         result
     }
 
-    fn make_plan(&self, state: &mut State, inputs: &[(Shape, DType)]) -> Result<Ready> {
+    /// The steps for inputs of these shapes, and whether they compute with integers as floats.
+    fn schedule(&self, inputs: &[(Shape, DType)]) -> Result<(Schedule, bool)> {
         let mut graph = Graph::new();
         let vars: Vec<Var> = inputs.iter().map(|(shape, dtype)| graph.input(shape.clone(), *dtype)).collect();
         let outputs = (self.trace)(&mut graph, &vars)?;
@@ -444,7 +461,11 @@ impl Model {
         let computes_integers =
             graph.vars().any(|x| matches!(graph.node(x).op, Op::Unary(Unary::FromInt) if !graph.node(x).is_constant));
         let float_bytes = if self.precision == Precision::Half { 2 } else { 4 };
-        let schedule = lower(&optimize(&graph)?, !self.device.is_cpu(), float_bytes)?;
+        Ok((lower(&optimize(&graph)?, !self.device.is_cpu(), float_bytes)?, computes_integers))
+    }
+
+    fn make_plan(&self, state: &mut State, inputs: &[(Shape, DType)]) -> Result<Ready> {
+        let (schedule, computes_integers) = self.schedule(inputs)?;
         for buffer in &schedule.buffers {
             if let Memory::Parameter(parameter) = &buffer.memory {
                 let storage = parameter.tensor.storage();
@@ -464,6 +485,14 @@ impl Model {
             }
         }
         Ok(Ready { plan, computes_integers, kernels })
+    }
+}
+
+/// An error when an input has a dtype that nothing computes with.
+fn check_runnable(inputs: &[(Shape, DType)]) -> Result<()> {
+    match inputs.iter().enumerate().find(|(_, (_, dtype))| !dtype.is_runnable()) {
+        Some((index, (_, dtype))) => Err(Error::unsupported(format!("input {index} is {dtype}, which does not run"))),
+        None => Ok(()),
     }
 }
 

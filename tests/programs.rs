@@ -67,6 +67,30 @@ programs! {
     masks_from_the_input: "masked", "masked.core" as "masked";
 }
 
+/// Files that these versions of torch wrote themselves: `tools/versions.py`.
+const VERSIONS: [&str; 6] = ["2_6", "2_7", "2_8", "2_9", "2_12", "2_15"];
+
+#[test]
+fn every_version_of_torch_wrote_programs_that_run() {
+    for version in VERSIONS {
+        for (name, expected) in [
+            ("convolutions", "convolutions"),
+            ("attention", "attention"),
+            ("buffers", "buffers"),
+            ("buffers.core", "buffers"),
+        ] {
+            check(&format!("../versions/{version}.{name}"), &format!("../versions/{version}.{expected}"));
+        }
+        let checkpoint = sconce::load(file(&format!("../versions/{version}.convolutions.pt2"))).unwrap();
+        let [program] = &ProgramInfo::of(&checkpoint).unwrap()[..] else { panic!("one program") };
+        assert!(program.torch_version.starts_with(&version.replace('_', ".")), "{}", program.torch_version);
+        assert_eq!(program.inputs[0].shape, [None, Some(3), Some(17), Some(16)]);
+        let model = Model::from_checkpoint(&checkpoint, None, &Device::cpu()).unwrap();
+        let error = model.run(&[common::made_input([10, 3, 17, 16], 1.0)]).unwrap_err().to_string();
+        assert!(error.contains("is 10, outside of the program's range 2..=9"), "{error}");
+    }
+}
+
 #[test]
 fn a_free_size_runs_at_every_size_in_its_range() {
     let model = Model::load(file("dynamic.pt2"), &Device::cpu()).unwrap();
@@ -86,6 +110,76 @@ fn a_free_size_runs_at_every_size_in_its_range() {
         error.contains("expected [1, 3, 17, 16], found [2, 3, 17, 16]") && error.contains("dynamic_shapes"),
         "{error}"
     );
+}
+
+/// Programs with a free batch, and with a free batch and length, at five sizes each: `tools/dynamic.py`.
+#[test]
+fn a_residual_network_and_bert_run_at_every_size() {
+    for name in ["free_images", "free_words"] {
+        let case = sconce::load(file(&format!("{name}.pt"))).unwrap();
+        for device in devices() {
+            let model = Model::load(file(&format!("{name}.pt2")), device).unwrap();
+            for run in case["runs"].as_list().unwrap() {
+                let list = |key: &str| -> Vec<(String, Tensor)> {
+                    let entries = run[key].as_dict().unwrap().into_iter();
+                    entries
+                        .map(|(k, v)| {
+                            (k.as_str().unwrap().into(), Tensor::from_stored(v.as_tensor().unwrap()).unwrap())
+                        })
+                        .collect()
+                };
+                let (inputs, outputs) = (list("inputs"), list("outputs"));
+                let given: Vec<(&str, Tensor)> = inputs.iter().map(|(name, x)| (name.as_str(), x.clone())).collect();
+                let found = model.run_named(&given).unwrap_or_else(|error| panic!("{name} on {device:?}: {error}"));
+                for ((key, found), (_, expected)) in found.iter().zip(&outputs) {
+                    let compared = compare(&[plain(found)], &[plain(expected)], Tolerance::OfLargest(4e-6));
+                    compared.unwrap_or_else(|error| panic!("{name}, `{key}` on {device:?}: {error}"));
+                }
+            }
+        }
+    }
+    let images = Model::load(file("free_images.pt2"), &Device::cpu()).unwrap();
+    let error = images.run(&[common::made_input([9, 3, 17, 17], 1.0)]).unwrap_err().to_string();
+    assert!(error.contains("dimension 0") && error.contains("is 9, outside of the program's range 1..=8"), "{error}");
+    let words = Model::load(file("free_words.pt2"), &Device::cpu()).unwrap();
+    let tokens = |length: usize| Tensor::new([1, length], vec![1i64; length]).unwrap();
+    let error = words.run(&[tokens(33), tokens(33)]).unwrap_err().to_string();
+    assert!(error.contains("dimension 1") && error.contains("is 33, outside of the program's range 2..=32"), "{error}");
+    let error = words.run(&[tokens(5), tokens(6)]).unwrap_err().to_string();
+    assert!(error.contains("input `mask`: dimension 1 is 6") && error.contains("is 5 in another place"), "{error}");
+}
+
+/// An archive with several programs, which another tool compressed.
+#[test]
+fn several_programs_are_told_apart_by_name() {
+    let checkpoint = sconce::load(file("two.pt2")).unwrap();
+    let names: Vec<String> = ProgramInfo::of(&checkpoint).unwrap().into_iter().map(|program| program.name).collect();
+    assert_eq!(names, ["twice", "thrice"]);
+    for (name, expected) in [("twice", [2.0, 4.0]), ("thrice", [3.0, 6.0])] {
+        let model = Model::from_checkpoint(&checkpoint, Some(name), &Device::cpu()).unwrap();
+        let y = model.run(&[Tensor::new([2], [1f32, 2.0]).unwrap()]).unwrap();
+        assert_eq!(y[0].as_slice::<f32>().unwrap(), expected);
+    }
+    let error = |key| Model::from_checkpoint(&checkpoint, key, &Device::cpu()).unwrap_err();
+    assert!(error(None).to_string().starts_with("the file has several programs: `twice`, `thrice`\n  help: name"));
+    assert_eq!(error(Some("once")).to_string(), "there is no program `once`; there are `twice`, `thrice`");
+    assert_eq!((error(None).kind(), error(Some("once")).kind()), (ErrorKind::NotFound, ErrorKind::NotFound));
+}
+
+#[test]
+fn other_archives_are_refused_by_name() {
+    for (name, words) in [
+        ("schema_7", "a program of schema version 7."),
+        ("schema_9", "a program of schema version 9."),
+        ("pickled", "`factor` is a pickled tensor subclass, which does not run"),
+        ("custom", "`factor` is a custom object, which does not run"),
+        ("opaque", "`factor` is an opaque object, which does not run"),
+        ("inductor", "an AOTInductor package: code for one kind of processor, without the graph"),
+    ] {
+        let error = Model::load(file(&format!("{name}.pt2")), &Device::cpu()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{name}: {error}");
+        assert!(error.to_string().contains(words), "{name}: {error}");
+    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 """Writes the programs of tests/data/programs: small modules, exported with torch.export, and what PyTorch answers.
 
-usage: programs.py
+usage: programs.py [archives]
 
 Each NAME.pt2 has a NAME.pt: {"torch": version, "inputs": {name: tensor}, "outputs": {name: tensor}}, or "error": the words
 that the refusal must have. NAME.core.pt2 is the same module after `run_decompositions()`.
+`archives` writes only those whose container is not the usual one. `dynamic.py` writes free_*.pt2.
 """
 import json
-import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -219,9 +220,60 @@ def older(name, program):
         (DATA / path).unlink()
 
 
+class Scale(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = nn.Parameter(torch.full((2,), factor))
+
+    def forward(self, x):
+        return x * self.factor
+
+
+def archives():
+    """Archives of several programs, compressed by another tool, and those that do not run."""
+    from torch.export.pt2_archive._package import package_pt2
+
+    with torch.no_grad():
+        programs = {name: torch.export.export(Scale(by), (torch.ones(2),)) for name, by in (("twice", 2.0), ("thrice", 3.0))}
+    for program in programs.values():
+        program._example_inputs = None
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)
+    path = DATA / "two.pt2"
+    package_pt2(path, exported_programs=programs)
+    with zipfile.ZipFile(path) as archive:
+        two = {entry.split("/", 1)[1]: archive.read(entry) for entry in archive.namelist()}
+    two = {entry: data for entry, data in two.items() if "sample_inputs" not in entry and "serialization_id" not in entry}
+    write_zip("two", two)
+    entries = {entry: data for entry, data in two.items() if "thrice" not in entry}
+    program, config = "models/twice.json", "data/weights/twice_weights_config.json"
+
+    def edited(name, entry, edit):
+        json_entry = json.loads(entries[entry])
+        edit(json_entry)
+        write_zip(name, {**entries, entry: json.dumps(json_entry).encode()})
+
+    payload = lambda weights: weights["config"]["factor"]
+    edited("schema_7", program, lambda it: it["schema_version"].update(major=7))
+    edited("schema_9", program, lambda it: it["schema_version"].update(major=9))
+    edited("pickled", config, lambda it: payload(it).update(use_pickle=True))
+    edited("custom", config, lambda it: payload(it).update(path_name="custom_obj_0"))
+    edited("opaque", config, lambda it: payload(it).update(path_name="opaque_obj_0"))
+    kept = ("archive_format", "archive_version", "byteorder")
+    inductor = {"data/aotinductor/model/model.so": b"\x7fELF", "data/aotinductor/model/metadata.json": b"{}"}
+    write_zip("inductor", {**{entry: data for entry, data in entries.items() if entry in kept}, **inductor})
+
+
+def write_zip(name, entries):
+    with zipfile.ZipFile(DATA / f"{name}.pt2", "w") as archive:
+        for entry, data in entries.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}/{entry}"), data, zipfile.ZIP_DEFLATED)
+
+
 def main():
-    shutil.rmtree(DATA, ignore_errors=True)
-    DATA.mkdir(parents=True)
+    DATA.mkdir(parents=True, exist_ok=True)
+    if sys.argv[1:] == ["archives"]:
+        return archives()
     torch.manual_seed(0)
     write("residual", Residual(), (torch.randn(1, 3, 17, 16),))
     write("writes", Writes(), (torch.randn(6, 6),))
@@ -239,6 +291,7 @@ def main():
     write("counter", Counter(), (torch.randn(2),), error=["`count`"])
     write("unknown", Unknown(), (torch.randn(2, 2),), forms=["plain"],
           error=["`aten.linalg_inv.default` (once)", "`aten.special_i0.default` (2 times)", "`aten.rand_like.default`"])
+    archives()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Exports models with torch.export, runs them with sconce and compares the answers with PyTorch's.
 
-usage: zoo.py --sconce PATH [--dir DIR] [--device cpu] [--form plain,core] [--max-mb 400] [--write docs/coverage.md] [PATTERN...]
+usage: zoo.py --sconce PATH [--dir DIR] [--device cpu,llvmpipe] [--form plain,core] [--max-mb 400] [--rows FILE]
+              [--write docs/coverage.md] [PATTERN...]
 
 A pattern is a part of a group's or model's name; without one all models run. Each is built with seeded random weights,
 exported at a small input size in both forms, plain (as `torch.export.export` gives it) and core (after
-`run_decompositions()`), run, compared and deleted, one at a time. The error is the largest difference of an output
-divided by the largest absolute value of that output.
+`run_decompositions()`), run on each device, compared and deleted, one at a time. The error is the largest difference of
+an output divided by the largest absolute value of that output. With `--rows` each result is added to that file, and what
+is in it is not run again: a run can be cut, and the table has all of them.
 """
 import argparse
 import json
@@ -13,7 +15,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -161,14 +162,25 @@ class UNet(nn.Module):
         return self.last(torch.cat([x, self.up(y)], 1))
 
 
+class Causal(nn.Module):
+    """An encoder that looks back only. `torch.export` cannot find that out from a mask that is an input."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(7))
+
+    def forward(self, x):
+        return self.encoder(x, self.mask, is_causal=True)
+
+
 def layers():
     x = (torch.randn(2, 7, 32),)
     encoder = lambda **options: nn.TransformerEncoder(nn.TransformerEncoderLayer(
         32, 4, 64, batch_first=True, **options), 2)
-    mask = lambda: nn.Transformer.generate_square_subsequent_mask(7)
     yield "nn.TransformerEncoder", lambda: (encoder(), x)
     yield "nn.TransformerEncoder(norm_first, gelu)", lambda: (encoder(norm_first=True, activation="gelu"), x)
-    yield "nn.TransformerEncoder(causal mask)", lambda: (encoder(), x + (mask(),))
+    yield "nn.TransformerEncoder(causal mask)", lambda: (Causal(encoder()), x)
     yield "nn.Transformer", lambda: (nn.Transformer(32, 4, 1, 1, 64, batch_first=True), x + (torch.randn(2, 5, 32),))
     yield "nn.MultiheadAttention", lambda: (nn.MultiheadAttention(32, 4, batch_first=True), x * 3)
     yield "nn.LSTM", lambda: (nn.LSTM(32, 16, 2, batch_first=True, bidirectional=True), x)
@@ -232,51 +244,58 @@ def run(sconce, device, path, inputs, expected, folder):
     return error, "", seconds
 
 
+def read_rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("pattern", nargs="*")
     parser.add_argument("--sconce", required=True)
     parser.add_argument("--dir", default="/tmp/zoo", type=Path)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="one or several, as sconce names them")
     parser.add_argument("--form", default="plain,core")
+    parser.add_argument("--min-mb", type=float, default=0)
     parser.add_argument("--max-mb", type=float, default=400)
+    parser.add_argument("--rows", type=Path, help="a file of results, which is read and continued")
     parser.add_argument("--write", type=Path)
-    parser.add_argument("--keep", action="store_true", help="leave the exported files, and use those that are there")
+    parser.add_argument("--keep", action="store_true", help="leave the exported files")
     args = parser.parse_args()
     args.dir.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows = read_rows(args.rows)
     for group, models in GROUPS.items():
         for name, build in models():
-            if args.pattern and not any(part in name or part == group for part in args.pattern):
-                continue
-            rows += model_rows(args, group, name, build)
-    failures = [row for row in rows if row["error"] is None or row["error"] > LIMIT]
-    for form in args.form.split(","):
-        own = [row for row in rows if row["form"] == form]
-        good = [row for row in own if row not in failures]
-        print(f"{form}: {len(good)} of {len(own)} within {LIMIT}")
+            if not args.pattern or any(part in name or part == group for part in args.pattern):
+                rows += model_rows(args, group, name, build, rows)
+    for device, form, good, count in totals(rows):
+        print(f"{device}, {form}: {good} of {count} within {LIMIT:g}")
     if args.write:
-        args.write.write_text(table(args, rows))
-    return 1 if failures else 0
+        args.write.write_text(table(rows))
+    return 0 if all(good == count for _, _, good, count in totals(rows)) else 1
 
 
-def model_rows(args, group, name, build):
-    rows = []
+def model_rows(args, group, name, build, known):
+    done = {(row["model"], row["form"], row["device"]) for row in known}
+    wanted = [(form, device) for form in args.form.split(",") for device in args.device.split(",")
+              if (name, form, device) not in done]
+    if not wanted:
+        return []
     torch.manual_seed(0)
     try:
         model, inputs = build()
         model = model.eval()
         randomize(model)
+        megabytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) / 1e6
+        if not args.min_mb <= megabytes <= args.max_mb:
+            print(f"{name}: {megabytes:.0f} MB, left out", flush=True)
+            return []
         with torch.no_grad():
             expected = flatten(model(*inputs))
     except Exception as error:  # noqa: BLE001
         print(f"{name}: cannot be built: {error}", flush=True)
-        return rows
-    megabytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) / 1e6
-    if megabytes > args.max_mb:
-        print(f"{name}: {megabytes:.0f} MB, left out", flush=True)
-        return rows
-    for form in args.form.split(","):
+        return []
+    rows = []
+    for form in dict.fromkeys(form for form, _ in wanted):
         path = args.dir / f"{name.replace(' ', '_')}.{form}.pt2"
         row = {"group": group, "model": name, "form": form, "ops": 0, "error": None, "note": "", "seconds": 0}
         try:
@@ -284,35 +303,63 @@ def model_rows(args, group, name, build):
                 program = export(model, inputs, form)
                 torch.export.save(program, path)
                 row["ops"] = len({node.target for node in program.graph.nodes if node.op == "call_function"})
+                del program
         except Exception as error:  # noqa: BLE001
             row["note"] = f"not exportable: {str(error).splitlines()[0][:80]}"
-        else:
-            row["error"], row["note"], row["seconds"] = run(
-                args.sconce, args.device, path, flatten(inputs), expected, args.dir)
-            if not args.keep:
-                path.unlink()
-        error = "failed" if row["error"] is None else f"{row['error']:.1e}"
-        print(f"{name:40} {form:6} {row['ops']:4} ops  {error:8} {row['seconds']:6.1f} s  {row['note']}", flush=True)
-        rows.append(row)
+        for device in [device for own, device in wanted if own == form]:
+            own = {**row, "device": device}
+            if path.exists():
+                own["error"], own["note"], own["seconds"] = run(
+                    args.sconce, device, path, flatten(inputs), expected, args.dir)
+            error = "failed" if own["error"] is None else f"{own['error']:.1e}"
+            print(f"{name:40} {form:6} {device:8} {own['ops']:4} ops  {error:8} {own['seconds']:6.1f} s  {own['note']}",
+                  flush=True)
+            rows.append(own)
+            if args.rows:
+                with args.rows.open("a") as file:
+                    file.write(json.dumps(own) + "\n")
+        if not args.keep:
+            path.unlink(missing_ok=True)
     return rows
 
 
-def table(args, rows):
+def is_good(row):
+    return row["error"] is not None and row["error"] <= LIMIT
+
+
+def totals(rows):
+    """Of each device and form: how many are within the limit, and how many there are."""
+    for device, form in dict.fromkeys((row["device"], row["form"]) for row in rows):
+        own = [row for row in rows if (row["device"], row["form"]) == (device, form)]
+        yield device, form, sum(map(is_good, own)), len(own)
+
+
+def cell(row):
+    if row is None:
+        return ""
+    return "failed" if row["error"] is None else f"{row['error']:.1e}"
+
+
+def table(rows):
+    devices = list(dict.fromkeys(row["device"] for row in rows))
     lines = [
         "# Coverage", "",
-        f"Programs of `torch.export`, written by torch {torch.__version__} with seeded random weights at small input sizes,",
-        f"run by sconce on the device `{args.device}`. *plain* is as exported, *core* is after `run_decompositions()`. The error",
-        "is the largest difference of an output, divided by the largest absolute value of that output. Written by",
-        "`tools/zoo.py`.", "",
-        "| group | model | form | ops | error | note |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        error = "failed" if row["error"] is None else f"{row['error']:.1e}"
-        note = row["note"].splitlines()[0][:160] if row["note"] else ""
-        lines.append(f"| {row['group']} | {row['model']} | {row['form']} | {row['ops']} | {error} | {note} |")
-    for form in args.form.split(","):
-        own = [row for row in rows if row["form"] == form]
-        good = [row for row in own if row["error"] is not None and row["error"] <= LIMIT]
-        lines += ["", f"{form}: {len(good)} of {len(own)} within {LIMIT:g}."]
+        f"Programs of `torch.export`, written by torch {torch.__version__.split('+')[0]} with seeded random weights at small"
+        " input sizes, run by sconce.",
+        "*plain* is as exported, *core* is after `run_decompositions()`. The error on a device is the largest difference of an",
+        "output, divided by the largest absolute value of that output. `*.body` is the backbone of a detection model with its",
+        "dense head: `torch.export` does not export the rest. Written by `tools/zoo.py`.", ""]
+    lines += [f"{device}, {form}: {good} of {count} within {LIMIT:g}.\n" for device, form, good, count in totals(rows)]
+    lines += ["| group | model | form | ops | " + " | ".join(devices) + " | note |", "|" + "---|" * (5 + len(devices))]
+    order = list(GROUPS)
+    keys = dict.fromkeys((order.index(row["group"]), row["model"], row["form"] != "plain") for row in rows)
+    for key in sorted(keys):
+        own = {row["device"]: row for row in rows
+               if (order.index(row["group"]), row["model"], row["form"] != "plain") == key}
+        row = next(iter(own.values()))
+        cells = [cell(own.get(device)) for device in devices]
+        note = next((own[d]["note"].splitlines()[0][:160] for d in own if own[d]["note"]), "")
+        lines.append(f"| {row['group']} | {row['model']} | {row['form']} | {row['ops']} | {' | '.join(cells)} | {note} |")
     return "\n".join(lines) + "\n"
 
 

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::graph::step::Schedule;
 use crate::tensor::Tensor;
 
-pub use profile::{Peak, StepProfile};
+pub use profile::{Cost, Peak, StepProfile};
 pub use resident::DeviceTensor;
 pub(crate) use started::Started;
 

@@ -7,7 +7,9 @@ use super::lens::Lens;
 use crate::device::{Device, Kind};
 use crate::error::Result;
 use crate::graph::op::{Instr, Program};
-use crate::graph::step::{AdaptivePoolStep, AttentionStep, ConvStep, Kernel, LinearStep, MatmulStep, PoolStep};
+use crate::graph::step::{
+    AdaptivePoolStep, AttentionStep, ConvStep, Kernel, LinearStep, MatmulStep, PoolStep, Schedule,
+};
 
 /// What a device can do at most, by measurement: the figures that a [`StepProfile`] is compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,6 +85,28 @@ impl StepProfile {
         times.sort_by(f64::total_cmp);
         self.min_ms = times[0];
         self.ms = (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0;
+    }
+}
+
+/// What one run of a plan costs, by arithmetic: see [`Model::cost`](crate::Model::cost).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cost {
+    /// The number of steps: kernels on the CPU, dispatches on a GPU.
+    pub steps: usize,
+    /// Floating-point operations: a multiplication and an addition are two.
+    pub flops: u64,
+    /// The bytes that the steps read and write when each reads its inputs once, weights among them.
+    pub bytes: u64,
+}
+
+impl Cost {
+    pub(crate) fn of(schedule: &Schedule) -> Self {
+        schedule.steps.iter().fold(Self { steps: schedule.steps.len(), ..Self::default() }, |cost, step| Self {
+            flops: cost.flops + flops(&step.kernel),
+            bytes: cost.bytes + bytes(&step.kernel),
+            ..cost
+        })
     }
 }
 

@@ -125,7 +125,7 @@ impl Source<'_> {
     fn program_input(&self, checkpoint: &Checkpoint) -> Result<Shape> {
         let model = self.program(checkpoint, &Device::cpu())?;
         let sizes = match model.inputs() {
-            [input] => input.shape.get(1..).and_then(|sizes| sizes.iter().copied().collect::<Option<Vec<usize>>>()),
+            [input] => input.exported.as_ref().and_then(|sizes| sizes.get(1..)).map(<[usize]>::to_vec),
             _ => None,
         };
         let message = format!("`{}` does not say one shape of one input", self.path.display());

@@ -26,6 +26,19 @@ const SNAPSHOTS: &[(&str, &[&str])] = &[
     ("inspect-pickle", &["inspect containers/plain_tensors4.pkl", "inspect containers/plain_protocol0.pkl"]),
     ("inspect-shards", &["inspect containers/pytorch_model.bin.index.json"]),
     (
+        "inspect-program",
+        &[
+            "inspect programs/free_images.pt2",
+            "inspect programs/unknown.pt2",
+            "inspect programs/two.pt2",
+            "inspect programs/signature.pt2 --json",
+            "inspect programs/unknown.pt2 --json",
+            "inspect programs/inductor.pt2",
+            "inspect programs/schema_7.pt2",
+            "bench programs/inductor.pt2",
+        ],
+    ),
+    (
         "inspect-module",
         &["inspect modules/user.pt", "inspect modules/train.pt", "inspect modules/user.pt blocks.0 --json"],
     ),

@@ -4,6 +4,7 @@ mod digest;
 mod fold;
 mod json;
 mod print;
+mod program;
 mod totals;
 mod tree;
 mod walk;
@@ -12,8 +13,8 @@ mod warnings;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use sconce::Checkpoint;
 use sconce::checkpoint::{Container, StoredTensor};
-use sconce::{Checkpoint, ProgramInfo};
 use serde_json::{Map, json};
 
 use self::totals::Totals;
@@ -71,9 +72,7 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     for line in Totals::of(&content).lines() {
         writeln!(context.out, "{line}")?;
     }
-    for program in ProgramInfo::of(&checkpoint)? {
-        writeln!(context.out, "{program}")?;
-    }
+    program::write(context.out, &checkpoint)?;
     for warning in warnings(&checkpoint, &content) {
         writeln!(context.out, "note: {warning}")?;
     }
@@ -217,6 +216,9 @@ fn write_json(
     answer.insert("container".into(), json!(checkpoint.container().name()));
     answer.insert("bytes".into(), json!(checkpoint.file_bytes()));
     answer.extend(json::json(content, chosen, digests, &statistics));
+    if checkpoint.container() == Container::ExportedProgram {
+        answer.insert("programs".into(), program::json(checkpoint)?);
+    }
     answer.insert("warnings".into(), json!(warnings(checkpoint, content)));
     super::json::write(context.out, &answer)?;
     Ok(Verdict::Done)

@@ -190,7 +190,7 @@ impl<'a> Build<'a> {
         let fits = shape.len() == meta.sizes.len()
             && shape.iter().zip(&meta.sizes).all(|(&own, size)| match size {
                 Size::Int(size) => i64::try_from(own).is_ok_and(|own| own == *size),
-                Size::Expr(_) => symbols::value(&self.symbols, size).is_none_or(|size| size == own as i64),
+                Size::Expr(..) => symbols::value(&self.symbols, size).is_none_or(|size| size == own as i64),
             });
         if !fits {
             let sizes: Vec<String> = meta.sizes.iter().map(symbols::show).collect();

@@ -44,6 +44,8 @@ pub struct TensorInfo {
     pub dtype: DType,
     /// The sizes; `None` where the caller chooses.
     pub shape: Vec<Option<usize>>,
+    /// The sizes that the model was exported with, when the file says them: an example of what runs.
+    pub exported: Option<Vec<usize>>,
 }
 
 /// An operation of a program and how often it is in it.
@@ -85,7 +87,7 @@ impl ProgramInfo {
 
 impl From<&Port> for TensorInfo {
     fn from(port: &Port) -> Self {
-        Self { name: port.name.clone(), dtype: port.dtype, shape: port.shape.clone() }
+        Self { name: port.name.clone(), dtype: port.dtype, shape: port.shape.clone(), exported: port.exported.clone() }
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Port {
     pub(crate) dtype: DType,
     /// The sizes; `None` where the caller chooses.
     pub(crate) shape: Vec<Option<usize>>,
+    /// The sizes at export, when the file says all of them.
+    pub(crate) exported: Option<Vec<usize>>,
     /// The graph's name.
     arg: String,
 }
@@ -75,9 +77,8 @@ impl Program {
                 .ok_or_else(|| Error::not_found(format!("there is no program `{name}`; there are {}", names())))?,
             (None, 1) => 0,
             (None, _) => {
-                return Err(
-                    Error::not_found(format!("the file has several programs: {}", names())).help("name the one to run")
-                );
+                return Err(Error::not_found(format!("the file has several programs: {}", names()))
+                    .help("name the one to run, as `key` of `Model::from_checkpoint` or with `--key`"));
             }
         };
         let schema = schema::Program::read(&exported.programs[index].text)?;
@@ -187,6 +188,7 @@ impl Program {
         }
         self.schema.inputs.iter().find_map(|input| match input {
             Input::Other { name } => Some(Error::unsupported(format!("the program takes {name}, which does not run"))),
+            Input::Weight { arg, .. } => self.weight(arg).err(),
             _ => None,
         })
     }
@@ -222,9 +224,14 @@ fn port(schema: &schema::Program, name: String, arg: &str) -> Result<Port> {
     let dtype = meta.dtype.ok_or_else(|| Error::unsupported(format!("`{arg}` has a dtype that is not known")))?;
     let size = |size: &Size| match size {
         Size::Int(size) => usize::try_from(*size).ok(),
-        Size::Expr(_) => None,
+        Size::Expr(..) => None,
     };
-    Ok(Port { name, dtype, shape: meta.sizes.iter().map(size).collect(), arg: arg.into() })
+    let exported = |size: &Size| match size {
+        Size::Int(size) | Size::Expr(_, Some(size)) => usize::try_from(*size).ok(),
+        Size::Expr(_, None) => None,
+    };
+    let shape = meta.sizes.iter().map(size).collect();
+    Ok(Port { name, dtype, shape, exported: meta.sizes.iter().map(exported).collect(), arg: arg.into() })
 }
 
 fn input_ports(schema: &schema::Program) -> Result<Vec<Port>> {
@@ -287,9 +294,11 @@ fn output_ports(schema: &schema::Program) -> Result<Vec<Port>> {
             Arg::Tensor(arg) => ports.push(port(schema, name, arg)?),
             Arg::None => {}
             Arg::Int(_) | Arg::Sym(_) => {
-                ports.push(Port { name, dtype: DType::I64, shape: vec![], arg: String::new() });
+                ports.push(Port { name, dtype: DType::I64, shape: vec![], exported: Some(vec![]), arg: String::new() });
             }
-            _ => ports.push(Port { name, dtype: DType::F32, shape: vec![], arg: String::new() }),
+            _ => {
+                ports.push(Port { name, dtype: DType::F32, shape: vec![], exported: Some(vec![]), arg: String::new() });
+            }
         }
     }
     Ok(ports)

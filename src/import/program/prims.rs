@@ -315,8 +315,9 @@ impl Build<'_> {
                 false => Ok(X::host(Host::cat(&parts.iter().collect::<Vec<_>>(), dim), x.dtype)),
             };
         }
-        if let Some(view) = known.as_deref().and_then(|indices| run_of(indices, dim)) {
-            return self.view(x, &view);
+        if let Some(views) = known.as_deref().and_then(|indices| runs_of(indices, dim)) {
+            let parts = views.iter().map(|view| self.view(x, view)).collect::<Result<Vec<_>>>()?;
+            return if let [part] = &parts[..] { Ok(part.clone()) } else { self.cat(&parts, dim) };
         }
         let var = self.var(x)?;
         let indices = match known {
@@ -413,16 +414,20 @@ pub(super) fn kept(shape: &[usize], dims: &[usize], keepdim: bool) -> Vec<usize>
     shape.iter().enumerate().filter_map(one).collect()
 }
 
-/// The slice that rising indices with equal steps are.
-fn run_of(indices: &[usize], dim: usize) -> Option<ViewOp> {
-    let (&start, len) = (indices.first()?, indices.len());
-    let step = match indices.get(1) {
-        Some(&next) if next > start => next - start,
-        Some(_) => return None,
-        None => 1,
-    };
-    let even = indices.windows(2).all(|pair| pair[1] > pair[0] && pair[1] - pair[0] == step);
-    even.then_some(ViewOp::Slice { dim, start, step, len })
+/// The slice that rising indices with equal steps are, or the two that a roll is.
+fn runs_of(indices: &[usize], dim: usize) -> Option<Vec<ViewOp>> {
+    let (mut views, mut rest) = (Vec::new(), indices);
+    while let Some(&start) = rest.first() {
+        let step = rest.get(1).and_then(|next| next.checked_sub(start)).filter(|&step| step > 0).unwrap_or(1);
+        let len = 1 + (1..rest.len()).take_while(|&i| rest[i] == start + i * step).count();
+        views.push(ViewOp::Slice { dim, start, step, len });
+        rest = &rest[len..];
+        // Looking a few places up is one step, two copies are two.
+        if !rest.is_empty() && (views.len() == 2 || indices.len() < 4) {
+            return None;
+        }
+    }
+    (!views.is_empty()).then_some(views)
 }
 
 fn on_host(unary: Unary) -> Option<fn(f64) -> f64> {
@@ -568,10 +573,13 @@ mod tests {
 
     #[test]
     fn runs_of_indices_are_slices() {
-        assert_eq!(run_of(&[3, 5, 7], 1), Some(ViewOp::Slice { dim: 1, start: 3, step: 2, len: 3 }));
-        assert_eq!(run_of(&[4], 0), Some(ViewOp::Slice { dim: 0, start: 4, step: 1, len: 1 }));
-        assert_eq!(run_of(&[2, 1], 0), None);
-        assert_eq!(run_of(&[0, 1, 3], 0), None);
-        assert_eq!(run_of(&[1, 1], 0), None);
+        let slice = |start, step, len| ViewOp::Slice { dim: 1, start, step, len };
+        assert_eq!(runs_of(&[3, 5, 7], 1), Some(vec![slice(3, 2, 3)]));
+        assert_eq!(runs_of(&[4], 1), Some(vec![slice(4, 1, 1)]));
+        assert_eq!(runs_of(&[3, 4, 0, 1, 2], 1), Some(vec![slice(3, 1, 2), slice(0, 1, 3)]));
+        assert_eq!(runs_of(&[4, 0, 1, 2], 1), Some(vec![slice(4, 1, 1), slice(0, 1, 3)]));
+        for none in [&[2, 1][..], &[0, 1, 3], &[1, 1], &[3, 2, 1, 0], &[]] {
+            assert_eq!(runs_of(none, 1), None);
+        }
     }
 }

@@ -3,9 +3,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value as Json;
-
-use super::json;
+use super::json::Json;
 use super::tree::Tree;
 use crate::checkpoint::export::dtype;
 use crate::dtype::DType;
@@ -55,17 +53,17 @@ pub(super) struct Meta {
     pub(super) strides: Vec<Size>,
 }
 
-/// A size: a number, or an expression of symbols.
+/// A size: a number, or an expression of symbols with the value that it had at export.
 #[derive(Clone, Debug)]
 pub(super) enum Size {
     Int(i64),
-    Expr(String),
+    Expr(String, Option<i64>),
 }
 
 impl Size {
     /// The symbol, if the size is one by itself: `s77` of `Symbol('s77', positive=True, integer=True)`.
     pub(super) fn symbol(&self) -> Option<&str> {
-        let Size::Expr(text) = self else { return None };
+        let Size::Expr(text, _) = self else { return None };
         let (name, rest) = text.strip_prefix("Symbol('")?.split_once('\'')?;
         (rest.ends_with(')') && !rest[..rest.len() - 1].contains(['(', ')'])).then_some(name)
     }
@@ -137,41 +135,49 @@ fn invalid(what: &str) -> Error {
     Error::invalid(format!("the program has no valid `{what}`"))
 }
 
-fn list<'j>(json: &'j Json, field: &str) -> Result<&'j [Json]> {
-    json[field].as_array().map(Vec::as_slice).ok_or_else(|| invalid(field))
+fn list<'j, 't>(json: &'j Json<'t>, field: &str) -> Result<&'j [Json<'t>]> {
+    json[field].as_list().ok_or_else(|| invalid(field))
 }
 
-fn text(json: &Json, field: &str) -> Result<String> {
+fn text(json: &Json<'_>, field: &str) -> Result<String> {
     json[field].as_str().map(Into::into).ok_or_else(|| invalid(field))
 }
 
 impl Program {
     pub(super) fn read(text: &[u8]) -> Result<Self> {
-        let json = json::parse(text)?;
+        let json = Json::parse(text)?;
         let version = &json["schema_version"];
         if version["major"].as_i64() != Some(8) {
             let number = |field: &str| version[field].as_i64().map_or("?".into(), |n| n.to_string());
+            let is_newer = version["major"].as_i64().is_some_and(|major| major > 8);
             return Err(Error::unsupported(format!(
                 "a program of schema version {}.{}; version 8 is read",
                 number("major"),
                 number("minor")
             ))
-            .help("export it again with torch 2.6 or later"));
+            .help(match is_newer {
+                true => "it is newer than this version of sconce: export it with torch 2.15",
+                false => "export it again with torch 2.6 or later",
+            }));
         }
         let module = &json["graph_module"];
         let graph = Graph::read(&module["graph"])?;
         let signature = &module["signature"];
         let inputs = list(signature, "input_specs")?.iter().map(Input::read).collect::<Result<_>>()?;
         let outputs = list(signature, "output_specs")?.iter().map(Output::read).collect::<Result<_>>()?;
-        let call = module["module_call_graph"].as_array().and_then(|calls| calls.iter().find(|call| call["fqn"] == ""));
+        let call = module["module_call_graph"]
+            .as_list()
+            .and_then(|calls| calls.iter().find(|call| call["fqn"].as_str() == Some("")));
         let call = call.map_or(&Json::Null, |call| &call["signature"]);
-        let names = call["forward_arg_names"].as_array().map_or(&[][..], Vec::as_slice);
+        let names = call["forward_arg_names"].as_list().unwrap_or_default();
         Ok(Self {
             graph,
             inputs,
             outputs,
             ranges: ranges(&json["range_constraints"]),
-            is_training_ir: json["verifiers"].as_array().is_some_and(|v| v.iter().any(|v| v == "TRAINING")),
+            is_training_ir: json["verifiers"]
+                .as_list()
+                .is_some_and(|v| v.iter().any(|v| v.as_str() == Some("TRAINING"))),
             torch_version: json["torch_version"].as_str().unwrap_or_default().into(),
             in_spec: Tree::read(call["in_spec"].as_str().unwrap_or_default())?,
             out_spec: Tree::read(call["out_spec"].as_str().unwrap_or_default())?,
@@ -180,31 +186,37 @@ impl Program {
     }
 }
 
-fn ranges(json: &Json) -> HashMap<String, (i64, i64)> {
-    let entries = json.as_object().into_iter().flatten();
-    let bound = |json: &Json, default: i64| json.as_i64().unwrap_or(default);
+fn ranges(json: &Json<'_>) -> HashMap<String, (i64, i64)> {
+    let entries = json.as_object().unwrap_or_default();
+    let bound = |json: &Json<'_>, default: i64| json.as_i64().unwrap_or(default);
     entries
-        .map(|(name, range)| (name.clone(), (bound(&range["min_val"], i64::MIN), bound(&range["max_val"], i64::MAX))))
+        .iter()
+        .map(|(name, range)| {
+            (name.to_string(), (bound(&range["min_val"], i64::MIN), bound(&range["max_val"], i64::MAX)))
+        })
         .collect()
 }
 
 impl Graph {
-    fn read(json: &Json) -> Result<Self> {
+    fn read(json: &Json<'_>) -> Result<Self> {
         let args = |field: &str| list(json, field)?.iter().map(Arg::read).collect::<Result<Vec<_>>>();
         let tensors = json["tensor_values"].as_object().ok_or_else(|| invalid("tensor_values"))?;
         Ok(Self {
             inputs: args("inputs")?,
             outputs: args("outputs")?,
             nodes: list(json, "nodes")?.iter().map(Node::read).collect::<Result<_>>()?,
-            tensors: tensors.iter().map(|(name, json)| Ok((name.clone(), Meta::read(json)?))).collect::<Result<_>>()?,
+            tensors: tensors
+                .iter()
+                .map(|(name, json)| Ok((name.to_string(), Meta::read(json)?)))
+                .collect::<Result<_>>()?,
         })
     }
 }
 
 impl Node {
-    fn read(json: &Json) -> Result<Self> {
+    fn read(json: &Json<'_>) -> Result<Self> {
         let target = json["target"].as_str().ok_or_else(|| invalid("target"))?;
-        let arg = |json: &Json| Ok((json["name"].as_str().unwrap_or_default().into(), Arg::read(&json["arg"])?));
+        let arg = |json: &Json<'_>| Ok((json["name"].as_str().unwrap_or_default().into(), Arg::read(&json["arg"])?));
         Ok(Self {
             target: target.strip_prefix("torch.ops.").unwrap_or(target).into(),
             args: list(json, "inputs")?.iter().map(arg).collect::<Result<_>>()?,
@@ -221,7 +233,7 @@ fn module_path(stack: &str) -> &str {
 }
 
 impl Meta {
-    fn read(json: &Json) -> Result<Self> {
+    fn read(json: &Json<'_>) -> Result<Self> {
         let sizes = |field: &str| list(json, field)?.iter().map(size).collect::<Result<Vec<_>>>();
         Ok(Self {
             dtype: json["dtype"].as_i64().and_then(dtype),
@@ -231,28 +243,28 @@ impl Meta {
     }
 }
 
-fn size(json: &Json) -> Result<Size> {
+fn size(json: &Json<'_>) -> Result<Size> {
     if let Some(size) = json["as_int"].as_i64() {
         return Ok(Size::Int(size));
     }
     let expr = json.get("as_expr").ok_or_else(|| invalid("size"))?;
-    Ok(Size::Expr(text(expr, "expr_str")?))
+    Ok(Size::Expr(text(expr, "expr_str")?, expr["hint"]["as_int"].as_i64()))
 }
 
 /// The name of a tensor: in `{"name": ..}`.
-fn name(json: &Json) -> Result<String> {
+fn name(json: &Json<'_>) -> Result<String> {
     text(json, "name")
 }
 
 impl Arg {
-    fn read(json: &Json) -> Result<Self> {
-        let Some((kind, value)) = json.as_object().and_then(|object| object.iter().next()) else {
+    fn read(json: &Json<'_>) -> Result<Self> {
+        let Some((kind, value)) = json.entry() else {
             return Err(Error::invalid("an argument of the program has no kind"));
         };
-        let items = || value.as_array().map(Vec::as_slice).ok_or_else(|| invalid(kind));
-        let number = |json: &Json| json.as_i64().ok_or_else(|| invalid(kind));
-        let float = |json: &Json| json::float(json).ok_or_else(|| invalid(kind));
-        Ok(match kind.as_str() {
+        let items = || value.as_list().ok_or_else(|| invalid(kind));
+        let number = |json: &Json<'_>| json.as_i64().ok_or_else(|| invalid(kind));
+        let float = |json: &Json<'_>| json.as_f64().ok_or_else(|| invalid(kind));
+        Ok(match kind {
             "as_none" => Arg::None,
             "as_tensor" => Arg::Tensor(name(value)?),
             "as_optional_tensor" => optional(value)?.map_or(Arg::None, Arg::Tensor),
@@ -268,7 +280,7 @@ impl Arg {
             "as_sym_int" | "as_sym_float" | "as_sym_bool" => {
                 if let Some(int) = value["as_int"].as_i64() {
                     Arg::Int(int)
-                } else if let Some(number) = value.get("as_float").and_then(json::float) {
+                } else if let Some(number) = value.get("as_float").and_then(Json::as_f64) {
                     Arg::Float(number)
                 } else if let Some(flag) = value["as_bool"].as_bool() {
                     Arg::Bool(flag)
@@ -278,7 +290,7 @@ impl Arg {
             }
             "as_scalar_type" => match value.as_i64().and_then(dtype) {
                 Some(dtype) => Arg::DType(dtype),
-                None => Arg::Other(kind.clone()),
+                None => Arg::Other(kind.into()),
             },
             "as_device" | "as_layout" | "as_memory_format" => Arg::Ignored,
             "as_graph" => Arg::Graph(Box::new(Graph::read(&value["graph"])?)),
@@ -287,7 +299,7 @@ impl Arg {
     }
 }
 
-fn optional(json: &Json) -> Result<Option<String>> {
+fn optional(json: &Json<'_>) -> Result<Option<String>> {
     let tensor = json.get("as_tensor").or_else(|| json.get("name").is_some().then_some(json));
     match tensor {
         Some(tensor) => name(tensor).map(Some),
@@ -295,7 +307,7 @@ fn optional(json: &Json) -> Result<Option<String>> {
     }
 }
 
-fn sym(json: &Json) -> Result<Sym> {
+fn sym(json: &Json<'_>) -> Result<Sym> {
     match json["as_int"].as_i64() {
         Some(int) => Ok(Sym::Int(int)),
         None => Ok(Sym::Name(text(json, "as_name")?)),
@@ -303,21 +315,21 @@ fn sym(json: &Json) -> Result<Sym> {
 }
 
 impl Input {
-    fn read(json: &Json) -> Result<Self> {
-        let Some((kind, spec)) = json.as_object().and_then(|object| object.iter().next()) else {
+    fn read(json: &Json<'_>) -> Result<Self> {
+        let Some((kind, spec)) = json.entry() else {
             return Err(invalid("input_specs"));
         };
         let weight = |field: &str, is_constant: bool| -> Result<Input> {
             Ok(Input::Weight { arg: name(&spec["arg"])?, name: text(spec, field)?, is_constant })
         };
-        Ok(match kind.as_str() {
+        Ok(match kind {
             "user_input" => match Arg::read(&spec["arg"])? {
                 Arg::Tensor(name) | Arg::Sym(name) => Input::User { arg: Some(name) },
                 Arg::Other(kind) => Input::Other { name: kind },
                 _ => Input::User { arg: None },
             },
             "parameter" => weight("parameter_name", false)?,
-            "buffer" => weight("buffer_name", spec["persistent"] == false)?,
+            "buffer" => weight("buffer_name", spec["persistent"].as_bool() == Some(false))?,
             "tensor_constant" => weight("tensor_constant_name", true)?,
             "constant_input" => Input::Fixed,
             other => Input::Other { name: format!("{other} `{}`", spec["arg"]["name"].as_str().unwrap_or_default()) },
@@ -326,14 +338,14 @@ impl Input {
 }
 
 impl Output {
-    fn read(json: &Json) -> Result<Self> {
-        let Some((kind, spec)) = json.as_object().and_then(|object| object.iter().next()) else {
+    fn read(json: &Json<'_>) -> Result<Self> {
+        let Some((kind, spec)) = json.entry() else {
             return Err(invalid("output_specs"));
         };
         let mutation = |kind: &'static str, field: &str| -> Result<Output> {
             Ok(Output::Mutation { kind, target: text(spec, field)? })
         };
-        Ok(match kind.as_str() {
+        Ok(match kind {
             "user_output" => Output::User(Arg::read(&spec["arg"])?),
             "buffer_mutation" => mutation("buffer", "buffer_name")?,
             "parameter_mutation" => mutation("parameter", "parameter_name")?,
@@ -351,7 +363,7 @@ mod tests {
     fn module_paths_and_symbols() {
         assert_eq!(module_path("L__self__,,Net;L__self__layer1,layer1.0.conv1,torch.nn.Conv2d"), "layer1.0.conv1");
         assert_eq!(module_path(""), "");
-        let expr = |text: &str| Size::Expr(text.into());
+        let expr = |text: &str| Size::Expr(text.into(), None);
         assert_eq!(expr("Symbol('s77', positive=True, integer=True)").symbol(), Some("s77"));
         assert_eq!(expr("Mul(Integer(2), Symbol('s77', integer=True))").symbol(), None);
         assert_eq!(expr("Symbol('s0') + Symbol('s1')").symbol(), None);
@@ -359,7 +371,7 @@ mod tests {
 
     #[test]
     fn arguments_of_every_kind() {
-        let read = |text: &str| Arg::read(&serde_json::from_str(text).unwrap());
+        let read = |text: &str| Arg::read(&Json::parse(text.as_bytes()).unwrap());
         assert!(matches!(read(r#"{"as_float": "-Infinity"}"#).unwrap(), Arg::Float(f64::NEG_INFINITY)));
         assert!(matches!(read(r#"{"as_none": true}"#).unwrap(), Arg::None));
         assert!(matches!(read(r#"{"as_new_kind": {}}"#).unwrap(), Arg::Other(kind) if kind == "as_new_kind"));

@@ -63,7 +63,7 @@ pub(super) fn bind(
 pub(super) fn value(symbols: &HashMap<String, i64>, size: &Size) -> Option<i64> {
     match size {
         Size::Int(size) => Some(*size),
-        Size::Expr(text) => {
+        Size::Expr(text, _) => {
             let (value, rest) = expression(symbols, text)?;
             rest.trim().is_empty().then_some(value)
         }
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn evaluates_expressions() {
         let symbols = HashMap::from([("s0".to_string(), 7)]);
-        let of = |text: &str| value(&symbols, &Size::Expr(text.into()));
+        let of = |text: &str| value(&symbols, &Size::Expr(text.into(), None));
         assert_eq!(of("Symbol('s0', positive=True, integer=True)"), Some(7));
         assert_eq!(of("Add(Mul(Integer(2), Symbol('s0', integer=True)), Integer(-1))"), Some(13));
         assert_eq!(of("FloorDiv(Symbol('s0', integer=True), Integer(2))"), Some(3));

@@ -381,7 +381,9 @@ fn unfold(call: &mut Call<'_, '_>) -> Result<Out> {
 /// Only what lies in memory as the whole of `self` does, in another order of dimensions.
 fn as_strided(call: &mut Call<'_, '_>) -> Result<Out> {
     let (handle, shape) = own_shape(call)?;
-    let (sizes, new_strides) = (call.shape("size")?, call.shape("stride")?);
+    let sizes = call.shape("size")?;
+    let stride = |&stride: &i64| usize::try_from(stride).map_err(|_| Error::invalid(format!("the stride {stride}")));
+    let new_strides = call.ints("stride")?.iter().map(stride).collect::<Result<Vec<_>>>()?;
     let own = strides(call, "self")?.ok_or_else(|| Error::unsupported("strides that are not known"))?;
     let numel: usize = shape.iter().product();
     let refuse = || Error::unsupported(format!("a part of {shape:?} with the strides {new_strides:?}"));
