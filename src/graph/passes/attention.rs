@@ -143,8 +143,7 @@ fn write(rewrite: &mut Rewrite<'_>, parts: &Parts, shape: &[usize]) -> Result<Va
         let full = [&parts.lead, &own[own.len() - 2..]].concat();
         operands.push(graph.reshape(x, &signed(&full))?);
     }
-    let y =
-        graph.scaled_dot_product_attention(operands[0], operands[1], operands[2], mask, false, Some(parts.scale))?;
+    let y = graph.attention(operands[0], operands[1], operands[2], mask, false, Some(parts.scale), true)?;
     graph.reshape(y, &signed(shape))
 }
 
