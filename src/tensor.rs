@@ -173,21 +173,33 @@ impl Tensor {
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype that is not [`DType::is_runnable`].
 pub(crate) fn bytes_to_f32(dtype: DType, bytes: &[u8]) -> Result<Vec<f32>> {
-    fn read<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-        bytes.chunks_exact(N).map(|x| convert(x.try_into().expect("N bytes"))).collect()
+    let mut floats = vec![0.0; bytes.len() / dtype.size()];
+    write_f32(dtype, bytes, &mut floats)?;
+    Ok(floats)
+}
+
+/// The same into `out`, which has as many elements.
+///
+/// # Errors
+/// As above.
+pub(crate) fn write_f32(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+    fn read<const N: usize>(bytes: &[u8], out: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
+        let elements = bytes.chunks_exact(N).map(|x| convert(x.try_into().expect("N bytes")));
+        out.iter_mut().zip(elements).for_each(|(out, x)| *out = x);
     }
-    Ok(match dtype {
-        DType::F32 => read(bytes, f32::from_le_bytes),
-        DType::F64 => read(bytes, |x| f64::from_le_bytes(x) as f32),
-        DType::F16 => read(bytes, |x| half::f16::from_le_bytes(x).to_f32()),
-        DType::BF16 => read(bytes, |x| half::bf16::from_le_bytes(x).to_f32()),
-        DType::I64 => read(bytes, |x| i64::from_le_bytes(x) as f32),
-        DType::I32 => read(bytes, |x| i32::from_le_bytes(x) as f32),
-        DType::I16 => read(bytes, |x| i16::from_le_bytes(x).into()),
-        DType::I8 => read(bytes, |x| i8::from_le_bytes(x).into()),
-        DType::U8 | DType::Bool => read(bytes, |x| u8::from_le_bytes(x).into()),
+    match dtype {
+        DType::F32 => read(bytes, out, f32::from_le_bytes),
+        DType::F64 => read(bytes, out, |x| f64::from_le_bytes(x) as f32),
+        DType::F16 => read(bytes, out, |x| half::f16::from_le_bytes(x).to_f32()),
+        DType::BF16 => read(bytes, out, |x| half::bf16::from_le_bytes(x).to_f32()),
+        DType::I64 => read(bytes, out, |x| i64::from_le_bytes(x) as f32),
+        DType::I32 => read(bytes, out, |x| i32::from_le_bytes(x) as f32),
+        DType::I16 => read(bytes, out, |x| i16::from_le_bytes(x).into()),
+        DType::I8 => read(bytes, out, |x| i8::from_le_bytes(x).into()),
+        DType::U8 | DType::Bool => read(bytes, out, |x| u8::from_le_bytes(x).into()),
         other => return Err(Error::unsupported(format!("{other} tensors do not run"))),
-    })
+    }
+    Ok(())
 }
 
 /// Contiguous, on the CPU, without gradients. The data is shared, not copied.

@@ -439,6 +439,9 @@ fn check_bench(ran: &Ran, count: usize) -> Vec<Value> {
             "first_run_ms",
             "forward_ms",
             "peak_memory_bytes",
+            "program_memory_bytes",
+            "packed_bytes",
+            "arena_bytes",
         ];
         assert_eq!(keys(result), top);
         assert_eq!(keys(&result["forward_ms"]), ["median", "mean", "p50", "p90", "p99", "min"]);
@@ -447,7 +450,8 @@ fn check_bench(ran: &Ran, count: usize) -> Vec<Value> {
         assert!(forward("median") <= forward("p90") && forward("p90") <= forward("p99"), "{}", ran.out);
         assert_eq!((result["model"].as_str(), result["dtype"].as_str()), (Some("mlp.pt"), Some("float32")));
         if cfg!(target_os = "linux") {
-            assert!(result["peak_memory_bytes"].as_u64() > Some(1 << 20), "{}", ran.out);
+            let [peak, program] = ["peak", "program"].map(|key| result[format!("{key}_memory_bytes")].as_u64());
+            assert!(peak > program && program > Some(1 << 20), "{}", ran.out);
         }
     }
     results.clone()

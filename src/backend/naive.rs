@@ -255,7 +255,8 @@ fn attention(step: &AttentionStep, inputs: &[&[f64]], out: &mut [f64]) {
             .collect();
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, maximum);
         let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
-        let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp() / sum).collect();
+        let is_blind = max == f64::NEG_INFINITY && !step.blind_is_nan;
+        let weights: Vec<f64> = scores.iter().map(|s| if is_blind { 0.0 } else { (s - max).exp() / sum }).collect();
         for d in 0..step.v_dim {
             let weighted = |(j, weight): (usize, &f64)| weight * inputs[2][dot(&[b, h, j], &step.v) + d];
             out[dot(index, &step.out) + d] = weights.iter().enumerate().map(weighted).sum();

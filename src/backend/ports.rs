@@ -1,11 +1,14 @@
 //! Ports: what the caller gives and gets, as the words that plans compute with.
 
+#[cfg(feature = "gpu")]
 use std::borrow::Cow;
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::step::Port;
-use crate::tensor::{Tensor, bytes_to_f32};
+use crate::tensor::Tensor;
+#[cfg(feature = "gpu")]
+use crate::tensor::bytes_to_f32;
 
 /// Checks that these inputs fit these ports.
 ///
@@ -32,6 +35,7 @@ pub(crate) fn check_inputs<'a>(ports: impl ExactSizeIterator<Item = &'a Port>, i
 /// # Errors
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when an integer does not fit into 32 bits;
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype that does not run.
+#[cfg(feature = "gpu")]
 pub(crate) fn input_words<'a>(port: &Port, input: &'a Tensor) -> Result<Cow<'a, [u8]>> {
     if port.dtype.is_float() {
         return Ok(match input.dtype() {

@@ -22,6 +22,9 @@ pub struct Peak {
     pub flops: f64,
     /// The bytes a second that they read together from memory.
     pub bytes: f64,
+    /// Whether most tries came near these figures. When other programs use the cores they do not, and the figures may be
+    /// too low.
+    pub is_steady: bool,
 }
 
 impl Peak {
@@ -34,7 +37,12 @@ impl Peak {
             Kind::Cpu(pool) => {
                 let engine = cpu::Engine { isa: cpu::isa::Isa::choose()?, pool: Arc::clone(pool) };
                 let (flops, bytes) = (cpu::peak::flops(&engine), cpu::peak::bytes(&engine)?);
-                Ok(Self { instruction_set: engine.isa.name(), flops, bytes })
+                Ok(Self {
+                    instruction_set: engine.isa.name(),
+                    flops: flops.best,
+                    bytes: bytes.best,
+                    is_steady: flops.is_steady && bytes.is_steady,
+                })
             }
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => {

@@ -13,6 +13,7 @@ mod image;
 mod inspect;
 mod json;
 mod labels;
+mod memory;
 mod model;
 mod numbers;
 mod profile;

@@ -42,7 +42,7 @@ pub(crate) enum Op {
     Matmul,
     /// `q [b, h, l, d], k [b, h, s, d], v [b, h, s, e]`, and maybe a float mask that broadcasts to `[b, h, l, s]` and is
     /// added to the scores.
-    Attention { scale: f32, causal: bool },
+    Attention { scale: f32, causal: bool, blind_is_nan: bool },
     /// `indices (int64), table [rows, dim]`.
     Embedding,
     /// `x, indices [n] (int64)`: places of `x` along `dim`.

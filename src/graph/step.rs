@@ -213,7 +213,7 @@ pub(crate) struct AdaptivePoolStep {
 
 /// `softmax(q k^T * scale + mask) v`. The last dimension of `q`, `k`, `v` and the output has stride 1; the other
 /// strides are those of (batch, head, row). With `causal`, row `i` sees columns `0..=i` (PyTorch's `is_causal`).
-/// A row that sees nothing gives NaN, as in PyTorch's math.
+/// A row that sees nothing, since all of its scores are minus infinity, gives zeros, as in PyTorch.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AttentionStep {
     pub(crate) batch: usize,
@@ -230,4 +230,7 @@ pub(crate) struct AttentionStep {
     pub(crate) mask: Option<[usize; 4]>,
     pub(crate) scale: f32,
     pub(crate) causal: bool,
+    /// A row that sees nothing gives NaN instead, as a softmax does that is written out. WGSL lets a device assume that
+    /// there are no NaN, so this binds the CPU alone.
+    pub(crate) blind_is_nan: bool,
 }

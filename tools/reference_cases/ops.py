@@ -211,6 +211,20 @@ def special(cases):
         return g.scaled_dot_product_attention(q, k, v, g.constant(value=mask), is_causal=False, scale=None)
     cases.add("attention_infinite_mask", masked)
 
+    mask = torch.zeros(3, 4).masked_fill(torch.tensor([[0, 0, 1, 0], [1, 1, 1, 1], [0, 1, 0, 1]]).bool(), -float("inf"))
+
+    def operands(g):
+        return g.input(rand(1, 2, 3, 5)), g.input(rand(1, 2, 4, 5)), g.input(rand(1, 2, 4, 5)), g.constant(value=mask)
+
+    def blind(g):
+        return g.scaled_dot_product_attention(*operands(g), is_causal=False, scale=None)
+    cases.add("attention_blind_row", blind)
+
+    def blind_in_parts(g):
+        q, k, v, m = operands(g)
+        return g.matmul(g.softmax(g.add(g.matmul(q, g.transpose(k, dim0=-2, dim1=-1)), m), dim=-1), v)
+    cases.add("attention_blind_row_in_parts", blind_in_parts)
+
 
 @family
 def softmax(cases):
@@ -246,6 +260,17 @@ def pools(cases):
         one_op(cases, f"avg_{name}", "avg_pool2d", [of(*x)], **args)
         if "padding" in args:
             one_op(cases, f"avg_{name}_exclude_pad", "avg_pool2d", [of(*x)], **args, count_include_pad=False)
+    # Images as low as one pixel, where the only window may reach past the end: ceil_mode's corners.
+    for at, (h, w, kh, kw, sh, sw) in enumerate([
+        (1, 5, 2, 2, 2, 2), (1, 1, 2, 2, 2, 2), (1, 4, 3, 3, 3, 2), (2, 1, 3, 2, 2, 2), (3, 2, 2, 3, 3, 3), (1, 7, 3, 2, 3, 3),
+        (5, 1, 2, 3, 1, 3), (2, 3, 4, 4, 4, 3),
+    ]):
+        for padding in [0, 1]:
+            args = {"kernel_size": [kh, kw], "stride": [sh, sw], "padding": [padding, padding], "ceil_mode": True}
+            name = f"low_{at}_padding_{padding}"
+            one_op(cases, f"max_{name}", "max_pool2d", [of(1, 2, h, w)], **args)
+            one_op(cases, f"avg_{name}", "avg_pool2d", [of(1, 2, h, w)], **args, count_include_pad=at % 2 == 0)
+            one_op(cases, f"avg_{name}_divisor", "avg_pool2d", [of(1, 2, h, w)], **args, divisor_override=3)
     for name, x, args in [("2", (2, 3, 7), {"kernel_size": [2]}), ("3_stride", (1, 4, 11), {"kernel_size": [3], "stride": [2], "padding": [1]}),
                           ("3_ceil", (1, 2, 8), {"kernel_size": [3], "stride": [2], "ceil_mode": True})]:
         one_op(cases, f"max1d_{name}", "max_pool1d", [of(*x)], **args)

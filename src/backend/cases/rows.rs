@@ -139,6 +139,7 @@ fn attention() -> Vec<Case> {
         mask: None,
         scale: 1.0 / (head_dim as f32).sqrt(),
         causal: false,
+        blind_is_nan: false,
     };
     let mut cases = Vec::new();
     for (b, h, l, s, d, e) in [
@@ -196,7 +197,24 @@ fn attention() -> Vec<Case> {
     cases.push(attention_case("interleaved", step, None));
     let step = AttentionStep { scale: 8.0, ..plain(1, 2, 21, 35, 16, 16) };
     cases.push(attention_case("sharp", step, None));
+    cases.extend(blind(&plain(2, 3, 40, 300, 16, 16)));
     cases
+}
+
+/// Rows that see nothing: by a mask of rows, and by one of columns that hides a whole block of keys, or all.
+fn blind(step: &AttentionStep) -> Vec<Case> {
+    let (l, s) = (step.q_len, step.kv_len);
+    let hidden = |is_hidden: &dyn Fn(usize, usize) -> bool| -> Vec<f32> {
+        let rows = (0..l).flat_map(|i| (0..s).map(move |j| (i, j)));
+        rows.map(|(i, j)| if is_hidden(i, j) { f32::NEG_INFINITY } else { 0.0 }).collect()
+    };
+    let masked = AttentionStep { mask: Some([0, 0, s, 1]), ..step.clone() };
+    vec![
+        attention_case("blind rows", masked.clone(), Some(hidden(&|i, _| i % 5 == 1))),
+        attention_case("blind to the first keys", masked.clone(), Some(hidden(&|i, j| i % 5 == 1 || j < 270))),
+        attention_case("blind to the last keys", masked.clone(), Some(hidden(&|i, j| i == l - 1 || j > 2))),
+        attention_case("blind", masked, Some(vec![f32::NEG_INFINITY; l * s])),
+    ]
 }
 
 fn embedding() -> Vec<Case> {

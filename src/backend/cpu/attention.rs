@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Engine;
 use super::isa::Isa;
-use super::microkernel::{Finish, Kernels, Tile};
+use super::microkernel::{Ahead, Finish, Kernels, Tile};
 use super::rows;
 use super::shared::Shared;
 use crate::graph::step::AttentionStep;
@@ -192,8 +192,8 @@ impl Attention {
             self.add_values(kernels, head, rows.clone(), first..first + count, scores);
         }
         for (r, i) in rows.enumerate() {
-            let factor = 1.0 / sum[r];
-            // A row that sees nothing has the sum 0 and becomes 0 * inf.
+            // A row that sees nothing has the sum 0: 0 * inf is NaN.
+            let factor = if sum[r] == 0.0 && !step.blind_is_nan { 0.0 } else { 1.0 / sum[r] };
             self.out_row(head, i).iter_mut().for_each(|out| *out *= factor);
         }
     }
@@ -224,6 +224,7 @@ impl Attention {
                 columns,
                 accumulate: false,
                 finish: Finish::NONE,
+                ahead: Ahead::nothing(pointers[0]),
             };
             // SAFETY: the rows have `dim` numbers, the panel as many rows, and `BLOCK` is a multiple of the columns.
             unsafe { kernels.tiles[rows.len() - 1][1](&tile) };
@@ -271,6 +272,7 @@ impl Attention {
                 columns: valid,
                 accumulate: true,
                 finish: Finish::NONE,
+                ahead: Ahead::nothing(pointers[0]),
             };
             // SAFETY: the scores have `k` numbers a row, the panel as many rows, and the output's rows are this task's.
             unsafe { kernels.tiles[rows.len() - 1][1](&tile) };

@@ -32,13 +32,14 @@ impl<'a> Builder<'a> {
         self.kept
     }
 
-    /// A step with its slots. `target` is where the output buffer lies, if that is not in an arena.
-    pub(super) fn ready(&mut self, step: &Step, target: Option<Slot>) -> Result<Ready> {
+    /// A step with its slots. `method` is that of a convolution whose weight is the same in every run, `target` where
+    /// the output buffer lies, if that is not in an arena.
+    pub(super) fn ready(&mut self, step: &Step, method: Option<Method>, target: Option<Slot>) -> Result<Ready> {
         let lens = Lens::of(&step.kernel);
         if step.inputs.len() != lens.inputs.len() || lens.inputs.len() > MAX_INPUTS {
             return Err(Error::invalid(format!("{} inputs, expected {}", step.inputs.len(), lens.inputs.len())));
         }
-        let prepared = self.prepare(step)?;
+        let prepared = self.prepare(step, method)?;
         // A weight that was packed, and its scale, are read no more.
         let skipped = match (&step.kernel, self.is_constant(step)) {
             (Kernel::Conv2d(conv), true) => [Some(1), conv.fused.scale_index()],
@@ -112,7 +113,7 @@ impl<'a> Builder<'a> {
         // What these steps read is needed no longer than they run.
         let kept = std::mem::take(&mut self.kept);
         for step in schedule.prologue.iter().filter(|step| step.output.buffer == buffer) {
-            let ready = self.ready(step, Some(target)).map_err(|error| error.context(&step.name))?;
+            let ready = self.ready(step, None, Some(target)).map_err(|error| error.context(&step.name))?;
             let mut scratch = Floats::zeros(ready.prepared.scratch_len())?;
             // SAFETY: the inputs are kept by `self.kept`, the output is `floats`, which nothing else uses yet.
             unsafe { ready.run(&self.weights.engine, scratch.as_mut_slice())? };
@@ -122,15 +123,17 @@ impl<'a> Builder<'a> {
     }
 
     /// The kernel, its weight packed when that does not change from run to run.
-    fn prepare(&mut self, step: &Step) -> Result<Prepared> {
+    fn prepare(&mut self, step: &Step, method: Option<Method>) -> Result<Prepared> {
         let engine = self.weights.engine.clone();
         let packed = match &step.kernel {
             Kernel::Conv2d(conv) if self.is_constant(step) => {
                 let channels = [conv.c_in, conv.c_out];
-                let (kernel, groups, method) = (conv.kernel, conv.groups, Method::of(conv));
+                let method = method.unwrap_or_else(|| Method::plain(conv));
+                let (kernel, groups) = (conv.kernel, conv.groups);
                 let form = Form::Conv { channels, kernel, groups, method };
-                let pack =
-                    |source: WeightSource<'_>, scale: Option<&[f32]>| weights::pack_conv(&engine, conv, source, scale);
+                let pack = |source: WeightSource<'_>, scale: Option<&[f32]>| {
+                    weights::pack_conv(&engine, conv, method, source, scale)
+                };
                 self.packed(step, conv.fused.scale_index(), |_| form, pack)?
             }
             Kernel::Linear(linear) if self.is_constant(step) => {

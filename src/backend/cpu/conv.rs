@@ -44,8 +44,14 @@ pub(crate) enum Method {
 }
 
 impl Method {
-    /// The one that suits a convolution best, on every instruction set.
+    /// The fastest one, on every instruction set. Its weights may be larger than those of the file.
+    #[cfg(test)]
     pub(crate) fn of(step: &ConvStep) -> Self {
+        winograd::sides(step).next().map_or_else(|| Self::plain(step), Method::Winograd)
+    }
+
+    /// The fastest one of those whose weights are as large as those of the file, and soon packed.
+    pub(crate) fn plain(step: &ConvStep) -> Self {
         if step.groups == step.c_in && step.c_out == step.c_in && step.groups > 1 {
             Method::Depthwise
         } else if step.groups > 1
@@ -54,8 +60,6 @@ impl Method {
             && [2, 4, 8].contains(&(step.c_in / step.groups))
         {
             Method::Grouped(step.c_in / step.groups)
-        } else if let Some(side) = winograd::tile(step) {
-            Method::Winograd(side)
         } else {
             Method::Direct
         }
@@ -78,12 +82,18 @@ impl ConvWeights {
         size_of_val(self.packed.as_slice())
     }
 
-    /// Packs `weight * scale`.
+    /// How the weights are packed.
+    pub(crate) fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Packs `weight * scale` for a method, or for another one if there are numbers that this one makes others of.
     ///
     /// # Errors
     /// When the weight's dtype does not run or there is no memory for it.
     pub(crate) fn new(
         step: &ConvStep,
+        method: Method,
         weight: WeightSource<'_>,
         scale: Option<&[f32]>,
         isa: Isa,
@@ -93,17 +103,20 @@ impl ConvWeights {
         let taps = step.kernel[0] * step.kernel[1];
         let k = step.c_in / step.groups * taps;
         let rows = WeightRows::new(weight, step.c_out, k)?;
-        let method = Method::of(step);
+        let direct = || {
+            let shape = PanelShape::new(k, step.c_out / step.groups, kernels);
+            pack_panels(&rows, step.groups, shape, taps, scale, pool)
+        };
         let packed = match method {
             Method::Depthwise => {
                 pack_depthwise(&rows, step.c_out, [1, taps], step.c_out.next_multiple_of(kernels.lanes), scale)?
             }
             Method::Grouped(group) => pack_depthwise(&rows, step.c_out, [group, taps], step.c_out, scale)?,
-            Method::Winograd(side) => winograd::pack(&rows, step, side, kernels, scale, pool)?,
-            Method::Direct => {
-                let shape = PanelShape::new(k, step.c_out / step.groups, kernels);
-                pack_panels(&rows, step.groups, shape, taps, scale, pool)?
-            }
+            Method::Winograd(side) => match winograd::pack(&rows, step, side, kernels, scale, pool)? {
+                Some(packed) => packed,
+                None => return Ok(Self { packed: direct()?, isa, method: Method::Direct }),
+            },
+            Method::Direct => direct()?,
         };
         Ok(Self { packed, isa, method })
     }
@@ -127,6 +140,8 @@ pub(crate) struct Conv {
     /// Where each tap's run lies from that of the first.
     offsets: Vec<usize>,
     run: usize,
+    /// Whether the rows of the product are the pixels of the image, one after the other.
+    is_matrix: bool,
     /// What a run outside the image reads.
     zeros: Vec<f32>,
 }
@@ -141,7 +156,7 @@ struct Image {
 }
 
 impl Conv {
-    pub(crate) fn new(step: &ConvStep, isa: Isa) -> Self {
+    pub(crate) fn new(step: &ConvStep, method: Method, isa: Isa) -> Self {
         let [_, width] = step.input;
         let [kh, kw] = step.kernel;
         let span = (step.output[1].max(1) - 1) * step.stride[1] + (kw - 1) * step.dilation[1] + 1;
@@ -157,7 +172,6 @@ impl Conv {
         let channels = step.c_in / step.groups;
         let (taps, run) =
             if mergeable && (is_copied || !is_padded) { ([kh, 1], kw * channels) } else { ([kh, kw], channels) };
-        let method = Method::of(step);
         let is_product = matches!(method, Method::Direct | Method::Winograd(_));
         let zeros = vec![0.0; if is_product { run } else { step.c_in }];
         let winograd = match method {
@@ -169,7 +183,9 @@ impl Conv {
             (i * step.dilation[0] * image.size[1] + j * step.dilation[1]) * step.c_in
         };
         let offsets = (0..taps[0] * taps[1]).map(offset).collect();
-        Self { step: step.clone(), isa, method, winograd, image, taps, offsets, run, zeros }
+        let is_matrix =
+            step.kernel == [1, 1] && step.stride == [1, 1] && step.padding == [0, 0] && step.input == step.output;
+        Self { step: step.clone(), isa, method, winograd, image, taps, offsets, run, is_matrix, zeros }
     }
 
     pub(crate) fn method(&self) -> Method {
@@ -365,23 +381,51 @@ struct Pixels<'a> {
     image: &'a [f32],
 }
 
+impl Pixels<'_> {
+    /// Pixels in a row of the output, all of whose taps lie inside the image; the first one's corner is `at`.
+    fn point_evenly(&self, at: usize, count: usize, taps: Range<usize>, pointers: &mut [*const f32]) {
+        let stride = self.conv.step.stride[1] * self.conv.step.c_in;
+        let last = at + (count - 1) * stride + self.conv.offsets[taps.end - 1];
+        debug_assert!(last + self.conv.zeros.len() <= self.image.len());
+        let corner = self.image[at..].as_ptr();
+        for (pointers, offset) in pointers.chunks_exact_mut(count).zip(&self.conv.offsets[taps]) {
+            for (i, pointer) in pointers.iter_mut().enumerate() {
+                *pointer = corner.wrapping_add(*offset + i * stride);
+            }
+        }
+    }
+}
+
 impl Rows for Pixels<'_> {
     fn point(&self, first: usize, count: usize, taps: Range<usize>, pointers: &mut [*const f32]) {
         let step = &self.conv.step;
         let (Image { size: [height, width], padding, .. }, [kh, kw]) = (&self.conv.image, self.conv.taps);
         let [oh, ow] = step.output;
         let reach = [(kh - 1) * step.dilation[0], (kw - 1) * step.dilation[1]];
-        let (mut n, mut y, mut x) = (first / (oh * ow), first / ow % oh, first % ow);
-        let mut corners = [std::ptr::null(); MAX_ROWS];
-        let mut outside = 0;
-        for (i, corner) in corners[..count].iter_mut().enumerate() {
+        if self.conv.is_matrix {
+            return self.point_evenly(first * step.c_in, count, taps, pointers);
+        }
+        let (row, mut x) = (first / ow, first % ow);
+        let (mut n, mut y) = (row / oh, row % oh);
+        let inside = |y: usize, x: usize| {
             let (top, left) = (y * step.stride[0], x * step.stride[1]);
             let is_inside = top >= padding[0]
                 && left >= padding[1]
                 && top - padding[0] + reach[0] < *height
                 && left - padding[1] + reach[1] < *width;
-            if is_inside {
-                let at = ((n * height + top - padding[0]) * width + left - padding[1]) * step.c_in;
+            is_inside.then(|| [top - padding[0], left - padding[1]])
+        };
+        if x + count <= ow
+            && let (Some([top, left]), Some(_)) = (inside(y, x), inside(y, x + count - 1))
+        {
+            return self.point_evenly(((n * height + top) * width + left) * step.c_in, count, taps, pointers);
+        }
+        let mut corners = [std::ptr::null(); MAX_ROWS];
+        let mut outside = 0;
+        for (i, corner) in corners[..count].iter_mut().enumerate() {
+            let (top, left) = (y * step.stride[0], x * step.stride[1]);
+            if let Some([top, left]) = inside(y, x) {
+                let at = ((n * height + top) * width + left) * step.c_in;
                 debug_assert!(at + self.conv.offsets[taps.end - 1] + self.conv.zeros.len() <= self.image.len());
                 *corner = self.image[at..].as_ptr();
             } else {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::isa::Isa;
-use super::microkernel::{Finish, Kernels, Tile};
+use super::microkernel::{Ahead, Finish, Kernels, Tile};
 use super::shared::Shared;
 use super::vector;
 use crate::graph::op::{Fused, Residual, Unary};
@@ -177,27 +177,52 @@ impl<R: Rows> Product<'_, R> {
     pub(crate) fn compute(&self, tiles: Range<usize>, panels: Range<usize>) {
         let total = Self::tiles(self.m, self.kernels);
         let mut pointers = [std::ptr::null(); POINTERS];
-        for tile in tiles {
-            let first = tile * self.m / total;
-            let count = (tile + 1) * self.m / total - first;
-            let part = POINTERS / count;
-            for tap in (0..self.taps).step_by(part) {
-                let taps = tap..(tap + part).min(self.taps);
+        let most = self.taps.div_ceil(chunks(self.taps * self.k)).min(POINTERS / self.kernels.rows());
+        for tap in (0..self.taps).step_by(most) {
+            let taps = tap..(tap + most).min(self.taps);
+            for tile in tiles.clone() {
+                let first = tile * self.m / total;
+                let count = (tile + 1) * self.m / total - first;
                 self.rows.point(first, count, taps.clone(), &mut pointers);
                 for panel in panels.clone() {
-                    self.tile(first, count, taps.clone(), panel, panels.start, &pointers);
+                    let ahead = self.ahead(&taps, panel, &panels, tile - tiles.start, tiles.len());
+                    self.tile(first, count, taps.clone(), panel, panels.start, &pointers, ahead);
+                }
+                if taps.end == self.taps && self.epilogue.has_rest() {
+                    self.rest(first..first + count, &panels);
                 }
             }
-            if self.epilogue.has_rest() {
-                let from = self.column + panels.start * self.shape.columns;
-                let to = self.column + (panels.end * self.shape.columns).min(self.shape.n);
-                for row in first..first + count {
-                    let at = self.start + row * self.stride;
-                    // SAFETY: this task alone computes these columns of this row.
-                    let y = unsafe { self.out.slice(at + from..at + to) };
-                    self.epilogue.rest(y, at + from);
-                }
-            }
+        }
+    }
+
+    /// What is left to do after the kernel, to some rows of some panels.
+    fn rest(&self, rows: Range<usize>, panels: &Range<usize>) {
+        let from = self.column + panels.start * self.shape.columns;
+        let to = self.column + (panels.end * self.shape.columns).min(self.shape.n);
+        for row in rows {
+            let at = self.start + row * self.stride;
+            // SAFETY: this task alone computes these columns of this row.
+            let y = unsafe { self.out.slice(at + from..at + to) };
+            self.epilogue.rest(y, at + from);
+        }
+    }
+
+    /// What tile `tile` of `tiles` asks for while a panel is multiplied: its part of what is read in the panel's place
+    /// when all tiles are done. From memory that takes longer than a tile.
+    fn ahead(&self, taps: &Range<usize>, panel: usize, panels: &Range<usize>, tile: usize, tiles: usize) -> Ahead {
+        let width = self.shape.width(panel);
+        let offset = |panel: usize| self.shape.start(panel) - self.shape.start(panels.start);
+        let start = match taps.end < self.taps {
+            true => offset(panel) + taps.end * self.k * width,
+            false => offset(panel) + offset(panels.end),
+        };
+        // So many steps along `k` for each line, rounded down to a power of two, take all of it.
+        let every = 1 << (tiles * LINE / width).clamp(1, 64).ilog2();
+        let steps = taps.len() * self.k;
+        let (at, len) = (tile * (steps / every) * LINE, steps / every * LINE);
+        match self.panels.get(start + at..start + at + len) {
+            Some(lines) if at < steps * width => Ahead { start: lines.as_ptr(), line: LINE, mask: every as isize - 1 },
+            _ => Ahead::nothing(self.panels.as_ptr()),
         }
     }
 
@@ -209,6 +234,7 @@ impl<R: Rows> Product<'_, R> {
         panel: usize,
         panels_start: usize,
         pointers: &[*const f32],
+        ahead: Ahead,
     ) {
         let width = self.shape.width(panel);
         let at = self.shape.start(panel) - self.shape.start(panels_start) + taps.start * self.k * width;
@@ -227,12 +253,22 @@ impl<R: Rows> Product<'_, R> {
             columns,
             accumulate: taps.start > 0,
             finish: self.epilogue.finish(row, column, taps.start == 0, taps.end == self.taps),
+            ahead,
         };
         let kernel = self.kernels.tiles[count - 1][width / self.kernels.lanes - 1];
         // SAFETY: `Rows::point` gives readable rows, the panel and the output were sliced to their sizes, bias and
         // residual have the output's columns (checked by the plan), and the kernels are those of this machine.
         unsafe { kernel(&tile) };
     }
+}
+
+/// The elements of a line of a cache.
+const LINE: usize = 16;
+
+/// The parts that sums of so many products are cut into, so that the rows of a tile and of a few panels stay in the
+/// second cache: about a thousand products each.
+pub(crate) fn chunks(k: usize) -> usize {
+    ((k + 512) / 1024).max(1)
 }
 
 /// How a product's tiles and panels are cut into tasks.
@@ -250,7 +286,8 @@ impl Split {
         if count == 0 || tiles == 0 || shape.k == 0 {
             return Self { m: 1, n: 1 };
         }
-        let fit = (BLOCK_BYTES / (shape.k * shape.columns * 4)).clamp(1, count);
+        let chunk = shape.k.div_ceil(chunks(shape.k));
+        let fit = (BLOCK_BYTES / (chunk * shape.columns * 4)).clamp(1, count);
         let mut n = count.div_ceil(fit);
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let cost = (tiles * rows * shape.k).saturating_mul(shape.n).saturating_mul(others);

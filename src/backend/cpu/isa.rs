@@ -26,7 +26,7 @@ impl Isa {
         Self::ALL.into_iter().filter(|isa| isa.is_available()).collect()
     }
 
-    /// The one that `SCONCE_CPU` names, else the best one.
+    /// The one that `SCONCE_CPU` names, in letters of either case, else the best one.
     ///
     /// # Errors
     /// When the variable names none, or one that this machine does not have.
@@ -38,10 +38,11 @@ impl Isa {
 
     fn named(name: Option<&str>) -> Result<Self> {
         let available = Self::available();
-        let Some(name) = name else { return Ok(available[0]) };
-        available.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| {
+        let Some(name) = name.map(str::trim).filter(|name| !name.is_empty()) else { return Ok(available[0]) };
+        let is_named = |isa: &Self| isa.name().eq_ignore_ascii_case(name);
+        available.iter().copied().find(is_named).ok_or_else(|| {
             let names: Vec<_> = available.iter().map(|isa| format!("`{}`", isa.name())).collect();
-            let trouble = match Self::ALL.iter().any(|isa| isa.name() == name) {
+            let trouble = match Self::ALL.iter().any(is_named) {
                 true => "is an instruction set that this machine does not have",
                 false => "is not an instruction set",
             };
@@ -154,7 +155,10 @@ mod tests {
     #[test]
     fn names_are_checked() {
         assert_eq!(Isa::named(Some("portable")).unwrap(), Isa::Portable);
-        assert_eq!(Isa::named(None).unwrap(), Isa::available()[0]);
+        assert_eq!(Isa::named(Some("Portable ")).unwrap(), Isa::Portable);
+        for unset in [None, Some(""), Some(" ")] {
+            assert_eq!(Isa::named(unset).unwrap(), Isa::available()[0]);
+        }
         let error = Isa::named(Some("sse9")).unwrap_err().to_string();
         assert!(error.contains("`SCONCE_CPU=sse9` is not") && error.contains("`portable`"), "{error}");
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::attention::Attention;
-use super::conv::{Conv, ConvWeights};
+use super::conv::{Conv, ConvWeights, Method};
 use super::gather::{self, Pad};
 use super::linear::{Linear, LinearWeights};
 use super::matmul::Matmul;
@@ -75,7 +75,8 @@ impl Prepared {
     }
 
     pub(crate) fn conv(step: &ConvStep, weights: Option<Arc<ConvWeights>>, engine: &Engine) -> Self {
-        Prepared::Conv(Box::new(ConvKernel { conv: Conv::new(step, engine.isa), step: step.clone(), weights }))
+        let method = weights.as_ref().map_or_else(|| Method::plain(step), |weights| weights.method());
+        Prepared::Conv(Box::new(ConvKernel { conv: Conv::new(step, method, engine.isa), step: step.clone(), weights }))
     }
 
     pub(crate) fn linear(step: &LinearStep, weights: Option<Arc<LinearWeights>>, engine: &Engine) -> Self {
@@ -146,7 +147,8 @@ impl ConvKernel {
             None => {
                 let scale = self.step.fused.scale_index().map(|index| inputs[index]);
                 let source = WeightSource::Computed(inputs[1]);
-                packed = Arc::new(ConvWeights::new(&self.step, source, scale, engine.isa, &engine.pool)?);
+                let method = self.conv.method();
+                packed = Arc::new(ConvWeights::new(&self.step, method, source, scale, engine.isa, &engine.pool)?);
                 &packed
             }
         };

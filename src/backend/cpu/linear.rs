@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::gemm::{Epilogue, PanelShape, Product, Rows, Split, part};
+use super::gemm::{Epilogue, PanelShape, Product, Rows, Split, chunks, part};
 use super::isa::Isa;
 use super::microkernel::{DOT_COLUMNS, DotTile, Kernels};
 use super::pack::{Floats, WeightRows, WeightSource, pack_panels, stored_floats};
@@ -89,12 +89,16 @@ impl LinearWeights {
 pub(super) struct Even<'a> {
     pub(super) data: &'a [f32],
     pub(super) stride: usize,
+    /// The elements of a tap.
+    pub(super) run: usize,
 }
 
 impl Rows for Even<'_> {
-    fn point(&self, first: usize, count: usize, _: Range<usize>, pointers: &mut [*const f32]) {
-        for (i, pointer) in pointers[..count].iter_mut().enumerate() {
-            *pointer = self.data[(first + i) * self.stride..].as_ptr();
+    fn point(&self, first: usize, count: usize, taps: Range<usize>, pointers: &mut [*const f32]) {
+        for (tap, pointers) in taps.zip(pointers.chunks_exact_mut(count)) {
+            for (i, pointer) in pointers.iter_mut().enumerate() {
+                *pointer = self.data[(first + i) * self.stride + tap * self.run..].as_ptr();
+            }
         }
     }
 }
@@ -141,7 +145,9 @@ impl Linear {
                 let shape = PanelShape::new(k, n, kernels);
                 let tiles = rows.div_ceil(kernels.rows());
                 let split = Split::new(tiles, shape, kernels.rows(), 1, pool.threads());
-                let (out, source) = (Shared::new(out), Even { data: x, stride: k });
+                // Long rows are taken in parts.
+                let taps = if k % chunks(k) == 0 { chunks(k) } else { 1 };
+                let (out, source) = (Shared::new(out), Even { data: x, stride: k, run: k / taps });
                 pool.run(split.tasks(), |task| {
                     let (tiles, panels) = split.ranges(task, tiles, shape.count());
                     let panels_from = &packed.as_slice()[shape.start(panels.start)..];
@@ -149,8 +155,8 @@ impl Linear {
                         kernels,
                         rows: &source,
                         m: rows,
-                        taps: 1,
-                        k,
+                        taps,
+                        k: k / taps,
                         shape,
                         panels: panels_from,
                         out,

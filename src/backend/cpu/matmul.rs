@@ -99,9 +99,9 @@ impl Matmul {
                 let range = part(shape.count(), rest / parts, blocks);
                 self.pack(&b[b_start..], shape, range.clone(), scratch);
                 let rows = if copied > 0 {
-                    Even { data: &copy[entry * m * k..], stride: k }
+                    Even { data: &copy[entry * m * k..], stride: k, run: k }
                 } else {
-                    Even { data: &a[a_start..], stride: self.step.a[0] }
+                    Even { data: &a[a_start..], stride: self.step.a[0], run: k }
                 };
                 let product = Product {
                     kernels,

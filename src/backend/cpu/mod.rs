@@ -11,6 +11,7 @@ mod kernel;
 pub(crate) mod linear;
 mod math;
 pub(crate) mod matmul;
+mod methods;
 pub(crate) mod microkernel;
 mod pack;
 pub(crate) mod peak;
@@ -27,6 +28,7 @@ mod tests;
 mod vector;
 mod weights;
 mod winograd;
+mod winograd_tile;
 
 use std::sync::Arc;
 

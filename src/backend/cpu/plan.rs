@@ -5,8 +5,9 @@ use std::time::Instant;
 use super::Engine;
 use super::builder::Builder;
 use super::kernel::Prepared;
+use super::methods;
 use super::pack::Floats;
-use super::weights::{Values, Weights};
+use super::weights::{Values, Weights, convert};
 use crate::backend::StepProfile;
 use crate::backend::ports;
 use crate::error::Result;
@@ -122,8 +123,8 @@ impl Plan {
         }
         let mut builder = Builder::new(schedule, weights, &mut arenas);
         let mut steps = Vec::with_capacity(schedule.steps.len());
-        for step in &schedule.steps {
-            steps.push(builder.ready(step, None).map_err(|error| error.context(&step.name))?);
+        for (step, method) in schedule.steps.iter().zip(methods::choose(schedule)) {
+            steps.push(builder.ready(step, method, None).map_err(|error| error.context(&step.name))?);
         }
         let mut ports = |ports: &[Port]| -> Result<Vec<(Port, Slot)>> {
             let slot = |port: &Port| {
@@ -193,9 +194,10 @@ impl Plan {
     fn write_inputs(&mut self, inputs: &[Tensor]) -> Result<()> {
         ports::check_inputs(self.inputs.iter().map(|(port, _)| port), inputs)?;
         for (index, ((port, slot), tensor)) in self.inputs.iter().zip(inputs).enumerate() {
-            let words = ports::input_words(port, tensor).map_err(|error| error.context(format!("input {index}")))?;
             // SAFETY: the plan keeps the memory alive and is borrowed mutably.
-            bytemuck::cast_slice_mut(unsafe { slot.write() }).copy_from_slice(&words);
+            let words = unsafe { slot.write() };
+            convert(tensor.dtype(), tensor.bytes(), !port.dtype.is_float(), words)
+                .map_err(|error| error.context(format!("input {index}")))?;
         }
         Ok(())
     }

@@ -85,8 +85,9 @@ fn check_conv(step: &ConvStep, threads: usize) {
     let pool = Pool::new(threads);
     for isa in isas() {
         let scale = step.fused.scale.then_some(&*scale);
-        let weights = ConvWeights::new(step, WeightSource::Computed(&w), scale, isa, &pool).unwrap();
-        let conv = Conv::new(step, isa);
+        let method = Method::of(step);
+        let weights = ConvWeights::new(step, method, WeightSource::Computed(&w), scale, isa, &pool).unwrap();
+        let conv = Conv::new(step, method, isa);
         let (mut out, mut scratch) = (vec![f32::NAN; out_len], vec![f32::NAN; conv.scratch_len()]);
         let bias = step.fused.bias.then_some(&*bias);
         let residual = (step.fused.residual != Residual::None).then_some(&*residual);
@@ -149,7 +150,7 @@ proptest! {
     #[test]
     fn linears_agree(
         rows in prop_oneof![1usize..=9, 10usize..=50],
-        k in 0usize..=150,
+        k in prop_oneof![8 => 0usize..=150, 1 => 1000usize..=3200],
         n in 1usize..=150,
         fused in fused(),
         stored in any::<bool>(),
@@ -263,6 +264,9 @@ fn first_layers_and_long_kernels_agree() {
         conv(3, 32, 24, 4, 4, 0),
         conv(3, 48, 40, 16, 16, 0),
         conv(2, 20, 5, 13, 1, 6),
+        // Sums that are taken in parts.
+        conv(256, 9, 40, 3, 2, 1),
+        conv(2100, 5, 40, 1, 1, 0),
         ConvStep { groups: 6, ..conv(6, 20, 6, 13, 1, 6) },
         ConvStep { dilation: [1, 3], output: [12, 8], ..conv(40, 12, 40, 3, 1, 1) },
     ] {
@@ -280,7 +284,9 @@ fn transformed_convolutions_agree() {
         (conv(48, 57, 80, 3, 1, 1), 3, 4),
         (ConvStep { output: [26, 24], padding: [1, 0], ..conv(32, 26, 32, 3, 1, 1) }, 1, 4),
         (conv(128, 28, 32, 3, 1, 1), 1, 4),
-        (conv(144, 28, 32, 3, 1, 1), 1, 2),
+        (conv(256, 28, 32, 3, 1, 1), 1, 4),
+        (conv(512, 28, 32, 3, 1, 1), 1, 4),
+        (conv(1024, 28, 32, 3, 1, 1), 1, 4),
         (conv(256, 14, 64, 3, 1, 1), 1, 2),
         (conv(32, 7, 48, 3, 1, 1), 8, 2),
         (conv(32, 17, 48, 3, 1, 0), 1, 2),
@@ -303,6 +309,42 @@ fn transformed_convolutions_agree() {
     assert_eq!(Method::of(&conv(33, 26, 48, 3, 1, 1)), Method::Direct);
 }
 
+/// NaN and infinities reach the outputs whose windows hold them, and no others.
+#[test]
+fn what_is_not_finite_stays_where_it_is() {
+    for (size, side) in [(29, 4), (13, 2)] {
+        let fused =
+            Fused { scale: false, bias: true, activation: Some(Unary::Relu), residual: Residual::BeforeActivation };
+        let step = ConvStep { fused, ..conv(32, size, 48, 3, 1, 1) };
+        assert_eq!(Method::of(&step), Method::Winograd(side));
+        let mut x = random(size * size * 32, 1);
+        x[5] = f32::NAN;
+        x[(7 * size + 9) * 32 + 31] = f32::INFINITY;
+        x[(size * size - 1) * 32 + 8] = f32::NEG_INFINITY;
+        let (mut w, bias, residual) = (random(48 * 32 * 9, 2), random(48, 4), random(size * size * 48, 5));
+        let pool = Pool::new(2);
+        for infinite in [false, true] {
+            if infinite {
+                w[17 * 32 * 9 + 4] = f32::INFINITY;
+            }
+            let expected = expected(&Kernel::Conv2d(step.clone()), fused, [&x, &w], [&[], &bias, &residual]);
+            assert!(expected.iter().filter(|y| !y.is_finite()).count() > 48 * 4);
+            for isa in isas() {
+                let source = WeightSource::Computed(&w);
+                let weights = ConvWeights::new(&step, Method::of(&step), source, None, isa, &pool).unwrap();
+                let conv = Conv::new(&step, weights.method(), isa);
+                assert_eq!(conv.method() == Method::Direct, infinite);
+                let (mut out, mut scratch) = (vec![f32::NAN; expected.len()], vec![f32::NAN; conv.scratch_len()]);
+                conv.run(&weights, &x, Some(&bias), Some(&residual), &mut out, &mut scratch, &pool);
+                for (at, (y, want)) in out.iter().zip(&expected).enumerate() {
+                    let agrees = y == want || (y.is_nan() && want.is_nan()) || (y - want).abs() < 1e-4;
+                    assert!(agrees, "{} {side}: element {at} is {y}, not {want}", isa.name());
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn weights_of_any_dtype_and_stride_are_packed() {
     let step = conv(5, 6, 34, 3, 1, 1);
@@ -318,11 +360,12 @@ fn weights_of_any_dtype_and_stride_are_packed() {
     let strided = StoredTensor::new(storage, DType::F32, [34, 5, 3, 3], vec![45, 9, 1, 3], 0).unwrap();
     let pool = Pool::new(2);
     let pack = |source| {
-        let weights = ConvWeights::new(&step, source, None, Isa::Portable, &pool).unwrap();
+        let weights = ConvWeights::new(&step, Method::Direct, source, None, Isa::Portable, &pool).unwrap();
         weights.packed().to_vec()
     };
     let expected = pack(WeightSource::Computed(&floats));
     assert_eq!(pack(WeightSource::Stored(&half)), expected);
     assert_eq!(pack(WeightSource::Stored(&strided)), expected);
-    assert!(ConvWeights::new(&step, WeightSource::Computed(&floats[1..]), None, Isa::Portable, &pool).is_err());
+    let short = WeightSource::Computed(&floats[1..]);
+    assert!(ConvWeights::new(&step, Method::Direct, short, None, Isa::Portable, &pool).is_err());
 }

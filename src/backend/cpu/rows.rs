@@ -8,6 +8,8 @@ use crate::graph::op::Reduce;
 
 /// The accumulators of a sum along a row: enough for the additions not to wait for each other.
 const LANES: usize = 64;
+/// What is left of a row is taken in parts of so many: as many as the longest vector has.
+const VECTOR: usize = 16;
 /// The columns that are reduced side by side when the dimension is not the innermost one.
 const COLUMNS: usize = 64;
 /// The rows of columns that are summed up before the sum is added to the others: rounding errors stay small.
@@ -129,10 +131,47 @@ fn fold(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
             lanes[i] = f(lanes[i], chunk[i]);
         }
     }
+    let mut chunks = chunks.remainder().chunks_exact(VECTOR);
+    for chunk in &mut chunks {
+        for i in 0..VECTOR {
+            lanes[i] = f(lanes[i], chunk[i]);
+        }
+    }
     for (lane, x) in lanes.iter_mut().zip(chunks.remainder()) {
         *lane = f(*lane, *x);
     }
     lanes
+}
+
+/// `x = exp(x - max)`; gives their sum.
+#[inline(always)]
+fn exp_in_place<L: super::isa::Level>(x: &mut [f32], max: f32) -> f32 {
+    #[inline(always)]
+    fn step<L: super::isa::Level>(x: &mut [f32], lanes: &mut [f32], max: f32, count: usize) {
+        let (x, lanes) = (&mut x[..count], &mut lanes[..count]);
+        for i in 0..count {
+            x[i] = math::exp_negative::<L>(x[i] - max);
+            lanes[i] += x[i];
+        }
+    }
+    let mut lanes = [0.0; LANES];
+    let mut chunks = x.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        step::<L>(chunk, &mut lanes, max, LANES);
+    }
+    let mut chunks = chunks.into_remainder().chunks_exact_mut(VECTOR);
+    for chunk in &mut chunks {
+        step::<L>(chunk, &mut lanes, max, VECTOR);
+    }
+    let rest = chunks.into_remainder();
+    if !rest.is_empty() {
+        // A whole vector, whose other elements become zeros.
+        let mut last = [f32::NEG_INFINITY; VECTOR];
+        last[..rest.len()].copy_from_slice(rest);
+        step::<L>(&mut last, &mut lanes, max, VECTOR);
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+    collect(lanes, add)
 }
 
 /// One number from all lanes, by halves.
@@ -201,7 +240,8 @@ simd! {
 
     fn softmax_row<L>(log: bool, x: &[f32], out: &mut [f32]) {
         let max = largest(x);
-        let sum = exp_row::<L>(x, max, out);
+        out.copy_from_slice(x);
+        let sum = exp_in_place::<L>(out, max);
         if log {
             let log_sum = sum.ln();
             for (out, x) in out.iter_mut().zip(x) {
@@ -276,36 +316,13 @@ simd! {
 
     /// `x = exp(x - max)`; gives their sum.
     pub(crate) fn exp_sum<L>(x: &mut [f32], max: f32) -> f32 {
-        let mut lanes = [0.0; LANES];
-        let mut chunks = x.chunks_exact_mut(LANES);
-        for chunk in &mut chunks {
-            for i in 0..LANES {
-                chunk[i] = math::exp_negative::<L>(chunk[i] - max);
-                lanes[i] += chunk[i];
-            }
-        }
-        for (lane, x) in lanes.iter_mut().zip(chunks.into_remainder()) {
-            *x = math::exp_negative::<L>(*x - max);
-            *lane += *x;
-        }
-        collect(lanes, add)
+        exp_in_place::<L>(x, max)
     }
 
     /// `x = x * scale`; gives the largest.
     pub(crate) fn scale_max<L>(x: &mut [f32], scale: f32) -> f32 {
-        let mut lanes = [f32::NEG_INFINITY; LANES];
-        let mut chunks = x.chunks_exact_mut(LANES);
-        for chunk in &mut chunks {
-            for i in 0..LANES {
-                chunk[i] *= scale;
-                lanes[i] = math::maximum(lanes[i], chunk[i]);
-            }
-        }
-        for (lane, x) in lanes.iter_mut().zip(chunks.into_remainder()) {
-            *x *= scale;
-            *lane = math::maximum(*lane, *x);
-        }
-        collect(lanes, math::maximum)
+        x.iter_mut().for_each(|x| *x *= scale);
+        largest(x)
     }
 
     /// `x = x * scale + mask`; gives the largest.
@@ -315,22 +332,4 @@ simd! {
         }
         largest(x)
     }
-}
-
-/// `out = exp(x - max)`; gives their sum.
-#[inline(always)]
-fn exp_row<L: super::isa::Level>(x: &[f32], max: f32, out: &mut [f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let (mut from, mut to) = (x.chunks_exact(LANES), out.chunks_exact_mut(LANES));
-    for (x, out) in (&mut from).zip(&mut to) {
-        for i in 0..LANES {
-            out[i] = math::exp_negative::<L>(x[i] - max);
-            lanes[i] += out[i];
-        }
-    }
-    for ((lane, x), out) in lanes.iter_mut().zip(from.remainder()).zip(to.into_remainder()) {
-        *out = math::exp_negative::<L>(*x - max);
-        *lane += *out;
-    }
-    collect(lanes, add)
 }

@@ -14,7 +14,7 @@ use crate::device::pool::Pool;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::step::{ConvStep, LinearStep};
-use crate::tensor::{Tensor, bytes_to_f32};
+use crate::tensor::{Tensor, write_f32};
 
 /// What was made of a model's parameters: copies of those that are not used where they lie, packed ones, and results
 /// of prologue steps.
@@ -169,10 +169,11 @@ pub(super) fn parameter(tensor: &StoredTensor, is_int: bool) -> Result<Values> {
 pub(crate) fn pack_conv(
     engine: &Engine,
     step: &ConvStep,
+    method: Method,
     weight: WeightSource<'_>,
     scale: Option<&[f32]>,
 ) -> Result<Packed> {
-    let packed = ConvWeights::new(step, weight, scale, engine.isa, &engine.pool)?;
+    let packed = ConvWeights::new(step, method, weight, scale, engine.isa, &engine.pool)?;
     release(weight);
     Ok(Packed::Conv(Arc::new(packed)))
 }
@@ -215,13 +216,9 @@ fn converted(dtype: DType, bytes: &[u8], is_int: bool) -> Result<Floats> {
 /// When the dtype does not run, floats are asked for as integers, or an integer does not fit into 32 bits.
 pub(crate) fn convert(dtype: DType, bytes: &[u8], is_int: bool, out: &mut [f32]) -> Result<()> {
     if !is_int {
-        // A few pages at a time: a large weight is not copied twice as a whole.
-        let size = dtype.size();
-        for (bytes, out) in bytes.chunks((1 << 16) * size).zip(out.chunks_mut(1 << 16)) {
-            match bytemuck::try_cast_slice::<u8, f32>(bytes) {
-                Ok(floats) if dtype == DType::F32 && cfg!(target_endian = "little") => out.copy_from_slice(floats),
-                _ => out.copy_from_slice(&bytes_to_f32(dtype, bytes)?),
-            }
+        match bytemuck::try_cast_slice::<u8, f32>(bytes) {
+            Ok(floats) if dtype == DType::F32 && cfg!(target_endian = "little") => out.copy_from_slice(floats),
+            _ => write_f32(dtype, bytes, out)?,
         }
         return Ok(());
     }

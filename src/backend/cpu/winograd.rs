@@ -2,6 +2,7 @@
 //! small images by F(2x2, 3x3): four ninths of the multiplications, for less than twice the weights.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::gemm::{Epilogue, PanelShape, Product, Split, part};
 use super::isa::Isa;
@@ -16,10 +17,6 @@ use crate::graph::step::ConvStep;
 
 /// The channels must be a multiple of this: every instruction set's vectors divide it.
 const CHANNELS: usize = 16;
-
-/// The large tile's factors lose digits, more the longer the sum: with more input channels than this, errors come near
-/// 2e-5 of the largest output, the most that is allowed. The small tile's stay below 2e-6.
-const MOST_LARGE: usize = 128;
 
 /// With fewer tiles, reading the larger weights costs more than the multiplications saved.
 const FEWEST_TILES: usize = 40;
@@ -39,8 +36,8 @@ pub(super) struct Winograd {
     zeros: Vec<f32>,
 }
 
-/// The outputs along a side of a tile, when a convolution is faster this way.
-pub(super) fn tile(step: &ConvStep) -> Option<usize> {
+/// The outputs along a side of a tile with which a convolution is faster this way, the fastest first.
+pub(super) fn sides(step: &ConvStep) -> impl Iterator<Item = usize> {
     let fits = step.kernel == [3, 3]
         && step.stride == [1, 1]
         && step.dilation == [1, 1]
@@ -49,20 +46,24 @@ pub(super) fn tile(step: &ConvStep) -> Option<usize> {
         && step.c_out.is_multiple_of(CHANNELS)
         && step.c_in.min(step.c_out) >= 2 * CHANNELS;
     // What lies outside the image is computed too: at most so much of the multiplications may be left.
-    let pixels = step.batch * step.output[0] * step.output[1];
-    let saves = |side: usize, part: f64| {
-        let tiles = tiles(step, side);
-        tiles >= FEWEST_TILES && (tiles * points(side)) as f64 <= part * (9 * pixels) as f64
+    let saves = move |&(side, part): &(usize, f64)| {
+        fits && tiles(step, side) >= FEWEST_TILES && cost(step, side) as f64 <= part * plain_cost(step) as f64
     };
-    match fits {
-        true if step.c_in <= MOST_LARGE && saves(4, 0.44) => Some(4),
-        true if saves(2, 0.6) => Some(2),
-        _ => None,
-    }
+    [(4, 0.44), (2, 0.6)].into_iter().filter(saves).map(|(side, _)| side)
+}
+
+/// The multiplications of each weight.
+pub(super) fn cost(step: &ConvStep, side: usize) -> usize {
+    tiles(step, side) * points(side)
+}
+
+/// The same the direct way.
+pub(super) fn plain_cost(step: &ConvStep) -> usize {
+    9 * step.batch * step.output[0] * step.output[1]
 }
 
 /// The products of one tile.
-fn points(side: usize) -> usize {
+pub(super) fn points(side: usize) -> usize {
     (side + 2) * (side + 2)
 }
 
@@ -75,7 +76,8 @@ fn tiles(step: &ConvStep, side: usize) -> usize {
     step.batch * grid(step, side).iter().product::<usize>()
 }
 
-/// Packs the transformed weights: the panels of each of a tile's products.
+/// Packs the transformed weights: the panels of each of a tile's products. Nothing when not all weights are finite, since
+/// transformed infinities become NaN.
 pub(super) fn pack(
     rows: &WeightRows<'_>,
     step: &ConvStep,
@@ -83,20 +85,24 @@ pub(super) fn pack(
     kernels: &Kernels,
     scale: Option<&[f32]>,
     pool: &Pool,
-) -> Result<Floats> {
+) -> Result<Option<Floats>> {
     let shape = PanelShape::new(step.c_in, step.c_out, kernels);
     let count = points(side);
     let mut packed = Floats::zeros(count * shape.len())?;
     let target = Shared::new(packed.as_mut_slice());
+    let is_finite = AtomicBool::new(true);
     pool.run(shape.count(), |panel| {
         let (width, valid, first) = (shape.width(panel), shape.valid(panel), panel * shape.columns);
         let weights = rows.get(first..first + valid);
         let mut points = vec![0.0; count * width];
+        let mut rest = 0.0;
         for channel in 0..step.c_in {
             for lane in 0..valid {
                 let at = (lane * step.c_in + channel) * 9;
                 let scale = scale.map_or(1.0, |scale| scale[first + lane]);
-                let weight = winograd_weight(std::array::from_fn(|tap| weights[at + tap] * scale), side);
+                let weight: [f32; 9] = std::array::from_fn(|tap| weights[at + tap] * scale);
+                rest += weight.iter().sum::<f32>() * 0.0;
+                let weight = winograd_weight(weight, side);
                 for (point, x) in weight[..count].iter().enumerate() {
                     points[point * width + lane] = *x;
                 }
@@ -107,18 +113,22 @@ pub(super) fn pack(
                 unsafe { target.slice(at..at + width) }.copy_from_slice(points);
             }
         }
+        if rest != 0.0 {
+            is_finite.store(false, Ordering::Relaxed);
+        }
     });
-    Ok(packed)
+    Ok(is_finite.into_inner().then_some(packed))
 }
 
 /// One run.
-struct Run<'a> {
-    step: &'a ConvStep,
+pub(super) struct Run<'a> {
+    pub(super) step: &'a ConvStep,
     winograd: &'a Winograd,
-    kernels: &'static Kernels,
-    epilogue: Epilogue<'a>,
-    x: &'a [f32],
-    out: Shared<'a>,
+    pub(super) kernels: &'static Kernels,
+    pub(super) weights: &'a [f32],
+    pub(super) epilogue: Epilogue<'a>,
+    pub(super) x: &'a [f32],
+    pub(super) out: Shared<'a>,
     /// `[points][chunk][c_in]` and `[points][chunk][c_out]`, with gaps.
     inputs: Shared<'a>,
     sums: Shared<'a>,
@@ -159,13 +169,13 @@ impl Winograd {
     ) {
         let (inputs, sums) = scratch.split_at_mut(points(self.side) * self.strides(step.c_in)[1]);
         let (out, inputs, sums) = (Shared::new(out), Shared::new(inputs), Shared::new(sums));
-        let run = Run { step, winograd: self, kernels: isa.kernels(), epilogue, x, out, inputs, sums };
+        let run = Run { step, winograd: self, kernels: isa.kernels(), weights, epilogue, x, out, inputs, sums };
         let points = points(self.side);
         for first in (0..self.total).step_by(self.chunk) {
             let tiles = first..(first + self.chunk).min(self.total);
             let tasks = ((tiles.len() * points * step.c_in) >> 14).clamp(1, 4 * pool.threads()).min(tiles.len());
             pool.run(tasks, |task| run.transform_inputs(&tiles, part(tiles.len(), task, tasks)));
-            run.multiply(tiles.len(), weights, pool);
+            run.multiply(tiles.len(), pool);
             let tasks = ((tiles.len() * points * step.c_out) >> 14).clamp(1, 4 * pool.threads()).min(tiles.len());
             pool.run(tasks, |task| run.transform_sums(&tiles, part(tiles.len(), task, tasks)));
         }
@@ -182,6 +192,11 @@ impl Run<'_> {
     /// The products of a tile.
     fn points(&self) -> usize {
         points(self.winograd.side)
+    }
+
+    /// The outputs along a side of a tile.
+    pub(super) fn side(&self) -> usize {
+        self.winograd.side
     }
 
     fn transform_inputs(&self, chunk: &Range<usize>, tiles: Range<usize>) {
@@ -202,14 +217,18 @@ impl Run<'_> {
                 }
             }
             assert!(self.inputs.len() >= (points - 1) * plane + tile * stride + step.c_in);
+            let flag = tile * stride + step.c_in;
             let tile = WinogradInput { pixels, channels: step.c_in, out: self.inputs.at(tile * stride), plane };
             // SAFETY: the pixels were sliced, the results of this tile lie inside the scratch memory and belong to
             // this task, the channels are whole vectors, and the kernels are those of this machine.
-            unsafe { self.kernels.winograd_input[self.winograd.side / 2 - 1](&tile) };
+            let is_finite = unsafe { self.kernels.winograd_input[self.winograd.side / 2 - 1](&tile) };
+            // SAFETY: the gap after this tile's first results belongs to this task, too.
+            let gap = unsafe { self.inputs.slice(flag..flag + 1) };
+            gap[0] = f32::from(u8::from(!is_finite));
         }
     }
 
-    fn multiply(&self, tiles: usize, weights: &[f32], pool: &Pool) {
+    fn multiply(&self, tiles: usize, pool: &Pool) {
         let (step, kernels) = (self.step, self.kernels);
         let shape = PanelShape::new(step.c_in, step.c_out, kernels);
         let blocks = tiles.div_ceil(kernels.rows());
@@ -223,12 +242,12 @@ impl Run<'_> {
             let data = unsafe { self.inputs.read(point * plane..(point + 1) * plane) };
             let product = Product {
                 kernels,
-                rows: &Even { data, stride },
+                rows: &Even { data, stride, run: step.c_in },
                 m: tiles,
                 taps: 1,
                 k: step.c_in,
                 shape,
-                panels: &weights[point * shape.len() + shape.start(panels.start)..],
+                panels: &self.weights[point * shape.len() + shape.start(panels.start)..],
                 out: self.sums,
                 start: point * out_plane,
                 stride: out_stride,
@@ -243,10 +262,17 @@ impl Run<'_> {
         let step = self.step;
         let [height, width] = step.output;
         let [stride, plane] = self.winograd.strides(step.c_out);
+        let [stride_in, _] = self.winograd.strides(step.c_in);
         for tile in tiles {
             let [image, top, left] = self.corner(chunk.start + tile);
             let side = self.winograd.side;
             let size = [(height - top).min(side), (width - left).min(side)];
+            let flag = tile * stride_in + step.c_in;
+            // SAFETY: nobody writes the transformed inputs in this phase.
+            if unsafe { self.inputs.read(flag..flag + 1) }[0] != 0.0 {
+                self.compute_directly([image, top, left], size);
+                continue;
+            }
             let at = ((image * height + top) * width + left) * step.c_out;
             let strides = [width * step.c_out, step.c_out];
             assert!(at + (size[0] - 1) * strides[0] + size[1] * strides[1] <= self.out.len());

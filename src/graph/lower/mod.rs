@@ -241,7 +241,9 @@ impl<'a> Lowering<'a> {
             Op::Softmax { dim, log } => Ok(self.softmax(*dim, *log, &inputs[0])),
             Op::Cumsum { dim } => Ok(self.cumsum(*dim, &inputs[0])),
             Op::LayerNorm { dims, eps, affine } => Ok(self.layer_norm(*dims, *eps, *affine, &inputs)),
-            Op::Attention { scale, causal } => Ok(self.attention(*scale, *causal, &inputs, shape)),
+            Op::Attention { scale, causal, blind_is_nan } => {
+                Ok(self.attention(*scale, *causal, *blind_is_nan, &inputs, shape))
+            }
             Op::Embedding => Ok(self.embedding(&inputs, shape)),
             Op::IndexSelect { dim } => Ok(self.index_select(*dim, &inputs, shape)),
             Op::Cat { dim } => Ok(self.cat(*dim, &inputs, shape)),

@@ -11,7 +11,8 @@ use crate::shape::Shape;
 impl Graph {
     /// `softmax(q k^T * scale + mask) v`: `q [..., l, e]`, `k [..., s, e]`, `v [..., s, ev]` with equal leading
     /// dimensions give `[..., l, ev]`. `mask` is a float tensor that broadcasts to `[..., l, s]`; with `is_causal`
-    /// row `i` sees columns `0..=i`; `scale` is `1 / sqrt(e)` unless given.
+    /// row `i` sees columns `0..=i`; `scale` is `1 / sqrt(e)` unless given. A row that sees no column, since its mask is
+    /// minus infinity everywhere, gives zeros (a softmax written out gives NaN).
     /// [`torch.nn.functional.scaled_dot_product_attention`](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html).
     ///
     /// # Errors
@@ -26,6 +27,20 @@ impl Graph {
         mask: Option<Var>,
         is_causal: bool,
         scale: Option<f32>,
+    ) -> Result<Var> {
+        self.attention(q, k, v, mask, is_causal, scale, false)
+    }
+
+    /// The same; with `blind_is_nan` a row that sees no column gives NaN.
+    pub(in crate::graph) fn attention(
+        &mut self,
+        q: Var,
+        k: Var,
+        v: Var,
+        mask: Option<Var>,
+        is_causal: bool,
+        scale: Option<f32>,
+        blind_is_nan: bool,
     ) -> Result<Var> {
         const NAME: &str = "scaled_dot_product_attention";
         self.expect_float(NAME, &[&[q, k, v], mask.as_slice()].concat())?;
@@ -66,7 +81,7 @@ impl Graph {
         if let Some(mask) = mask {
             inputs.push(self.mask_as_four(mask, &scores)?);
         }
-        let op = Op::Attention { scale, causal: is_causal };
+        let op = Op::Attention { scale, causal: is_causal, blind_is_nan };
         let y = self.add_float(op, inputs, [batch, heads, l, ev]);
         let shape: Vec<isize> = lead.iter().chain(&[l, ev]).map(|&size| size as isize).collect();
         self.reshape(y, &shape)
@@ -88,7 +103,14 @@ impl Graph {
 }
 
 impl Lowering<'_> {
-    pub(in crate::graph) fn attention(&mut self, scale: f32, causal: bool, inputs: &[Value], shape: &[usize]) -> Value {
+    pub(in crate::graph) fn attention(
+        &mut self,
+        scale: f32,
+        causal: bool,
+        blind_is_nan: bool,
+        inputs: &[Value],
+        shape: &[usize],
+    ) -> Value {
         let mut inputs = inputs.to_vec();
         for input in &mut inputs[..3] {
             // The heads' rows may lie anywhere; their elements are neighbours.
@@ -119,6 +141,7 @@ impl Lowering<'_> {
             mask,
             scale,
             causal,
+            blind_is_nan,
         });
         self.emit(kernel, &inputs, shape, &order)
     }

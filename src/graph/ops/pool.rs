@@ -69,8 +69,10 @@ fn windows(
     dilation: usize,
     ceil_mode: bool,
 ) -> Option<usize> {
-    let free = (size + 2 * padding).checked_sub(dilation * (kernel - 1) + 1)?;
-    let mut count = if ceil_mode { free.div_ceil(stride) } else { free / stride } + 1;
+    // The first window may reach past the end, too, by less than a stride.
+    let past = if ceil_mode { stride - 1 } else { 0 };
+    let free = (size + 2 * padding + past).checked_sub(dilation * (kernel - 1) + 1)?;
+    let mut count = free / stride + 1;
     // The last window must begin inside the input or its left padding.
     if ceil_mode && (count - 1) * stride >= size + padding {
         count -= 1;
@@ -291,5 +293,10 @@ mod tests {
         assert_eq!(windows(8, 3, 2, 0, 1, true), Some(4));
         assert_eq!(windows(5, 2, 3, 1, 1, true), Some(2));
         assert_eq!(windows(2, 3, 1, 0, 1, true), None);
+        assert_eq!(windows(1, 2, 2, 0, 1, true), Some(1));
+        assert_eq!(windows(1, 2, 2, 0, 1, false), None);
+        assert_eq!(windows(1, 3, 2, 0, 1, true), None);
+        assert_eq!(windows(1, 3, 3, 0, 1, true), Some(1));
+        assert_eq!(windows(2, 2, 2, 0, 3, true), None);
     }
 }

@@ -34,6 +34,8 @@ struct Parts {
     mask: Option<Var>,
     causal: bool,
     scale: f32,
+    /// Whether a row that sees nothing gives NaN, as a bare softmax does.
+    blind_is_nan: bool,
     /// The dimensions before the last two.
     lead: Vec<usize>,
 }
@@ -100,7 +102,9 @@ impl Matcher<'_> {
             shape.ends_with(&[rows, columns]) && shape.numel() == count * rows * columns && shape.len() >= 2
         };
         let fits = whole(q, l, dim) && whole(k, dim, s) && whole(v, s, e) && whole(product, l, s);
-        (fits && dim.max(e) <= MAX_DIM && count * l * s * e > 0).then_some(Parts { q, k, v, mask, causal, scale, lead })
+        let blind_is_nan = guarded.is_none();
+        let parts = Parts { q, k, v, mask, causal, scale, blind_is_nan, lead };
+        (fits && dim.max(e) <= MAX_DIM && count * l * s * e > 0).then_some(parts)
     }
 
     /// The softmax in `where(all scores are minus infinity, 0, softmax(scores))`, as PyTorch decomposes attention: zeros
@@ -230,14 +234,8 @@ fn write(rewrite: &mut Rewrite<'_>, parts: &Parts, shape: &[usize]) -> Result<Va
         let full = [&parts.lead, &own[own.len() - 2..]].concat();
         operands.push(graph.reshape(x, &signed(&full))?);
     }
-    let y = graph.scaled_dot_product_attention(
-        operands[0],
-        operands[1],
-        operands[2],
-        mask,
-        parts.causal,
-        Some(parts.scale),
-    )?;
+    let (scale, blind) = (Some(parts.scale), parts.blind_is_nan);
+    let y = graph.attention(operands[0], operands[1], operands[2], mask, parts.causal, scale, blind)?;
     graph.reshape(y, &signed(shape))
 }
 

@@ -95,6 +95,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch_far(at: *const f32) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn sum(x: __m512) -> f32 {
         // SAFETY: as above.
         unsafe { _mm512_reduce_add_ps(x) }

@@ -13,8 +13,10 @@ mod winograd;
 
 use super::isa::Isa;
 
-pub(crate) use tile::{DepthTile, DotTile, Finish, Tile};
-pub(crate) use winograd::{MAX_POINTS, WinogradInput, WinogradOutput, weight as winograd_weight};
+pub(crate) use tile::{Ahead, DepthTile, DotTile, Finish, Tile};
+pub(crate) use winograd::{
+    MAX_POINTS, WinogradInput, WinogradOutput, inverse as winograd_inverse, weight as winograd_weight,
+};
 
 impl Isa {
     /// Its kernels.
@@ -48,7 +50,7 @@ pub(crate) struct Kernels {
     /// Indexed by the number of rows of `x` less one. Four rows of the weight each.
     pub(crate) dots: &'static [unsafe fn(&DotTile)],
     /// For tiles of two by two outputs, and of four by four.
-    pub(crate) winograd_input: [unsafe fn(&WinogradInput); 2],
+    pub(crate) winograd_input: [unsafe fn(&WinogradInput) -> bool; 2],
     pub(crate) winograd_output: [unsafe fn(&WinogradOutput); 2],
     /// So many rounds of a full tile's multiplications and additions, of the numbers given: the most there can be.
     pub(crate) multiply_add: unsafe fn(usize, f32, f32) -> f32,
@@ -94,5 +96,7 @@ pub(crate) trait Simd {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// Asks for a line of memory that will be used soon; any address will do.
     unsafe fn prefetch(at: *const f32);
+    /// The same into the second cache.
+    unsafe fn prefetch_far(at: *const f32);
     unsafe fn sum(x: Self::V) -> f32;
 }

@@ -93,6 +93,9 @@ impl Simd for Neon {
     unsafe fn prefetch(_: *const f32) {}
 
     #[inline(always)]
+    unsafe fn prefetch_far(_: *const f32) {}
+
+    #[inline(always)]
     unsafe fn sum(x: float32x4_t) -> f32 {
         // SAFETY: as above.
         unsafe { vaddvq_f32(x) }

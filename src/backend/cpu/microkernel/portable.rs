@@ -83,6 +83,9 @@ impl Simd for Portable {
     unsafe fn prefetch(_: *const f32) {}
 
     #[inline(always)]
+    unsafe fn prefetch_far(_: *const f32) {}
+
+    #[inline(always)]
     unsafe fn sum(x: V) -> f32 {
         (x[0] + x[1]) + (x[2] + x[3])
     }

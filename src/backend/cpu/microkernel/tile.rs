@@ -43,6 +43,25 @@ pub(crate) struct Tile {
     /// Adds to the output instead of to the bias.
     pub(crate) accumulate: bool,
     pub(crate) finish: Finish,
+    pub(crate) ahead: Ahead,
+}
+
+/// What is asked for while a tile is computed, since it is needed later: a cache line every so many steps along `k`.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    /// An address that is mapped, or asking takes long.
+    pub(crate) start: *const f32,
+    /// Elements from one line to the next, 0 to ask for the same one again and again.
+    pub(crate) line: usize,
+    /// The steps less one; they are a power of two.
+    pub(crate) mask: isize,
+}
+
+impl Ahead {
+    /// Nothing that is not near already.
+    pub(crate) fn nothing(near: *const f32) -> Self {
+        Self { start: near, line: 0, mask: 63 }
+    }
 }
 
 /// # Safety
@@ -58,6 +77,7 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
         }
         let mut acc = [[S::splat(0.0); NV]; MR];
         let mut panel = t.panel;
+        let mut ahead = t.ahead.start;
         for tap in 0..t.taps {
             let mut ends = [std::ptr::null::<f32>(); MR];
             for (i, end) in ends.iter_mut().enumerate() {
@@ -76,6 +96,10 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(t: &Tile) {
                     }
                 }
                 panel = panel.add(NV * S::LANES);
+                if k & t.ahead.mask == 0 {
+                    S::prefetch_far(ahead);
+                    ahead = ahead.wrapping_add(t.ahead.line);
+                }
                 k += 1;
             }
         }
@@ -250,6 +274,7 @@ unsafe fn finish_channels<S: Simd, const PX: usize, const NV: usize, const FULL:
             columns: n,
             accumulate: t.accumulate,
             finish: Finish { bias: at(f.bias), before: at(f.before), after: at(f.after), ..*f },
+            ahead: Ahead::nothing(t.weights),
         };
         finish::<S, PX, NV, FULL>(&tile, acc);
     }
@@ -398,7 +423,7 @@ macro_rules! kernels {
             unsafe { tile::dot::<$simd, MR>(t) }
         }
         $(#[$wrap])?
-        unsafe fn run_winograd_input<const N: usize>(t: &WinogradInput) {
+        unsafe fn run_winograd_input<const N: usize>(t: &WinogradInput) -> bool {
             // SAFETY: as above.
             unsafe { winograd::input::<$simd, N>(t) }
         }
