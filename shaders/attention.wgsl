@@ -2,7 +2,8 @@
 // sums of a row are rescaled when its maximum grows, and the score matrix is never written.
 //
 // 64 threads as 4 x 16: thread (ty, tx) scores rows 4 ty .. 4 ty + 4 and columns tx, tx + 16, ..., then sums the same
-// rows over the quads tx, tx + 16, ... of v. A row that sees no column gives 0.
+// rows over the quads tx, tx + 16, ... of v. What a row that
+// sees no column gives is chosen.
 
 // What the buffers hold: f32, or f16 in half precision. Sums are f32.
 alias S = f32;
@@ -52,6 +53,8 @@ override CAUSAL: u32 = 0u;
 override MASK: u32 = 0u;
 // The quads of v that a thread sums: ceil(v_dim / 64), at most 4.
 override V_QUADS: u32 = 1u;
+// What a row that sees no column gives: 0, or NaN where this is 1.
+override BLIND_IS_NAN: u32 = 0u;
 
 @group(0) @binding(0) var<storage, read> q: array<X>;
 @group(0) @binding(1) var<storage, read> k: array<X>;
@@ -137,7 +140,8 @@ fn load_v(at: u32, left: u32) -> vec4<f32> {
 
 // The sum, finished, as the quad `quad` of `row`.
 fn store(at: u32, quad: u32, sum: vec4<f32>, total: f32) {
-    let r = select(sum / total, vec4<f32>(), total == 0.0);
+    let blind = vec4<f32>(from_bits(select(0u, 0x7fc00000u, BLIND_IS_NAN == 1u)));
+    let r = select(sum / total, blind, total == 0.0);
     let first = quad * 4u;
     y[at + first] = S(r.x);
     if (first + 1u < p.v_dim) {

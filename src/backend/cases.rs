@@ -19,6 +19,7 @@ pub(super) use matrix::square_conv2d;
 pub(super) use point::every_unary;
 
 /// One kernel, its arguments, and how exact its answer must be.
+#[derive(Clone)]
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) kernel: Kernel,

@@ -47,7 +47,7 @@ impl Peak {
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => {
                 let (flops, bytes) = super::gpu::measure_peak(gpu)?;
-                Ok(Self { instruction_set: gpu.info().backend, flops, bytes })
+                Ok(Self { instruction_set: gpu.info().backend, flops, bytes, is_steady: true })
             }
         }
     }

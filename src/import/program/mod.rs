@@ -334,7 +334,7 @@ mod tests {
         let inputs: Vec<Var> = program.inputs().iter().map(input).collect();
         let outputs = program.trace(&mut graph, &inputs).unwrap();
         graph.set_outputs(outputs.into_iter().map(|output| output.0).collect());
-        let schedule = crate::graph::lower(&crate::graph::optimize(&graph).unwrap(), false).unwrap();
+        let schedule = crate::graph::lower(&crate::graph::optimize(&graph).unwrap(), false, 4).unwrap();
         let mut counts = BTreeMap::new();
         for step in &schedule.steps {
             *counts.entry(step.kernel.name()).or_default() += 1;

@@ -35,6 +35,7 @@ pub(super) fn select(cx: &Context<'_>, attention: &AttentionStep) -> Result<Sele
             .set("CAUSAL", u32::from(a.causal))
             .set("MASK", u32::from(mask.is_some()))
             .set("V_QUADS", word(v_quads)?)
+            .set("BLIND_IS_NAN", u32::from(a.blind_is_nan))
             .read(q)
             .read(k)
             .read(v)

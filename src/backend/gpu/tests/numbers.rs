@@ -62,7 +62,8 @@ fn activations_of_large_numbers_are_right() {
     });
 }
 
-/// A row of attention that sees nothing gives zeros, as PyTorch 2.15 does; a row with NaN gives NaN.
+/// A row of attention that sees nothing gives zeros, as PyTorch 2.15 does, or NaN, as a softmax that is written out; a
+/// row with NaN gives NaN.
 #[test]
 fn a_row_that_sees_nothing_is_zero() {
     let [q_len, kv_len, dim] = [3, 70, 8];
@@ -80,6 +81,7 @@ fn a_row_that_sees_nothing_is_zero() {
         mask: Some([0, 0, kv_len, 1]),
         scale: 1.0,
         causal: false,
+        blind_is_nan: false,
     };
     let mut mask = vec![0.0; q_len * kv_len];
     mask[kv_len..2 * kv_len].fill(f32::NEG_INFINITY);
@@ -88,16 +90,21 @@ fn a_row_that_sees_nothing_is_zero() {
     let (k, v) = (vec![1.0; kv_len * dim], vec![0.25; kv_len * dim]);
     let case = Case {
         name: "hidden row".into(),
-        kernel: Kernel::Attention(step),
+        kernel: Kernel::Attention(step.clone()),
         inputs: vec![q.into(), k.into(), v.into(), mask.into()],
         output: q_len * dim,
         output_offset: 0,
         tolerance: 0.0,
     };
+    let kernel = Kernel::Attention(AttentionStep { blind_is_nan: true, ..step });
+    let written = Case { kernel, ..case.clone() };
     on_every_gpu(GpuOptions::default(), |gpu| {
         let y = run(gpu, &case);
         assert!(y[..dim].iter().all(|y| (y - 0.25).abs() < 1e-6), "{y:?}");
         assert!(y[dim..2 * dim].iter().all(|&y| y == 0.0), "{y:?}");
         assert!(y[2 * dim..].iter().all(|y| y.is_nan()), "{y:?}");
+        let y = run(gpu, &written);
+        assert!(y[..dim].iter().all(|y| (y - 0.25).abs() < 1e-6), "{y:?}");
+        assert!(y[dim..].iter().all(|y| y.is_nan()), "{y:?}");
     });
 }
