@@ -348,7 +348,7 @@ def table(rows):
         " input sizes, run by sconce.",
         "*plain* is as exported, *core* is after `run_decompositions()`. The error on a device is the largest difference of an",
         "output, divided by the largest absolute value of that output. `*.body` is the backbone of a detection model with its",
-        "dense head: `torch.export` does not export the rest. Written by `tools/zoo.py`.", ""]
+        "dense head: `torch.export` does not export the rest. An empty cell was not run. Written by `tools/zoo.py`.", ""]
     lines += [f"{device}, {form}: {good} of {count} within {LIMIT:g}.\n" for device, form, good, count in totals(rows)]
     lines += ["| group | model | form | ops | " + " | ".join(devices) + " | note |", "|" + "---|" * (5 + len(devices))]
     order = list(GROUPS)
