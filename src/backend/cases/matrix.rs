@@ -267,6 +267,9 @@ fn conv2d() -> Vec<Case> {
         let dense = ConvStep { input: [5, 6], padding: [1, 1], fused, ..conv(9, 18, [3, 3], [5, 6]) };
         add(&format!("3x3 {name}"), dense);
         add(&format!("1x1 {name}"), ConvStep { fused, ..conv(12, 36, [1, 1], [5, 5]) });
+        let c_out = if fused.bias { 20 } else { 18 };
+        let quads = ConvStep { batch: 2, input: [6, 7], padding: [1, 1], fused, ..conv(8, c_out, [3, 3], [6, 7]) };
+        add(&format!("3x3 quads {name}"), quads);
         add(
             &format!("depthwise {name}"),
             ConvStep { fused, input: [5, 5], padding: [1, 1], ..depthwise(21, [3, 3], [5, 5]) },

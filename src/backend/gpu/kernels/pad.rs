@@ -40,7 +40,7 @@ pub(super) fn select(cx: &Context<'_>, shape: &[usize], pads: &[(usize, usize)],
         let mut call = Call::new("pad", SOURCE).set("MODE", mode).read(cx.input(0)).write(cx.output());
         if half {
             call = call.half(cx, "E", "f16");
-            let constant = "    var bits = bitcast<vec2<f16>>(p.value).x;\n";
+            let constant = "    var bits = f16(unpack2x16float(p.value).x);\n";
             replace_line(call.shader.source.to_mut(), "// constant", constant);
         }
         call.immediates = vec![word(count)?, value];
