@@ -65,6 +65,40 @@ programs! {
     recurrent_layers: "recurrent" as "recurrent";
     gated_layers: "gated" as "gated";
     masks_from_the_input: "masked", "masked.core" as "masked";
+    hugging_face_bert: "hugging-face/bert", "hugging-face/bert.core" as "hugging-face/bert";
+    hugging_face_llama: "hugging-face/llama", "hugging-face/llama.core" as "hugging-face/llama";
+    hugging_face_t5: "hugging-face/t5", "hugging-face/t5.core" as "hugging-face/t5";
+}
+
+/// Random programs of `tools/random_programs.py`, in both forms: views, writes through views, promotion, indices.
+#[test]
+fn random_programs() {
+    let entries = std::fs::read_dir(file("random")).unwrap().map(|entry| entry.unwrap().file_name());
+    let names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
+    let programs: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix(".pt2")).collect();
+    assert!(programs.len() >= 40, "{}", programs.len());
+    for name in programs {
+        let seed = name.split('.').next().unwrap();
+        check_exactly(&format!("random/{name}"), &format!("random/{seed}"));
+    }
+}
+
+/// Runs a program and compares it with what PyTorch answers, dtypes included, on every device.
+fn check_exactly(name: &str, expected: &str) {
+    let case = sconce::load(file(&format!("{expected}.pt"))).unwrap();
+    let (inputs, outputs) = (tensors(&case, "inputs"), tensors(&case, "outputs"));
+    let functions: Vec<String> = case["names"].as_list().unwrap().iter().map(|name| format!("{name}")).collect();
+    let given: Vec<Tensor> = inputs.into_iter().map(|(_, x)| x).collect();
+    for device in devices() {
+        let model = Model::load(file(&format!("{name}.pt2")), device).unwrap();
+        let found = model.run(&given).unwrap_or_else(|error| panic!("{name} on {device:?}: {error}"));
+        assert_eq!(found.len(), outputs.len(), "{name}");
+        for ((found, (_, expected)), function) in found.iter().zip(&outputs).zip(&functions) {
+            assert_eq!(found.dtype(), expected.dtype(), "{name}, {function}");
+            let compared = compare(&[plain(found)], &[plain(expected)], Tolerance::OfLargest(2e-5));
+            compared.unwrap_or_else(|error| panic!("{name}, {function} on {device:?}: {error}"));
+        }
+    }
 }
 
 /// Files that these versions of torch wrote themselves: `tools/versions.py`.

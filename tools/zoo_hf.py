@@ -121,3 +121,38 @@ def models():
     yield from text_models(hf)
     yield from vision_models(hf)
     yield from audio_models(hf)
+
+
+class Named(nn.Module):
+    """A text model with inputs of its own names, whose tensors are the outputs."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        return tuple(self.model(input_ids=input_ids, attention_mask=attention_mask, return_dict=False))
+
+
+def write_fixtures():
+    """Tiny ones as fixtures of tests/programs.rs: masks that depend on the input, rotary positions, relative ones."""
+    import programs
+    import transformers as hf
+
+    programs.DATA = programs.DATA / "hugging-face"
+    programs.DATA.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    tiny = dict(vocab_size=24, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20)
+    mask = torch.ones(2, 5, dtype=torch.int64)
+    mask[1, 3:] = 0
+    inputs = (torch.randint(3, 24, (2, 5)), mask)
+    for name, model in {
+        "bert": hf.BertModel(hf.BertConfig(**tiny, max_position_embeddings=8)),
+        "llama": hf.LlamaForCausalLM(hf.LlamaConfig(**tiny, num_key_value_heads=1, use_cache=False)),
+        "t5": hf.T5EncoderModel(hf.T5Config(vocab_size=24, d_model=16, d_kv=8, d_ff=20, num_layers=1, num_heads=2)),
+    }.items():
+        programs.write(name, Named(model), inputs)
+
+
+if __name__ == "__main__":
+    write_fixtures()

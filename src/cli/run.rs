@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use sconce::{Device, ErrorKind, Tensor};
+use sconce::{DType, Device, ErrorKind, Tensor};
 
 use super::compare::{Comparison, Tolerance, show, values};
 use super::{
@@ -88,7 +88,11 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     enough(outputs.len(), args.output.len(), "--output")?;
     enough(outputs.len(), expected.len(), "--expect")?;
     for (path, output) in args.output.iter().zip(&outputs) {
-        output.write_npy(path)?;
+        match output.dtype() {
+            // `.npy` has no such dtype; every value of it is a `float32`.
+            DType::BF16 => output.to(DType::F32)?.write_npy(path)?,
+            _ => output.write_npy(path)?,
+        }
         context.console.say(format_args!("wrote `{}`: {} {}", path.display(), output.dtype(), output.shape()));
     }
     let topk = args.topk.or((pictures || labels.is_some() || args.softmax).then_some(5));

@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn both_forms_become_the_same_steps() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/programs");
-        let mut folders = vec![folder];
+        let mut folders = vec![folder.join("hugging-face"), folder];
         folders.extend(std::env::var_os("SCONCE_FORMS").map(Into::into));
         let (mut pairs, mut different) = (0, Vec::new());
         for path in

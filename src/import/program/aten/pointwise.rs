@@ -383,6 +383,9 @@ fn logaddexp(call: &mut Call<'_, '_>) -> Result<Out> {
     let (a, b) = (call.x("self")?, call.x("other")?);
     let larger = call.build.binary(Bin::Maximum, &a, &b)?;
     let difference = call.build.binary(Bin::Sub, &a, &b)?;
+    // Equal infinities have no difference.
+    let equal = call.build.binary(Bin::Eq, &a, &b)?;
+    let difference = call.build.select(&equal, &X::number(0.0, DType::F32), &difference)?;
     let distance = call.build.unary(Unary::Abs, &difference)?;
     let negative = call.build.unary(Unary::Neg, &distance)?;
     let exp = call.build.unary(Unary::Exp, &negative)?;
