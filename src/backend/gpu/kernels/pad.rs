@@ -31,16 +31,12 @@ pub(super) fn select(cx: &Context<'_>, shape: &[usize], pads: &[(usize, usize)],
         };
         let is_int = cx.is_int(cx.output());
         let half = cx.caps.half && !is_int;
-        let value = match (is_int, half) {
-            (true, _) => (value as i32).cast_unsigned(),
-            (false, true) => half::f16::from_f32(value).to_bits().into(),
-            (false, false) => value.to_bits(),
-        };
+        let value = if is_int { (value as i32).cast_unsigned() } else { value.to_bits() };
         let (row, grid) = cx.fold(count, 64)?;
         let mut call = Call::new("pad", SOURCE).set("MODE", mode).read(cx.input(0)).write(cx.output());
         if half {
             call = call.half(cx, "E", "f16");
-            let constant = "    var bits = f16(unpack2x16float(p.value).x);\n";
+            let constant = "    var bits = f16(bitcast<f32>(p.value));\n";
             replace_line(call.shader.source.to_mut(), "// constant", constant);
         }
         call.immediates = vec![word(count)?, value];

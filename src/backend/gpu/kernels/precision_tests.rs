@@ -54,8 +54,10 @@ fn half_is_right_on_kernels_for_gpus() {
     }
 }
 
-/// The shader for matrix units, with its matrices in plain loops: both sizes of matrices, both tiles, split sums.
+/// The shader for matrix units, with its matrices in plain loops: both sizes of matrices, both tiles, split sums. Each
+/// case meets one of the variants.
 #[test]
+#[ignore = "llvmpipe compiles the loops for minutes: for a machine with a GPU"]
 fn matrices_are_right() {
     let matters = |case: &Case| match &case.kernel {
         Kernel::Conv2d(conv) => conv.groups == 1,
@@ -63,7 +65,6 @@ fn matrices_are_right() {
         _ => false,
     };
     let (single, half) = (rounded(matters, 0.0), rounded(matters, ROUNDING));
-    // Loops in place of matrix units are slow: each case meets one of the variants.
     let variants = [(16, 0), (16, 1 << 20), (8, 0), (8, 1 << 20)];
     let part = |cases: &[Case], i: usize| cases.iter().skip(i).step_by(variants.len()).cloned().collect::<Vec<_>>();
     for (i, (side, enough_groups)) in variants.into_iter().enumerate() {
