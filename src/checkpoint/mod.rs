@@ -3,6 +3,7 @@
 //! [`load`](crate::load) maps a file and reads its structure: names, dtypes, shapes and where the bytes are. Tensor data
 //! is read when it is used, straight from the mapped file.
 
+mod deferred;
 pub(crate) mod export;
 mod hash;
 mod legacy;

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use super::deferred::Deferred;
 use super::source::Source;
 use super::zip::Entries;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// One byte range of a mapped file, or an owned copy where mapping is impossible, with the location tag that it was
 /// saved with. Tied tensors and views share one storage: compare with [`Arc::ptr_eq`].
@@ -36,16 +37,6 @@ enum Bytes {
     Shared(Arc<dyn AsRef<[u8]> + Send + Sync>),
     Deferred(Arc<Deferred>),
 }
-
-/// Bytes that are computed, inflated say, when they are first asked for.
-struct Deferred {
-    len: usize,
-    make: Box<dyn Fn() -> Result<Box<[u8]>> + Send + Sync>,
-    /// The bytes, or what went wrong, which is told each time.
-    made: OnceLock<Made>,
-}
-
-type Made = Result<Box<[u8]>, (ErrorKind, String)>;
 
 impl Storage {
     /// A storage that is `range` of `source`. The caller has checked that the range lies inside it.
@@ -76,8 +67,12 @@ impl Storage {
         location: impl Into<Arc<str>>,
         make: impl Fn() -> Result<Box<[u8]>> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let deferred = Deferred { len, make: Box::new(make), made: OnceLock::new() };
-        Arc::new(Self { bytes: Bytes::Deferred(Arc::new(deferred)), location: location.into() })
+        Self::made(Deferred::new(len, make), location)
+    }
+
+    /// A storage of deferred bytes.
+    pub(super) fn made(deferred: Arc<Deferred>, location: impl Into<Arc<str>>) -> Arc<Self> {
+        Arc::new(Self { bytes: Bytes::Deferred(deferred), location: location.into() })
     }
 
     /// The bytes, little-endian. Pages of a mapped file are read as they are touched; compressed or byte-swapped ones are
@@ -106,11 +101,7 @@ impl Storage {
     /// As [`Storage::bytes`].
     pub(super) fn bytes_once(&self) -> Result<Cow<'_, [u8]>> {
         match &self.bytes {
-            Bytes::Deferred(deferred) if deferred.made.get().is_none() => {
-                let bytes = (deferred.make)()?;
-                check_len(bytes.len(), deferred.len)?;
-                Ok(Cow::Owned(bytes.into()))
-            }
+            Bytes::Deferred(deferred) => deferred.bytes_once(),
             _ => self.bytes().map(Cow::Borrowed),
         }
     }
@@ -122,7 +113,7 @@ impl Storage {
             Bytes::Entry { len, .. } => *len,
             Bytes::Owned(bytes) => bytes.len(),
             Bytes::Shared(bytes) => (**bytes).as_ref().len(),
-            Bytes::Deferred(deferred) => deferred.len,
+            Bytes::Deferred(deferred) => deferred.len(),
         }
     }
 
@@ -167,20 +158,10 @@ impl Storage {
 }
 
 /// Refuses bytes that are not as many as were announced.
-fn check_len(found: usize, expected: usize) -> Result<()> {
+pub(super) fn check_len(found: usize, expected: usize) -> Result<()> {
     match found == expected {
         true => Ok(()),
         false => Err(Error::invalid(format!("a storage of {expected} bytes turns out to have {found}"))),
-    }
-}
-
-impl Deferred {
-    fn bytes(&self) -> Result<&[u8]> {
-        let made = self.made.get_or_init(|| {
-            let checked = (self.make)().and_then(|bytes| check_len(bytes.len(), self.len).map(|()| bytes));
-            checked.map_err(|error| (error.kind(), error.to_string()))
-        });
-        made.as_deref().map_err(|(kind, message)| Error::new(*kind, message.clone()))
     }
 }
 

@@ -125,7 +125,10 @@ fn dropped(checkpoint: &Checkpoint, state: &StateDict) -> Vec<String> {
     for item in content.items.iter().skip(1) {
         let is_dropped = match item.tensor() {
             Some(tensor) => !storages.contains_key(&Arc::as_ptr(tensor.storage())),
-            None => !matches!(item.value, Value::Dict(_) | Value::List(_) | Value::Tuple(_) | Value::Object(_)),
+            None => match item.value {
+                Value::Object(object) => object.is_array(),
+                value => !matches!(value, Value::Dict(_) | Value::List(_) | Value::Tuple(_)),
+            },
         };
         if is_dropped {
             (tensors, values) =

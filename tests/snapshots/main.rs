@@ -21,14 +21,22 @@ const SNAPSHOTS: &[(&str, &[&str])] = &[
     ("inspect-opaque", &["inspect checkpoint/opaque.pt"]),
     ("inspect-list", &["inspect checkpoint/list.pt", "inspect checkpoint/list.pt --all"]),
     ("inspect-legacy", &["inspect containers/legacy_training.pth", "inspect containers/legacy_saves.pth"]),
-    ("inspect-tar", &["inspect containers/tar.tar"]),
-    ("inspect-torchscript", &["inspect containers/scripted.pt"]),
+    ("inspect-tar", &["inspect containers/tar.tar", "inspect containers/tar_python2.tar"]),
+    ("inspect-torchscript", &["inspect containers/scripted.pt", "inspect containers/traced.pt"]),
     ("inspect-pickle", &["inspect containers/plain_tensors4.pkl", "inspect containers/plain_protocol0.pkl"]),
-    ("inspect-shards", &["inspect containers/pytorch_model.bin.index.json"]),
+    (
+        "inspect-shards",
+        &["inspect containers/pytorch_model.bin.index.json", "inspect containers/model.safetensors.index.json"],
+    ),
+    ("inspect-safetensors", &["inspect saving/tensors.safetensors"]),
+    ("inspect-saves", &["inspect containers/zip_saves.pt", "inspect containers/plain_saves.pkl"]),
+    ("inspect-copied", &["inspect checkpoint/deflated.pt", "inspect checkpoint/big_endian.pt"]),
+    ("inspect-kinds", &["inspect checkpoint/kinds2.pt", "diff checkpoint/kinds2.pt checkpoint/kinds5.pt"]),
     (
         "inspect-program",
         &[
             "inspect programs/free_images.pt2",
+            "inspect programs/residual.pt2",
             "inspect programs/unknown.pt2",
             "inspect programs/two.pt2",
             "inspect programs/signature.pt2 --json",
@@ -40,7 +48,12 @@ const SNAPSHOTS: &[(&str, &[&str])] = &[
     ),
     (
         "inspect-module",
-        &["inspect modules/user.pt", "inspect modules/train.pt", "inspect modules/user.pt blocks.0 --json"],
+        &[
+            "inspect containers/legacy_module.pth",
+            "inspect modules/user.pt",
+            "inspect modules/train.pt",
+            "inspect modules/user.pt blocks.0 --json",
+        ],
     ),
     ("inspect-modules", &["inspect modules/nested.pt", "inspect modules/several.pt", "inspect modules/hooked.pt"]),
     (

@@ -32,6 +32,11 @@ impl Value {
 }
 
 impl Object {
+    /// Whether this is a NumPy array or scalar whose elements are numbers: see [`Value::as_array`]. No element is read.
+    pub fn is_array(&self) -> bool {
+        self.describe_array().is_some()
+    }
+
     pub(super) fn numpy_scalar(&self) -> Option<Value> {
         let array = Array::of(self).filter(|array| array.is_scalar)?;
         let tensor = array.tensor().ok()?;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::directory::{Directory, Entry, Method, Records};
+use super::deferred::{Deferred, Queue};
 use super::export::{self, Exported};
 use super::pickle::{StorageId, unpickle};
 use super::source::Source;
@@ -88,6 +89,8 @@ pub(super) struct Entries {
     source: Arc<Source>,
     /// Where the central directory starts.
     start: usize,
+    /// Those that have to be unpacked.
+    packed: Arc<Queue>,
 }
 
 impl<'a> Archive<'a> {
@@ -95,7 +98,7 @@ impl<'a> Archive<'a> {
         let directory = Directory::read(source)?;
         let first = directory.names().next().unwrap_or_default();
         let slash = first.iter().position(|&byte| byte == b'/').map_or(0, |at| at + 1);
-        let entries = Entries { source: Arc::clone(source), start: directory.records().start };
+        let entries = Entries { source: Arc::clone(source), start: directory.records().start, packed: Arc::default() };
         Ok(Self { entries: Arc::new(entries), directory, prefix: &first[..slash] })
     }
 
@@ -323,7 +326,7 @@ impl Entries {
         if entry.method == Method::Stored && unit == 1 {
             return Storage::entry(entries, record, entry.size, location);
         }
-        Storage::deferred(entry.size, location, move || {
+        let deferred = Deferred::queued(&self.packed, entry.size, move || {
             let records = entries.records();
             let bytes = match unpack(records, &records.entry(record)?)? {
                 Cow::Owned(bytes) => bytes,
@@ -334,7 +337,8 @@ impl Entries {
                 }
             };
             Ok(swap(bytes, unit))
-        })
+        });
+        Storage::made(deferred, location)
     }
 }
 

@@ -149,6 +149,12 @@ fn compare(
                 progress.show(format_args!("comparing {} of {}: {}", at + 1, count, text::clean(&item.name)));
                 report.compare_tensors(&item.name, x, y, tolerance)?;
             }
+            (None, None) if is_array(item.value) && is_array(other.value) => {
+                match (item.value.as_array(), other.value.as_array()) {
+                    (Ok(x), Ok(y)) => report.compare_tensors(&item.name, &x, &y, tolerance)?,
+                    (Err(error), _) | (_, Err(error)) => report.opaque.push((item.name.clone(), error.to_string())),
+                }
+            }
             (None, None) if same_value(item.value, other.value, tolerance) => {}
             _ => report.values.push((item.name.clone(), describe(item.value), describe(other.value))),
         }
@@ -161,6 +167,8 @@ fn compare(
 /// Values are equal when they print equal; numbers, within the tolerance.
 fn same_value(a: &Value, b: &Value, tolerance: Tolerance) -> bool {
     match (a, b) {
+        // Of a list: the others are compared as tensors.
+        (Value::Object(_), Value::Object(_)) if is_array(a) && is_array(b) => same_array(a, b),
         (Value::Object(a), Value::Object(b)) => {
             a.class() == b.class() && a.args().len() == b.args().len() && {
                 let shown = |args: &[Value]| args.iter().map(Value::to_string).collect::<Vec<_>>();
@@ -180,6 +188,17 @@ fn same_value(a: &Value, b: &Value, tolerance: Tolerance) -> bool {
     }
 }
 
+fn is_array(value: &Value) -> bool {
+    matches!(value, Value::Object(object) if object.is_array())
+}
+
+fn same_array(a: &Value, b: &Value) -> bool {
+    let (Ok(a), Ok(b)) = (a.as_array(), b.as_array()) else { return false };
+    a.dtype() == b.dtype()
+        && a.shape() == b.shape()
+        && matches!((a.contiguous_bytes(), b.contiguous_bytes()), (Ok(a), Ok(b)) if a == b)
+}
+
 /// Lists that are leaves have nothing but plain values in them.
 fn same_items(a: &[Value], b: &[Value], tolerance: Tolerance) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_value(a, b, tolerance))
@@ -188,7 +207,7 @@ fn same_items(a: &[Value], b: &[Value], tolerance: Tolerance) -> bool {
 fn describe(value: &Value) -> String {
     match value {
         Value::Tensor(tensor) => format!("{} {}", tensor.dtype(), tensor.shape()),
-        Value::Object(object) => format!("<{}>", text::clean(object.class())),
+        Value::Object(object) if !object.is_array() => format!("<{}>", text::clean(object.class())),
         other => text::short(&other.to_string(), 60),
     }
 }

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
 }
 
 fn warnings(checkpoint: &Checkpoint, content: &Content<'_>) -> Vec<String> {
-    let mut warnings = warnings::warnings(content);
+    let mut warnings = warnings::warnings(content, checkpoint.container());
     match checkpoint.saves().len() - 1 {
         0 => {}
         more => warnings.push(format!(

@@ -73,6 +73,7 @@ impl<'c> Totals<'c> {
                 }
                 // PyTorch's own modules are known; the others are not, whatever they are.
                 Value::Object(object) if object.class().starts_with("torch.nn.modules.") => {}
+                Value::Object(object) if object.is_array() => {}
                 Value::Object(object) => count(&mut totals.opaque, object.class()),
                 _ => {}
             }
@@ -82,7 +83,9 @@ impl<'c> Totals<'c> {
         for (storage, tensors) in storages {
             let len = tensors[0].1.storage().len() as u64;
             totals.storage_bytes += len;
-            if tensors.len() > 1 && len > 0 {
+            // A tensor of a subclass may hold the same one twice.
+            let is_shared = tensors.iter().any(|(name, _)| *name != tensors[0].0);
+            if is_shared && len > 0 {
                 totals.shared.push(Shared {
                     storage: content.storages[&storage],
                     bytes: len,

@@ -154,7 +154,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         let item = &self.content.items[at];
         match item.value {
             Value::Object(object) if is_module(object) => describe_module(item.value, object),
-            Value::Object(object) => describe_object(object),
+            Value::Object(object) if !object.is_array() => describe_object(object),
             value if item.end == at + 1 => text::short(&value.to_string(), LINE),
             value => self.describe_container(at, item, value),
         }

@@ -106,6 +106,7 @@ impl<'a> Content<'a> {
             }
             Value::Tuple(items) if has_parts(items) => self.visit_items(name, items, place),
             Value::Object(object) if is_module(object) => self.visit_module(name, object, place),
+            Value::Object(object) if object.is_array() => {}
             Value::Object(object) => {
                 for (index, value) in object.args().iter().enumerate().filter(|(_, value)| is_rich(value)) {
                     self.visit(format!("{name}({index})"), name.len(), value, place);
@@ -203,17 +204,12 @@ fn is_rich(value: &Value) -> bool {
 }
 
 fn is_part(value: &Value) -> bool {
-    matches!(
-        value,
-        Value::Tensor(_)
-            | Value::Dict(_)
-            | Value::Object(_)
-            | Value::Storage(..)
-            | Value::List(_)
-            | Value::Tuple(_)
-            | Value::Set(_)
-            | Value::FrozenSet(_)
-    )
+    match value {
+        Value::Object(object) => !object.is_array(),
+        Value::Tensor(_) | Value::Dict(_) | Value::Storage(..) => true,
+        Value::List(_) | Value::Tuple(_) | Value::Set(_) | Value::FrozenSet(_) => true,
+        _ => false,
+    }
 }
 
 fn join(name: &str, key: &Value) -> String {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sconce::checkpoint::{Storage, Value};
+use sconce::checkpoint::{Container, Storage, Value};
 
 use super::super::text;
 use super::totals;
@@ -13,8 +13,9 @@ use super::walk::{Content, is_module};
 const LARGE: u64 = 1 << 20;
 const USED: f64 = 0.5;
 
-pub(super) fn warnings(content: &Content<'_>) -> Vec<String> {
+pub(super) fn warnings(content: &Content<'_>, container: Container) -> Vec<String> {
     let mut warnings = prefixes(content);
+    warnings.extend(copied(content, container));
     warnings.extend(training(content));
     warnings.extend(unused(content));
     warnings.extend(dtypes(content));
@@ -61,6 +62,24 @@ fn training(content: &Content<'_>) -> Vec<String> {
     }
 }
 
+/// Tensors that cannot be used where they are in the file.
+fn copied(content: &Content<'_>, container: Container) -> Option<String> {
+    if container != Container::Zip {
+        return None;
+    }
+    let is_copied = |storage: &Storage| !storage.is_empty() && !storage.is_mapped();
+    match content.tensors().filter(|(_, tensor)| is_copied(tensor.storage())).count() {
+        0 => None,
+        count => Some(format!(
+            "{} compressed, big-endian or inside the pickle: copied into memory, not mapped",
+            match count {
+                1 => "a tensor is".to_owned(),
+                _ => format!("{} tensors are", text::number(count as u64)),
+            }
+        )),
+    }
+}
+
 /// Storages of which the tensors use a small part: the rest makes the file large for nothing.
 fn unused(content: &Content<'_>) -> Vec<String> {
     let mut used: HashMap<*const Storage, (u64, &str, u64)> = HashMap::new();
@@ -101,10 +120,10 @@ fn dtypes(content: &Content<'_>) -> Option<String> {
         }
         (count, first) = (count + 1, if count == 0 { item.name.as_str() } else { first });
     }
-    let which = match count {
+    let (which, it) = match count {
         0 => return None,
-        1 => format!("`{}` is {}", text::clean(first), names[0]),
-        _ => format!("{} are {}", text::count(count, "tensor"), names.join(", ")),
+        1 => (format!("`{}` is {}", text::clean(first), names[0]), "it"),
+        _ => (format!("{} are {}", text::count(count, "tensor"), names.join(", ")), "them"),
     };
-    Some(format!("{which}: kept as saved; models do not run with it"))
+    Some(format!("{which}: kept as saved; models do not run with {it}"))
 }
