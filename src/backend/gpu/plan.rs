@@ -135,7 +135,7 @@ impl Plan {
     pub(super) fn stub(&mut self, dispatches: usize) {
         let calls: Vec<Call> = self.calls.iter().map(|call| Call { grid: [0; 3], ..call.clone() }).collect();
         self.calls = calls.iter().cycle().take(dispatches).cloned().collect();
-        self.parts = vec![0..dispatches];
+        self.parts = std::iter::once(0..dispatches).collect();
     }
 }
 

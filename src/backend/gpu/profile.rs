@@ -49,15 +49,17 @@ impl Plan {
         let runs = runs.max(1);
         let watch = Stopwatch::new(&gpu, self.calls.len())?;
         let mut dispatches = vec![Vec::with_capacity(runs); self.calls.len()];
-        let mut steps = vec![vec![0.0; runs]; self.steps.len()];
-        for run in 0..runs {
+        let mut steps = vec![Vec::with_capacity(runs); self.steps.len()];
+        for _ in 0..runs {
             let running = self.start_timed(inputs, Some(&watch))?;
             let submission = running.submission().clone();
             running.wait()?;
+            let mut sums = vec![0.0; self.steps.len()];
             for (i, ms) in watch.read(&gpu, &submission)?.into_iter().enumerate() {
                 dispatches[i].push(ms);
-                steps[self.calls[i].step][run] += ms;
+                sums[self.calls[i].step] += ms;
             }
+            steps.iter_mut().zip(sums).for_each(|(times, sum): (&mut Vec<f64>, f64)| times.push(sum));
         }
         let mut profiles = self.steps.clone();
         for (profile, times) in profiles.iter_mut().zip(&mut steps) {
