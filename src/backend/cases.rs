@@ -15,6 +15,7 @@ mod matrix;
 mod point;
 mod rows;
 
+#[cfg(feature = "gpu")]
 pub(super) use matrix::square_conv2d;
 pub(super) use point::every_unary;
 

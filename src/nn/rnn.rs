@@ -182,6 +182,8 @@ macro_rules! layers {
             crate::module!(@object);
         }
 
+        crate::module!(@display $name);
+
         impl Module for $name {
             fn forward(&self, graph: &mut Graph, x: Var) -> Result<Var> {
                 Ok(self.0.run(graph, x, None)?.0)

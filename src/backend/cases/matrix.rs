@@ -204,6 +204,7 @@ fn conv_case(name: &str, step: ConvStep, dtype: DType, strided: bool) -> Case {
 }
 
 /// A 3x3 convolution of stride 1 of an image with zeros around it.
+#[cfg(feature = "gpu")]
 pub(crate) fn square_conv2d(c_in: usize, c_out: usize, output: [usize; 2]) -> Case {
     let step = ConvStep { input: output, padding: [1, 1], ..conv(c_in, c_out, [3, 3], output) };
     conv_case(&format!("3x3 {c_in} to {c_out} {output:?}"), step, DType::F32, false)

@@ -171,13 +171,13 @@ impl Graph {
         let (input, kernel) = (self.shape(x).to_vec(), self.shape(weight).to_vec());
         let (c_in, out, kh, kw) = (kernel[0], kernel[1], kernel[2], kernel[3]);
         let weight = self.permute(weight, &[2, 3, 1, 0])?;
-        let weight = self.to_shape(weight, &[kh * kw * out, c_in, 1, 1])?;
+        let weight = self.reshaped(weight, &[kh * kw * out, c_in, 1, 1])?;
         let y = self.conv2d(x, weight, None, &ConvOptions::default())?;
-        let y = self.to_shape(y, &[input[0], kh, kw, out, input[2], input[3]])?;
+        let y = self.reshaped(y, &[input[0], kh, kw, out, input[2], input[3]])?;
         let y = self.permute(y, &[0, 3, 4, 1, 5, 2])?;
-        let y = self.to_shape(y, &[input[0], out, input[2] * kh, input[3] * kw])?;
+        let y = self.reshaped(y, &[input[0], out, input[2] * kh, input[3] * kw])?;
         let Some(bias) = bias else { return Ok(y) };
-        let bias = self.to_shape(bias, &[out, 1, 1])?;
+        let bias = self.reshaped(bias, &[out, 1, 1])?;
         self.add(y, bias)
     }
 
@@ -185,9 +185,9 @@ impl Graph {
     fn turned(&mut self, weight: Var, groups: usize) -> Result<Var> {
         let shape = self.shape(weight).to_vec();
         let (c_in, out) = (shape[0] / groups, shape[1]);
-        let w = self.to_shape(weight, &[&[groups, c_in, out], &shape[2..]].concat())?;
+        let w = self.reshaped(weight, &[&[groups, c_in, out], &shape[2..]].concat())?;
         let w = self.transpose(w, 1, 2)?;
-        let mut w = self.to_shape(w, &[&[groups * out, c_in], &shape[2..]].concat())?;
+        let mut w = self.reshaped(w, &[&[groups * out, c_in], &shape[2..]].concat())?;
         for (d, &size) in shape.iter().enumerate().skip(2) {
             if size > 1 {
                 let indices: Vec<i64> = (0..size as i64).rev().collect();
@@ -210,7 +210,7 @@ impl Graph {
         let x = self.pad(x, &pads, PadMode::Constant(0.0))?;
         let end = (shape[dim] - 1) * stride + 1;
         shape[dim] *= stride;
-        let x = self.to_shape(x, &shape)?;
+        let x = self.reshaped(x, &shape)?;
         self.slice(x, dim as isize, 0, end, 1)
     }
 }

@@ -38,17 +38,17 @@ impl Graph {
         };
         if kernel[3..] == [1, 1] && options.stride[1..] == [1, 1] && pads[1..] == [0, 0] {
             // Along the depth only: an image of the depth and all pixels.
-            let x = self.to_shape(x, &[n, shape[1], shape[2], h * w])?;
-            let weight = self.to_shape(weight, &[kernel[0], kernel[1], kernel[2], 1])?;
+            let x = self.reshaped(x, &[n, shape[1], shape[2], h * w])?;
+            let weight = self.reshaped(weight, &[kernel[0], kernel[1], kernel[2], 1])?;
             let y = self.conv2d(x, weight, bias, &image(0))?;
             let depth = self.shape(y)[2];
-            return self.to_shape(y, &[n, kernel[0], depth, h, w]);
+            return self.reshaped(y, &[n, kernel[0], depth, h, w]);
         }
         let (x, depth) = self.taps(x, kernel[2], pads[0], options.stride[0], options.dilation[0])?;
-        let weight = self.to_shape(weight, &[kernel[0], kernel[1] * kernel[2], kernel[3], kernel[4]])?;
+        let weight = self.reshaped(weight, &[kernel[0], kernel[1] * kernel[2], kernel[3], kernel[4]])?;
         let y = self.conv2d(x, weight, bias, &image(1))?;
         let (height, width) = (self.shape(y)[2], self.shape(y)[3]);
-        let y = self.to_shape(y, &[n, depth, kernel[0], height, width])?;
+        let y = self.reshaped(y, &[n, depth, kernel[0], height, width])?;
         self.permute(y, &[0, 2, 1, 3, 4])
     }
 
@@ -71,14 +71,14 @@ impl Graph {
             let start = tap * dilation;
             let tap = self.slice(x, 2, start, start + (depth - 1) * stride + 1, stride)?;
             let tap = self.permute(tap, &[0, 2, 1, 3, 4])?;
-            taps.push(self.to_shape(tap, &[n * depth, c, 1, h, w])?);
+            taps.push(self.reshaped(tap, &[n * depth, c, 1, h, w])?);
         }
         let x = self.cat(&taps, 2)?;
-        Ok((self.to_shape(x, &[n * depth, c * kernel, h, w])?, depth))
+        Ok((self.reshaped(x, &[n * depth, c * kernel, h, w])?, depth))
     }
 
     /// [`Graph::reshape`] to sizes that are all known.
-    pub(super) fn to_shape(&mut self, x: Var, shape: &[usize]) -> Result<Var> {
+    pub(super) fn reshaped(&mut self, x: Var, shape: &[usize]) -> Result<Var> {
         self.reshape(x, &shape.iter().map(|&size| size as isize).collect::<Vec<_>>())
     }
 }

@@ -218,12 +218,12 @@ fn tile(call: &mut Call<'_, '_>) -> Result<Out> {
 /// `self` with `src` in place of what `views` see.
 fn scattered(call: &mut Call<'_, '_>, views: &[ViewOp]) -> Result<Out> {
     let (x, src) = (call.x("self")?, call.x("src")?);
-    replaced(call, &x, views, src).map(Out::X)
+    replaced(call, &x, views, &src).map(Out::X)
 }
 
 /// `x` with `new` in place of what `views` see.
-pub(super) fn replaced(call: &mut Call<'_, '_>, x: &X, views: &[ViewOp], new: X) -> Result<X> {
-    let new = call.build.cast(&new, x.dtype)?;
+pub(super) fn replaced(call: &mut Call<'_, '_>, x: &X, views: &[ViewOp], new: &X) -> Result<X> {
+    let new = call.build.cast(new, x.dtype)?;
     let mut before = vec![x.clone()];
     for op in views {
         let next = call.build.view(before.last().expect("never empty"), op)?;

@@ -43,7 +43,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub(super) fn read(call: &mut Call<'_, '_>, shape: &[usize], given: Vec<X>, dims: &[usize]) -> Result<Self> {
+    pub(super) fn read(call: &mut Call<'_, '_>, shape: &[usize], given: &[X], dims: &[usize]) -> Result<Self> {
         let Some(&first) = dims.first().filter(|_| dims.last().is_some_and(|&last| last < shape.len())) else {
             return Err(Error::shape(format!("{} indices for {shape:?}", dims.len())));
         };
@@ -80,7 +80,7 @@ fn index(call: &mut Call<'_, '_>) -> Result<Out> {
     if given.iter().any(|x| x.dtype == DType::Bool) {
         return masked(call, &x, &given, &dims);
     }
-    let Places { place, shape: out, count, at, .. } = Places::read(call, &shape, given, &dims)?;
+    let Places { place, shape: out, count, at, .. } = Places::read(call, &shape, &given, &dims)?;
     let mut order: Vec<usize> = (0..shape.len()).filter(|d| !dims.contains(d)).collect();
     order.splice(at..at, dims.iter().copied());
     let moved = call.build.view(&x, &ViewOp::Permute(order.clone()))?;

@@ -123,7 +123,7 @@ fn scatter(call: &mut Call<'_, '_>, source: &str, adds: bool) -> Result<Out> {
         .filter(|&d| d != dim && places[d] < shape[d])
         .map(|d| ViewOp::Slice { dim: d, start: 0, step: 1, len: places[d] })
         .collect();
-    super::arrange::replaced(call, &x, &slices, y).map(Out::X)
+    super::arrange::replaced(call, &x, &slices, &y).map(Out::X)
 }
 
 /// The start of each dimension, as long as `sizes` says; all of the dimension `whole`.
@@ -204,7 +204,7 @@ fn index_put(call: &mut Call<'_, '_>) -> Result<Out> {
     {
         return masked(call, &x, mask, &values).map(Out::X);
     }
-    let places = super::gather::Places::read(call, &shape, given, &dims)?;
+    let places = super::gather::Places::read(call, &shape, &given, &dims)?;
     let (at, out) = (places.at, places.shape.clone());
     // The indexed dimensions come first, as one.
     let order: Vec<usize> = dims.iter().copied().chain((0..shape.len()).filter(|d| !dims.contains(d))).collect();
