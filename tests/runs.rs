@@ -65,7 +65,7 @@ fn tensors_pass_between_models_on_the_device() -> Result<()> {
         let host = Tensor::new([2, 3], [-1f32, 0., 1., 2., -3., 0.5])?;
         let x = DeviceTensor::new(&host, device)?;
         assert_eq!((x.shape().to_vec(), x.dtype()), (vec![2, 3], DType::F32));
-        let middle = first.run_on_device(&[x.clone()])?;
+        let middle = first.run_on_device(std::slice::from_ref(&x))?;
         let y = second.run_on_device(&middle)?.remove(0).to_tensor()?;
         let want = second.run(&first.run(std::slice::from_ref(&host))?)?;
         assert_eq!(y.as_slice::<f32>()?, want[0].as_slice::<f32>()?, "{device}");
