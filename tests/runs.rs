@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use common::{devices, made_input, made_state_dict};
 use sconce::nn::Module;
-use sconce::{DType, DeviceTensor, ErrorKind, Graph, Model, Result, Strict, Tensor, Var, models};
+use sconce::{DType, DeviceTensor, ErrorKind, Graph, Model, Precision, Result, Strict, Tensor, Var, models};
 
 struct Unpark(std::thread::Thread);
 
@@ -77,6 +77,29 @@ fn tensors_pass_between_models_on_the_device() -> Result<()> {
             let elsewhere = DeviceTensor::new(&host, other)?;
             assert_eq!(first.run_on_device(&[elsewhere]).unwrap_err().kind(), ErrorKind::Device);
         }
+    }
+    Ok(())
+}
+
+/// A model that computes in halves gives its tensors to one that does not, and takes them.
+#[test]
+fn precisions_meet_on_the_device() -> Result<()> {
+    for device in devices().iter().filter(|device| !device.is_cpu()) {
+        let double = || Model::from_fn(device, |g: &mut Graph, x: &[Var]| Ok(vec![g.add(x[0], x[0])?]));
+        let half = double().with_precision(Precision::Half);
+        let host = Tensor::new([5], [0.1f32, -2., 3., 1000., 0.])?;
+        match half.run(std::slice::from_ref(&host)) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => continue,
+            result => result?,
+        };
+        let x = DeviceTensor::new(&host, device)?;
+        let halves = half.run_on_device(std::slice::from_ref(&x))?;
+        let near = half::f16::from_f32(0.1).to_f32();
+        assert_eq!(halves[0].to_tensor()?.as_slice::<f32>()?, [2. * near, -4., 6., 2000., 0.]);
+        let y = double().run_on_device(&halves)?;
+        assert_eq!(y[0].to_tensor()?.as_slice::<f32>()?, [4. * near, -8., 12., 4000., 0.]);
+        let y = half.run_on_device(&y)?;
+        assert_eq!(y[0].to_tensor()?.as_slice::<f32>()?, [8. * near, -16., 24., 8000., 0.]);
     }
     Ok(())
 }
