@@ -64,6 +64,7 @@ programs! {
     attention: "encoder", "encoder.core" as "encoder";
     recurrent_layers: "recurrent" as "recurrent";
     gated_layers: "gated" as "gated";
+    rows_that_see_nothing: "blind", "blind.core" as "blind";
     masks_from_the_input: "masked", "masked.core" as "masked";
     hugging_face_bert: "hugging-face/bert", "hugging-face/bert.core" as "hugging-face/bert";
     hugging_face_llama: "hugging-face/llama", "hugging-face/llama.core" as "hugging-face/llama";

@@ -131,6 +131,15 @@ class Masked(nn.Module):
         return y[:, 0], z[:, 0], x[torch.arange(x.shape[0]), last], positions, mask
 
 
+class Blind(nn.Module):
+    """Attention of which a row sees nothing, as PyTorch writes it, and the softmax of it alone."""
+
+    def forward(self, q, k, v, mask):
+        safe = torch.ops.aten._safe_softmax
+        scores = lambda: q @ k.transpose(-1, -2) * 0.5 + mask
+        return safe(scores(), -1) @ v, safe(mask, -1), safe(mask, 0), torch.softmax(scores(), -1) @ v
+
+
 class Counter(nn.Module):
     def __init__(self):
         super().__init__()
@@ -288,6 +297,10 @@ def main():
     write("recurrent", nn.LSTM(6, 4, 2, bidirectional=True), (torch.randn(3, 2, 6),), forms=["plain"])
     write("gated", nn.GRU(6, 4, batch_first=True), (torch.randn(2, 3, 6),), forms=["plain"])
     write("masked", Masked(), (torch.tensor([[4, 7, 2, 19, 1], [3, 18, 1, 1, 1]]),))
+    torch.manual_seed(0)
+    shut = torch.zeros(3, 4)
+    shut[1], shut[:, 2] = -torch.inf, -torch.inf
+    write("blind", Blind(), (torch.randn(2, 3, 4), torch.randn(2, 4, 4), torch.randn(2, 4, 5), shut))
     write("counter", Counter(), (torch.randn(2),), error=["`count`"])
     write("unknown", Unknown(), (torch.randn(2, 2),), forms=["plain"],
           error=["`aten.linalg_inv.default` (once)", "`aten.special_i0.default` (2 times)", "`aten.rand_like.default`"])

@@ -27,8 +27,16 @@ impl Graph {
         if sizes.numel() != numel {
             return Err(fail());
         }
-        if sizes == *self.shape(x) {
-            return Ok(x);
+        // A reshape back to what was there before.
+        let mut before = x;
+        loop {
+            if sizes == *self.shape(before) {
+                return Ok(before);
+            }
+            match self.node(before).op {
+                Op::Reshape => before = self.node(before).inputs[0],
+                _ => break,
+            }
         }
         Ok(self.view(Op::Reshape, x, sizes.clone(), |view| view.reshape(&sizes)))
     }

@@ -7,7 +7,7 @@ use super::host::{Host, MAX_ELEMENTS, Numbers, round, wrap};
 use super::value::{Data, X, promote, result_type};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::graph::op::{Binary, Unary};
+use crate::graph::op::{Binary, Op, Unary};
 use crate::graph::{Graph, Var};
 use crate::shape::Shape;
 
@@ -164,7 +164,11 @@ impl Build<'_> {
             Bin::FloorDivide | Bin::TruncDivide | Bin::Remainder | Bin::Fmod => None,
         };
         let graph = &mut *self.graph;
+        // `x * sigmoid(x)`, as it is decomposed.
+        let gate = |x: Var| matches!(graph.node(x).op, Op::Unary(Unary::Sigmoid)).then(|| graph.node(x).inputs[0]);
+        let is_silu = bin == Bin::Mul && gate(b) == Some(a);
         let var = match simple {
+            Some(_) if is_silu => graph.unary(Unary::Silu, a)?,
             Some(binary) => graph.binary(binary, a, b)?,
             None => divided(graph, bin, a, b)?,
         };
@@ -198,6 +202,12 @@ impl Build<'_> {
                 }
             };
             return Ok(X::host(Host { shape: shape.to_vec(), data }, dtype));
+        }
+        let is = |x: &X, number: f64| matches!(&x.data, Data::Host(x) if x.shape.is_empty() && x.at(0) == number);
+        if is(a, 0.0) && is(b, f64::NEG_INFINITY) && condition.dtype == DType::Bool {
+            // A mask to add to scores.
+            let open = self.cast(condition, DType::F32)?;
+            return Ok(X { dtype, ..self.unary(Unary::Log, &open)? });
         }
         let (c, a, b) = (self.var(condition)?, self.var(a)?, self.var(b)?);
         let graph = &mut *self.graph;

@@ -2,6 +2,8 @@
 
 use super::{Call, Function, Out};
 use crate::error::{Error, Result};
+use crate::graph::op::Op;
+use crate::graph::{Graph, Var};
 use crate::import::program::alias::ViewOp;
 use crate::import::program::prims::{Bin, Fold};
 use crate::import::program::value::{X, promote};
@@ -38,7 +40,44 @@ pub(super) fn matmul(call: &mut Call<'_, '_>, a: &X, b: &X) -> Result<X> {
     }
     let build = &mut *call.build;
     let (a, b) = (build.var(a)?, build.var(b)?);
-    Ok(X::var(build.graph.matmul(a, b)?, dtype))
+    let graph = &mut *build.graph;
+    let (left, right) = match (graph.shape(a).len(), graph.shape(b).len()) {
+        (2, 2) => (split(graph, a, 1), Some(b)),
+        (3, 3) => match same_matrix(graph, b)? {
+            Some(matrix) => (split(graph, a, 2).or(Some(a)), Some(matrix)),
+            None => (split(graph, a, 2), split(graph, b, 2)),
+        },
+        _ => (None, None),
+    };
+    let pair = left.zip(right).filter(|&(left, right)| {
+        let lead = |x: Var| &graph.shape(x)[..graph.shape(x).len() - 2];
+        lead(right).is_empty() || lead(left) == lead(right)
+    });
+    let Some((left, right)) = pair else { return Ok(X::var(graph.matmul(a, b)?, dtype)) };
+    let y = graph.matmul(left, right)?;
+    let (a, b) = (graph.shape(a), graph.shape(b));
+    let shape: Vec<isize> = [&a[..a.len() - 1], &b[b.len() - 1..]].concat().iter().map(|&size| size as isize).collect();
+    Ok(X::var(graph.reshape(y, &shape)?, dtype))
+}
+
+/// The matrix that every one in a batch of matrices is.
+fn same_matrix(graph: &mut Graph, x: Var) -> Result<Option<Var>> {
+    let Op::Parameter(parameter) = &graph.node(x).op else { return Ok(None) };
+    if parameter.tensor.stride().first() != Some(&0) || graph.shape(x)[0] == 0 {
+        return Ok(None);
+    }
+    let (rows, columns) = (graph.shape(x)[1] as isize, graph.shape(x)[2] as isize);
+    let first = graph.slice(x, 0, 0, 1, 1)?;
+    graph.reshape(first, &[rows, columns]).map(Some)
+}
+
+/// What `x` was before its dimensions but the last `kept` were merged into one. A decomposed program merges them before
+/// a product and splits them after it: the product of what was merged is the one that the program had before.
+fn split(graph: &Graph, x: Var, kept: usize) -> Option<Var> {
+    let Op::Reshape = graph.node(x).op else { return None };
+    let inner = graph.node(x).inputs[0];
+    let (shape, own) = (graph.shape(inner), graph.shape(x));
+    (shape.len() > own.len() && shape.ends_with(&own[own.len() - kept..])).then_some(inner)
 }
 
 fn product(call: &mut Call<'_, '_>, a: &str, b: &str) -> Result<Out> {
@@ -57,7 +96,10 @@ fn addmm(call: &mut Call<'_, '_>) -> Result<Out> {
         let transposed = call.build.view(&b, &ViewOp::Permute(vec![1, 0]))?;
         let build = &mut *call.build;
         let (x, weight, bias) = (build.var(&a)?, build.var(&transposed)?, build.var(&bias)?);
-        return Ok(Out::X(X::var(build.graph.linear(x, weight, Some(bias))?, dtype)));
+        let rows = split(build.graph, x, 1).unwrap_or(x);
+        let y = build.graph.linear(rows, weight, Some(bias))?;
+        let shape = [build.graph.shape(x)[0] as isize, build.graph.shape(y)[build.graph.shape(y).len() - 1] as isize];
+        return Ok(Out::X(X::var(build.graph.reshape(y, &shape)?, dtype)));
     }
     let y = matmul(call, &a, &b)?;
     scaled_sum(call, &bias, beta, &y, alpha).map(Out::X)

@@ -26,7 +26,8 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "aten.var_mean.correction" => var_mean,
         "aten.linalg_vector_norm.default" => vector_norm,
         "aten.norm.ScalarOpt_dim" => vector_norm,
-        "aten.softmax.int" | "aten._softmax.default" | "aten._safe_softmax.default" => |call| softmax(call, false),
+        "aten.softmax.int" | "aten._softmax.default" => |call| softmax(call, false),
+        "aten._safe_softmax.default" => safe_softmax,
         "aten.log_softmax.int" | "aten._log_softmax.default" => |call| softmax(call, true),
         "aten.logsumexp.default" => logsumexp,
         "aten.cumsum.default" => cumsum,
@@ -148,6 +149,21 @@ fn vector_norm(call: &mut Call<'_, '_>) -> Result<Out> {
         f64::INFINITY => build.fold(Fold::Max, &size, &dims, keepdim).map(Out::X),
         other => Err(Error::unsupported(format!("a norm of the order {other}"))),
     }
+}
+
+/// Softmax, with zeros where all is minus infinity.
+fn safe_softmax(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let rank = call.build.rank(&x);
+    let dim = call.dim_of("dim", rank, -1)?;
+    let Out::X(weights) = softmax(call, false)? else { unreachable!("softmax gives one value") };
+    let build = &mut *call.build;
+    let shut = build.with_number(Bin::Eq, &x, f64::NEG_INFINITY)?;
+    let open = build.with_number(Bin::Eq, &shut, 0.0)?;
+    let any = build.fold(Fold::Any, &open, &[dim], true)?;
+    let none = build.with_number(Bin::Eq, &any, 0.0)?;
+    let zeros = build.full(&build.shape(&weights), weights.dtype, 0.0)?;
+    build.select(&none, &zeros, &weights).map(Out::X)
 }
 
 fn softmax(call: &mut Call<'_, '_>, log: bool) -> Result<Out> {
