@@ -20,7 +20,8 @@ pub enum Precision {
     Exact,
     /// Convolutions and linear layers multiply `f16` on the GPU's matrix units and sum in `f32`; everything else is
     /// `f32`. Weights and activations beyond 65504 become infinite in these products. Needs matrix units that wgpu
-    /// knows and whose self-test passes.
+    /// knows and whose self-test passes. No such GPU was at hand when it was written: compare with
+    /// [`Exact`](Self::Exact), as `sconce bench --dtype f32,fast` does, before you rely on it.
     Fast,
     /// Weights and what is computed between input and output are kept in `f16`, half the memory; sums are `f32`.
     /// Numbers beyond 65504 become infinite. Matrix units are used where there are any. Needs shaders with `f16`.
