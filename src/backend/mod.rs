@@ -124,7 +124,7 @@ impl Plan {
         match self {
             Self::Cpu(_) => schedule.steps.iter().map(|step| step.kernel.name()).collect(),
             #[cfg(feature = "gpu")]
-            Self::Gpu(plan) => plan.kernels().to_vec(),
+            Self::Gpu(plan) => plan.kernels(),
         }
     }
 

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use sconce::{ErrorKind, Peak, Precision, Tensor, Upload};
+use sconce::{DType, ErrorKind, Peak, Precision, Shape, Tensor, Upload};
 use serde_json::{Value, json};
 
 use super::statistics::Statistics;
-use super::{Context, Failure, Result, Verdict, memory, model, parse_positive, parse_precision, profile};
+use super::{Context, Failure, Result, Verdict, compare, memory, model, parse_positive, parse_precision, profile};
 
 /// Without `--runs` a model runs at least this often and at least this long.
 const LEAST_RUNS: usize = 10;
@@ -202,7 +202,7 @@ impl Case<'_> {
         if let Some(upload) = plan.upload {
             drop(model);
             result["cold_first_ms"] = round(compile_ms + first_run_ms).into();
-            self.measure_again(&mut result, &opened, &device, inputs, upload)?;
+            self.measure_again(&mut result, &opened, &device, &kinds, inputs, upload)?;
         }
         Ok(result)
     }
@@ -213,13 +213,13 @@ impl Case<'_> {
         result: &mut Value,
         opened: &model::Opened,
         device: &sconce::Device,
+        kinds: &[(Shape, DType)],
         inputs: &[Tensor],
         cold: Upload,
     ) -> Result<()> {
         let ((plan, model), ms) = timed(|| {
             let model = self.source.build(opened, device)?.with_precision(self.precision);
-            let kinds: Vec<_> = inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect();
-            let plan = model.compile(&kinds)?;
+            let plan = model.compile(kinds)?;
             model.run(inputs)?;
             Ok((plan, model))
         })?;
@@ -307,17 +307,12 @@ fn error(outputs: &[Tensor], exact: &[Tensor]) -> Result<Value> {
     let (mut difference, mut largest) = (0.0f64, 0.0f64);
     for (output, exact) in outputs.iter().zip(exact) {
         for (x, exact) in output.to_f32()?.into_iter().zip(exact.to_f32()?) {
-            // A NaN that the exact output does not have is as wrong as can be.
-            let apart = (f64::from(x) - f64::from(exact)).abs();
-            let same = x == exact || (x.is_nan() && exact.is_nan());
-            difference = difference.max(if same {
-                0.0
-            } else if apart.is_nan() {
-                f64::INFINITY
-            } else {
-                apart
-            });
-            largest = largest.max(f64::from(exact).abs());
+            let (x, exact) = (f64::from(x), f64::from(exact));
+            // A NaN that the exact output has too is no error.
+            if !(x.is_nan() && exact.is_nan()) {
+                difference = difference.max(compare::difference(x, exact));
+            }
+            largest = largest.max(exact.abs());
         }
     }
     let part = if difference == 0.0 { 0.0 } else { difference / largest };

@@ -79,7 +79,7 @@ impl fmt::Display for Comparison {
 }
 
 /// The distance of two elements; a NaN is further off than any number.
-fn difference(actual: f64, expected: f64) -> f64 {
+pub(crate) fn difference(actual: f64, expected: f64) -> f64 {
     if actual == expected {
         return 0.0;
     }

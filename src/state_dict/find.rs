@@ -196,16 +196,8 @@ fn is_state_dict(dict: &Dict, strict: bool) -> bool {
 
 /// Whether an object is an instance of a subclass of `nn.Module`.
 fn is_module(object: &Object) -> bool {
-    compiled(object).is_some_and(is_module)
+    object.compiled().is_some_and(|module| is_module(module))
         || ["_parameters", "_buffers", "_modules"].iter().all(|name| matches!(object.get(name), Some(Value::Dict(_))))
-}
-
-/// The module that `torch.compile` wrapped, which its pickle has as an argument.
-fn compiled(object: &Object) -> Option<&Object> {
-    match object.args() {
-        [Value::Object(module), ..] if object.class() == "torch._dynamo.eval_frame.OptimizedModule" => Some(module),
-        _ => None,
-    }
 }
 
 /// The tensors in a value by dotted names, and the metadata of the modules. It was found under `key`.
@@ -244,7 +236,7 @@ impl Collector {
 
     /// What `state_dict()` of a saved module would give.
     fn add_module(&mut self, object: &Object, name: &Arc<str>, depth: usize) -> Result<()> {
-        if let Some(module) = compiled(object) {
+        if let Some(module) = object.compiled() {
             return self.add_module(module, &join(name, "_orig_mod").into(), depth + 1);
         }
         let skipped: HashSet<&str> = match object.get("_non_persistent_buffers_set") {

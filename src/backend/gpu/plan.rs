@@ -32,8 +32,6 @@ pub(super) const STATUS_BYTES: u64 = 256;
 pub(crate) struct Plan {
     pub(super) doors: Arc<Doors>,
     pub(super) calls: Vec<Call>,
-    /// The shaders of the calls.
-    pub(super) kernels: Vec<&'static str>,
     /// The calls of each submission.
     pub(super) parts: Vec<Range<usize>>,
     /// What the steps do, for profiles.
@@ -121,8 +119,8 @@ impl Plan {
     }
 
     /// The shaders of a run, in its order.
-    pub(crate) fn kernels(&self) -> &[&'static str] {
-        &self.kernels
+    pub(crate) fn kernels(&self) -> Vec<&'static str> {
+        self.calls.iter().map(|call| call.shader.name).collect()
     }
 
     /// The bytes of the arenas.
@@ -218,7 +216,6 @@ impl<'a> Builder<'a> {
             .map(|step| self.select(step, self.precision()))
             .collect::<Result<Vec<Selection>>>()?;
         let dispatches = || selections.iter().flat_map(|selection| &selection.dispatches);
-        let kernels = dispatches().map(|dispatch| dispatch.shader.name).collect();
         let (gpu, pipelines) = (Arc::clone(&self.gpu), Pipelines::of(&self.gpu));
         // The pipelines are compiled while the weights are uploaded.
         let (ready, compiled) = std::thread::scope(|scope| {
@@ -247,7 +244,7 @@ impl<'a> Builder<'a> {
             let ready = Ready { step, index, selection, packs, half: self.precision() == Precision::Half };
             calls.extend(self.record(&ready, &mut compiled)?);
         }
-        self.finish(calls, kernels)
+        self.finish(calls)
     }
 
     fn precision(&self) -> Precision {
@@ -451,7 +448,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Makes the buffers through which inputs and outputs pass.
-    fn finish(mut self, calls: Vec<Call>, kernels: Vec<&'static str>) -> Result<Plan> {
+    fn finish(mut self, calls: Vec<Call>) -> Result<Plan> {
         let (inputs, upload_bytes) = self.slots(&self.schedule.inputs)?;
         let (outputs, mut readback_bytes) = self.slots(&self.schedule.outputs)?;
         let status = self.status.take().map(|buffer| {
@@ -473,7 +470,7 @@ impl<'a> Builder<'a> {
         let lane = doors.lane()?;
         doors.give_back(lane);
         let upload = (self.uploader.bytes(), self.upload_ms);
-        Ok(Plan { doors: Arc::new(doors), calls, kernels, parts, steps, upload, arena_bytes, _buffers: self.buffers })
+        Ok(Plan { doors: Arc::new(doors), calls, parts, steps, upload, arena_bytes, _buffers: self.buffers })
     }
 
     /// The places of ports in one staging buffer, and its size.

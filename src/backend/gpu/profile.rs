@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 /// What a profile calls a shader: its name, and the tile and the split where it has them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Label {
-    name: &'static str,
+    pub(super) name: &'static str,
     tile: Option<[u32; 2]>,
     split: bool,
 }

@@ -39,6 +39,14 @@ impl Object {
         &self.args
     }
 
+    /// The module that `torch.compile` wrapped, which its pickle has as an argument.
+    pub(crate) fn compiled(&self) -> Option<&Arc<Object>> {
+        match &self.args[..] {
+            [Value::Object(module), ..] if self.class() == "torch._dynamo.eval_frame.OptimizedModule" => Some(module),
+            _ => None,
+        }
+    }
+
     /// The keyword arguments that it is made with: a dict, if there are any.
     pub fn kwargs(&self) -> Option<&Value> {
         self.kwargs.as_ref()

@@ -223,8 +223,8 @@ impl StoredModule {
 
 /// A module that `torch.compile` made, which is written as a call with the module in it, as any other would be written.
 fn compiled(object: &Object) -> Option<Object> {
-    let inner = object.args().first().filter(|_| object.class() == "torch._dynamo.eval_frame.OptimizedModule")?;
-    StoredModule::of(inner)?;
+    let inner = Value::Object(Arc::clone(object.compiled()?));
+    StoredModule::of(&inner)?;
     let parts = [
         ("training", inner.get("training").cloned().unwrap_or(Value::Bool(true))),
         ("_parameters", Value::from(Dict::from_iter::<[(&str, Value); 0]>([]))),
