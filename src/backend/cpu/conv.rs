@@ -397,6 +397,34 @@ impl Pixels<'_> {
 }
 
 impl Rows for Pixels<'_> {
+    fn needed(&self, first: usize, count: usize, taps: Range<usize>) -> Range<usize> {
+        let Conv { step, image, taps: [_, kw], is_matrix, .. } = self.conv;
+        if *is_matrix || step.padding == [0, 0] {
+            return taps;
+        }
+        let [oh, ow] = step.output;
+        let (row, last) = (first / ow, (first + count - 1) / ow);
+        // Rows of two images, or columns of two rows: any of them.
+        let rows = if row / oh == last / oh { row % oh..last % oh + 1 } else { 0..oh };
+        let columns = if row == last { first % ow..first % ow + count } else { 0..ow };
+        let reads = |axis: usize, outputs: &Range<usize>, tap: usize| {
+            let (offset, stride) = (tap * step.dilation[axis], step.stride[axis]);
+            let (padding, size) = (image.padding[axis], image.size[axis]);
+            // The first output that does not lie above the image, and whether it lies in it.
+            let output = outputs.start.max(padding.saturating_sub(offset).div_ceil(stride));
+            output < outputs.end && output * stride + offset - padding < size
+        };
+        let is_needed = |tap: usize| reads(0, &rows, tap / kw) && reads(1, &columns, tap % kw);
+        let mut needed = taps;
+        while !needed.is_empty() && !is_needed(needed.start) {
+            needed.start += 1;
+        }
+        while !needed.is_empty() && !is_needed(needed.end - 1) {
+            needed.end -= 1;
+        }
+        needed
+    }
+
     fn point(&self, first: usize, count: usize, taps: Range<usize>, pointers: &mut [*const f32]) {
         let step = &self.conv.step;
         let (Image { size: [height, width], padding, .. }, [kh, kw]) = (&self.conv.image, self.conv.taps);

@@ -63,6 +63,11 @@ impl PanelShape {
 pub(crate) trait Rows: Sync {
     /// Writes the addresses of rows `first .. first + count` for the given taps: `pointers[tap - taps.start][row - first]`.
     fn point(&self, first: usize, count: usize, taps: Range<usize>, pointers: &mut [*const f32]);
+
+    /// Those of the taps that these rows need: the others hold zeros for all of them.
+    fn needed(&self, _first: usize, _count: usize, taps: Range<usize>) -> Range<usize> {
+        taps
+    }
 }
 
 /// What follows a product, with its operands.
@@ -183,10 +188,13 @@ impl<R: Rows> Product<'_, R> {
             for tile in tiles.clone() {
                 let first = tile * self.m / total;
                 let count = (tile + 1) * self.m / total - first;
-                self.rows.point(first, count, taps.clone(), &mut pointers);
+                let needed = self.rows.needed(first, count, taps.clone());
+                if !needed.is_empty() {
+                    self.rows.point(first, count, needed.clone(), &mut pointers);
+                }
                 for panel in panels.clone() {
                     let ahead = self.ahead(&taps, panel, &panels, tile - tiles.start, tiles.len());
-                    self.tile(first, count, taps.clone(), panel, panels.start, &pointers, ahead);
+                    self.tile(first, count, [&taps, &needed], panel, panels.start, &pointers, ahead);
                 }
                 if taps.end == self.taps && self.epilogue.has_rest() {
                     self.rest(first..first + count, &panels);
@@ -230,22 +238,22 @@ impl<R: Rows> Product<'_, R> {
         &self,
         first: usize,
         count: usize,
-        taps: Range<usize>,
+        [taps, needed]: [&Range<usize>; 2],
         panel: usize,
         panels_start: usize,
         pointers: &[*const f32],
         ahead: Ahead,
     ) {
         let width = self.shape.width(panel);
-        let at = self.shape.start(panel) - self.shape.start(panels_start) + taps.start * self.k * width;
-        let weights = &self.panels[at..at + taps.len() * self.k * width];
+        let at = self.shape.start(panel) - self.shape.start(panels_start) + needed.start * self.k * width;
+        let weights = &self.panels[at..at + needed.len() * self.k * width];
         let column = self.column + panel * self.shape.columns;
         let row = self.start + first * self.stride;
         let columns = self.shape.valid(panel);
         assert!(row + (count - 1) * self.stride + column + columns <= self.out.len());
         let tile = Tile {
             rows: pointers.as_ptr(),
-            taps: taps.len(),
+            taps: needed.len(),
             k: self.k,
             panel: weights.as_ptr(),
             out: self.out.at(row + column),

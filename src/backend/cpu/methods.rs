@@ -17,29 +17,44 @@ pub(super) fn choose(schedule: &Schedule) -> Vec<Option<Method>> {
         _ => None,
     };
     let mut methods: Vec<_> = (0..schedule.steps.len()).map(|at| conv(at).map(Method::plain)).collect();
-    let mut wishes: Vec<(usize, &ConvStep, f64)> = (0..schedule.steps.len())
-        .filter_map(|at| {
-            let conv = conv(at)?;
-            Some((at, conv, gain(conv, winograd::sides(conv).next()?)))
+    // Each convolution's larger tiles are wished for beside its smaller ones: they save less for each byte more.
+    let mut wishes: Vec<(usize, &ConvStep, usize, f64)> = (0..schedule.steps.len())
+        .filter_map(|at| Some((at, conv(at)?)))
+        .flat_map(|(at, conv)| {
+            let sides: Vec<_> = winograd::sides(conv).collect();
+            let mut before = Method::plain(conv);
+            sides.into_iter().rev().map(move |side| {
+                let wish = (at, conv, side, gain(conv, before, side));
+                before = Method::Winograd(side);
+                wish
+            })
         })
         .collect();
-    wishes.sort_by(|a, b| b.2.total_cmp(&a.2));
-    for (at, conv, _) in wishes {
-        if let Some(side) = winograd::sides(conv).find(|&side| extra(conv, side) <= spare) {
-            spare -= extra(conv, side);
+    wishes.sort_by(|a, b| b.3.total_cmp(&a.3));
+    for (at, conv, side, _) in wishes {
+        let more = extra(conv, Method::Winograd(side)) - methods[at].map_or(0.0, |method| extra(conv, method));
+        if (0.0..=spare).contains(&more) {
+            spare -= more;
             methods[at] = Some(Method::Winograd(side));
         }
     }
     methods
 }
 
-/// The bytes that transformed weights take more.
-fn extra(conv: &ConvStep, side: usize) -> f64 {
-    (4 * conv.c_in * conv.c_out * (winograd::points(side) - 9)) as f64
+/// The bytes that a method's weights take more.
+fn extra(conv: &ConvStep, method: Method) -> f64 {
+    match method {
+        Method::Winograd(side) => (4 * conv.c_in * conv.c_out * (winograd::points(side) - 9)) as f64,
+        _ => 0.0,
+    }
 }
 
-/// The multiplications that a byte saves.
-fn gain(conv: &ConvStep, side: usize) -> f64 {
-    let saved = (winograd::plain_cost(conv) - winograd::cost(conv, side)) * conv.c_in * conv.c_out;
-    saved as f64 / extra(conv, side)
+/// The multiplications that a byte saves beside another method.
+fn gain(conv: &ConvStep, before: Method, side: usize) -> f64 {
+    let cost = match before {
+        Method::Winograd(side) => winograd::cost(conv, side),
+        _ => winograd::plain_cost(conv),
+    };
+    let saved = (cost as f64 - winograd::cost(conv, side) as f64) * (conv.c_in * conv.c_out) as f64;
+    saved / (extra(conv, Method::Winograd(side)) - extra(conv, before))
 }

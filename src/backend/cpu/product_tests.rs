@@ -137,14 +137,35 @@ proptest! {
     fn transformed_convolutions_of_any_size_agree(
         size in [8usize..=34, 8usize..=34],
         channels in [2usize..=3, 2usize..=4],
-        padding in [0usize..=2, 0usize..=2],
+        dilation in prop_oneof![2 => Just([1, 1]), 1 => [1usize..=3, 1usize..=3]],
+        padding in [0usize..=3, 0usize..=3],
         batch in prop::sample::select(vec![1, 2, 8]),
         fused in fused(),
         threads in 1usize..=2,
     ) {
-        let output = [0, 1].map(|i| size[i] + 2 * padding[i] - 2);
+        let output = [0, 1].map(|i| size[i] + 2 * padding[i] - 2 * dilation[i]);
         let [c_in, c_out] = channels.map(|c| 16 * c);
-        check_conv(&ConvStep { batch, input: size, output, padding, fused, ..conv(c_in, 8, c_out, 3, 1, 0) }, threads);
+        let step = ConvStep { batch, input: size, output, padding, dilation, fused, ..conv(c_in, 8, c_out, 3, 1, 0) };
+        check_conv(&step, threads);
+    }
+
+    #[test]
+    fn convolutions_whose_taps_lie_mostly_outside_agree(
+        size in [1usize..=15, 1usize..=15],
+        channels in [1usize..=40, 1usize..=40],
+        kernel in [1usize..=5, 1usize..=5],
+        dilation in [1usize..=20, 1usize..=20],
+        stride in [1usize..=3, 1usize..=3],
+        more in [0usize..=9, 0usize..=9],
+        fused in fused(),
+        batch in 1usize..=3,
+    ) {
+        let span = [0, 1].map(|i| (kernel[i] - 1) * dilation[i] + 1);
+        let padding = [0, 1].map(|i| span[i] / 2 + more[i]);
+        let output = [0, 1].map(|i| (size[i] + 2 * padding[i] - span[i]) / stride[i] + 1);
+        let [c_in, c_out] = channels;
+        let geometry = conv(c_in, 8, c_out, 1, 1, 0);
+        check_conv(&ConvStep { batch, input: size, output, kernel, stride, dilation, padding, fused, ..geometry }, 2);
     }
 
     #[test]
@@ -290,6 +311,9 @@ fn transformed_convolutions_agree() {
         (conv(256, 14, 64, 3, 1, 1), 1, 2),
         (conv(32, 7, 48, 3, 1, 1), 8, 2),
         (conv(32, 17, 48, 3, 1, 0), 1, 2),
+        (ConvStep { dilation: [2; 2], padding: [2; 2], ..conv(256, 27, 32, 3, 1, 1) }, 1, 4),
+        (ConvStep { dilation: [4, 1], padding: [4, 1], ..conv(64, 28, 48, 3, 1, 1) }, 1, 4),
+        (ConvStep { dilation: [3; 2], padding: [3; 2], ..conv(32, 17, 48, 3, 1, 1) }, 2, 2),
     ] {
         for (activation, residual) in [
             (None, Residual::None),
@@ -302,9 +326,12 @@ fn transformed_convolutions_agree() {
             check_conv(&step, 2);
         }
     }
-    // Too few tiles, a dilation, a stride, odd channels.
+    // Too few tiles, tiles mostly outside the image, a stride, odd channels.
     assert_eq!(Method::of(&conv(32, 7, 64, 3, 1, 1)), Method::Direct);
-    assert_eq!(Method::of(&ConvStep { dilation: [2; 2], ..conv(32, 26, 48, 3, 1, 1) }), Method::Direct);
+    assert_eq!(
+        Method::of(&ConvStep { dilation: [12; 2], padding: [12; 2], ..conv(32, 14, 48, 3, 1, 1) }),
+        Method::Direct
+    );
     assert_eq!(Method::of(&conv(32, 56, 48, 3, 2, 1)), Method::Direct);
     assert_eq!(Method::of(&conv(33, 26, 48, 3, 1, 1)), Method::Direct);
 }
@@ -312,10 +339,11 @@ fn transformed_convolutions_agree() {
 /// NaN and infinities reach the outputs whose windows hold them, and no others.
 #[test]
 fn what_is_not_finite_stays_where_it_is() {
-    for (size, side) in [(29, 4), (13, 2)] {
+    for (size, side, dilation) in [(29, 4, 1), (13, 2, 1), (31, 4, 2)] {
         let fused =
             Fused { scale: false, bias: true, activation: Some(Unary::Relu), residual: Residual::BeforeActivation };
-        let step = ConvStep { fused, ..conv(32, size, 48, 3, 1, 1) };
+        let spread = [dilation; 2];
+        let step = ConvStep { fused, dilation: spread, padding: spread, ..conv(32, size, 48, 3, 1, 1) };
         assert_eq!(Method::of(&step), Method::Winograd(side));
         let mut x = random(size * size * 32, 1);
         x[5] = f32::NAN;

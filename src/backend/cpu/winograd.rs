@@ -1,5 +1,6 @@
 //! 3x3 convolutions of stride 1 by Winograd's F(4x4, 3x3): a quarter of the multiplications, for four times the weights;
-//! small images by F(2x2, 3x3): four ninths of the multiplications, for less than twice the weights.
+//! small images by F(2x2, 3x3): four ninths of the multiplications, for less than twice the weights. With a dilation of
+//! `d`, the pixels of a tile are those of every `d`th row and column.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +41,6 @@ pub(super) struct Winograd {
 pub(super) fn sides(step: &ConvStep) -> impl Iterator<Item = usize> {
     let fits = step.kernel == [3, 3]
         && step.stride == [1, 1]
-        && step.dilation == [1, 1]
         && step.groups == 1
         && step.c_in.is_multiple_of(CHANNELS)
         && step.c_out.is_multiple_of(CHANNELS)
@@ -67,8 +67,9 @@ pub(super) fn points(side: usize) -> usize {
     (side + 2) * (side + 2)
 }
 
+/// Every `d`th row makes an image of its own, for a dilation of `d`; those of fewer rows than the first have as many tiles.
 fn grid(step: &ConvStep, side: usize) -> [usize; 2] {
-    step.output.map(|size| size.div_ceil(side))
+    [0, 1].map(|axis| step.dilation[axis] * step.output[axis].div_ceil(step.dilation[axis]).div_ceil(side))
 }
 
 /// The tiles of all images.
@@ -183,10 +184,12 @@ impl Winograd {
 }
 
 impl Run<'_> {
-    /// The image, and the row and column of its first output, of a tile.
+    /// The image, and the row and column of its first output, of a tile. That may lie outside the image.
     fn corner(&self, tile: usize) -> [usize; 3] {
         let Winograd { side, grid: [rows, columns], .. } = *self.winograd;
-        [tile / (rows * columns), tile / columns % rows * side, tile % columns * side]
+        let first = |at: usize, dilation: usize| at / dilation * side * dilation + at % dilation;
+        let [dy, dx] = self.step.dilation;
+        [tile / (rows * columns), first(tile / columns % rows, dy), first(tile % columns, dx)]
     }
 
     /// The products of a tile.
@@ -209,8 +212,8 @@ impl Run<'_> {
             let mut pixels = [self.winograd.zeros.as_ptr(); MAX_POINTS];
             for (at, pixel) in pixels[..points].iter_mut().enumerate() {
                 // A position above or left of the image wraps around and is not below its size either.
-                let row = (top + at / n).wrapping_sub(step.padding[0]);
-                let column = (left + at % n).wrapping_sub(step.padding[1]);
+                let row = (top + at / n * step.dilation[0]).wrapping_sub(step.padding[0]);
+                let column = (left + at % n * step.dilation[1]).wrapping_sub(step.padding[1]);
                 if row < height && column < width {
                     let at = ((image * height + row) * width + column) * step.c_in;
                     *pixel = self.x[at..at + step.c_in].as_ptr();
@@ -260,13 +263,17 @@ impl Run<'_> {
 
     fn transform_sums(&self, chunk: &Range<usize>, tiles: Range<usize>) {
         let step = self.step;
-        let [height, width] = step.output;
+        let ([height, width], [dy, dx]) = (step.output, step.dilation);
         let [stride, plane] = self.winograd.strides(step.c_out);
         let [stride_in, _] = self.winograd.strides(step.c_in);
         for tile in tiles {
             let [image, top, left] = self.corner(chunk.start + tile);
             let side = self.winograd.side;
-            let size = [(height - top).min(side), (width - left).min(side)];
+            let size = [(height, top, dy), (width, left, dx)]
+                .map(|(size, first, dilation)| size.saturating_sub(first).div_ceil(dilation).min(side));
+            if size.contains(&0) {
+                continue;
+            }
             let flag = tile * stride_in + step.c_in;
             // SAFETY: nobody writes the transformed inputs in this phase.
             if unsafe { self.inputs.read(flag..flag + 1) }[0] != 0.0 {
@@ -274,8 +281,8 @@ impl Run<'_> {
                 continue;
             }
             let at = ((image * height + top) * width + left) * step.c_out;
-            let strides = [width * step.c_out, step.c_out];
-            assert!(at + (size[0] - 1) * strides[0] + size[1] * strides[1] <= self.out.len());
+            let strides = [dy * width * step.c_out, dx * step.c_out];
+            assert!(at + (size[0] - 1) * strides[0] + (size[1] - 1) * strides[1] + step.c_out <= self.out.len());
             assert!(self.sums.len() >= (self.points() - 1) * plane + tile * stride + step.c_out);
             let output = WinogradOutput {
                 sums: self.sums.at(tile * stride),
@@ -290,10 +297,10 @@ impl Run<'_> {
             // of the convolution checked, the channels are whole vectors, the kernels are those of this machine.
             unsafe { self.kernels.winograd_output[self.winograd.side / 2 - 1](&output) };
             if self.epilogue.has_rest() {
-                for row in 0..size[0] {
-                    let at = at + row * strides[0];
-                    // SAFETY: these pixels belong to this task.
-                    let y = unsafe { self.out.slice(at..at + size[1] * strides[1]) };
+                for pixel in 0..size[0] * size[1] {
+                    let at = at + pixel / size[1] * strides[0] + pixel % size[1] * strides[1];
+                    // SAFETY: this pixel belongs to this task.
+                    let y = unsafe { self.out.slice(at..at + step.c_out) };
                     self.epilogue.rest(y, at);
                 }
             }

@@ -13,6 +13,7 @@ impl Run<'_> {
     pub(super) fn compute_directly(&self, [image, top, left]: [usize; 3], size: [usize; 2]) {
         let step = self.step;
         let shape = PanelShape::new(step.c_in, step.c_out, self.kernels);
+        let [dy, dx] = step.dilation;
         let columns = shape.columns;
         let mut taps = vec![0.0; 9 * columns];
         let mut sums = vec![0.0; MAX_OUTPUTS * columns];
@@ -21,9 +22,9 @@ impl Run<'_> {
             for channel in 0..step.c_in {
                 self.taps(&shape, panel, channel, &mut taps);
                 for (output, sums) in sums.chunks_exact_mut(columns).take(size[0] * size[1]).enumerate() {
-                    let (row, column) = (top + output / size[1], left + output % size[1]);
+                    let (row, column) = (top + output / size[1] * dy, left + output % size[1] * dx);
                     for (tap, taps) in taps.chunks_exact(columns).enumerate() {
-                        if let Some(pixel) = self.pixel(image, row + tap / 3, column + tap % 3) {
+                        if let Some(pixel) = self.pixel(image, row + tap / 3 * dy, column + tap % 3 * dx) {
                             let x = self.x[pixel + channel];
                             sums.iter_mut().zip(taps).for_each(|(sum, tap)| *sum += x * tap);
                         }
@@ -33,7 +34,7 @@ impl Run<'_> {
             let first = panel * columns;
             for (output, sums) in sums.chunks_exact(columns).take(size[0] * size[1]).enumerate() {
                 let [height, width] = step.output;
-                let (row, column) = (top + output / size[1], left + output % size[1]);
+                let (row, column) = (top + output / size[1] * dy, left + output % size[1] * dx);
                 let at = ((image * height + row) * width + column) * step.c_out + first;
                 // SAFETY: the outputs of this tile belong to this task.
                 let y = unsafe { self.out.slice(at..at + shape.valid(panel)) };
