@@ -27,11 +27,9 @@ pub(crate) unsafe fn copy(x: &[u32], from: Place, out: Shared<'_, u32>, to: Plac
     let x = &x[..=last(from)];
     // Panics when the last word lies outside.
     out.at(last(to) + 1);
-    if to.column == 1 {
+    let is_transposed = from.row == 1 && from.column > 1 && rows > 1;
+    if to.column == 1 && !is_transposed {
         for r in 0..rows {
-            if from.row == 1 && from.column != 1 && rows > 1 {
-                break;
-            }
             let start = to.start + r * to.row;
             // SAFETY: these columns of this row are the caller's.
             let out = unsafe { out.slice(start..start + columns) };
@@ -42,9 +40,7 @@ pub(crate) unsafe fn copy(x: &[u32], from: Place, out: Shared<'_, u32>, to: Plac
                 stride => out.iter_mut().zip(x[start..].iter().step_by(stride)).for_each(|(out, x)| *out = *x),
             }
         }
-        if from.row != 1 || from.column == 1 || rows == 1 {
-            return;
-        }
+        return;
     }
     if to.column == 1 && to.row == columns && columns == 3 && from.row == 1 {
         // SAFETY: the rows follow each other, so all of them are one range, which is the caller's.
