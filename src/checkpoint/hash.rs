@@ -10,7 +10,8 @@ pub(super) type QuickMap<K, V> = HashMap<K, V, Seeded>;
 #[derive(Clone, Default)]
 pub(super) struct Positions {
     seed: Seeded,
-    /// One more than a position, 0 where there is none. At least half are 0.
+    /// One more than a position, 0 where there is none; at least half are 0. The bits above what positions take are the
+    /// key's hash, so that other keys are not looked at.
     slots: Vec<u32>,
     len: usize,
 }
@@ -41,35 +42,52 @@ impl Positions {
         is_same: impl Fn(usize) -> bool,
         rehash: impl Fn(&Self, usize) -> u64,
     ) -> Option<usize> {
-        if self.slots.len() < (self.len + 1) * 2 {
-            let old = std::mem::replace(&mut self.slots, vec![0; (self.len * 4).next_power_of_two().max(16)]);
+        // Not every item of a list may be a key.
+        let len = at.max(self.len) + 1;
+        if self.slots.len() < len * 2 {
+            let mask = self.mask();
+            let old = std::mem::replace(&mut self.slots, vec![0; (len * 4).next_power_of_two().max(16)]);
             for slot in old.into_iter().filter(|&slot| slot != 0) {
-                let hash = rehash(self, slot as usize - 1);
+                let at = (slot & mask) as usize - 1;
+                let hash = rehash(self, at);
                 if let Err(free) = self.probe(hash, |_| false) {
-                    self.slots[free] = slot;
+                    self.slots[free] = self.slot(hash, at);
                 }
             }
         }
         match self.probe(hash, is_same) {
             Ok(found) => Some(found),
             Err(free) => {
-                self.slots[free] = u32::try_from(at + 1).expect("fewer than 2^32 entries");
+                self.slots[free] = self.slot(hash, at);
                 self.len += 1;
                 None
             }
         }
     }
 
+    /// The bits of a slot that are a position.
+    fn mask(&self) -> u32 {
+        u32::try_from(self.slots.len().max(1) - 1).expect("fewer than 2^32 slots")
+    }
+
+    fn slot(&self, hash: u64, at: usize) -> u32 {
+        (at as u32 + 1) | (hash >> 32) as u32 & !self.mask()
+    }
+
     /// The position of a key, or the free slot for it.
     fn probe(&self, hash: u64, is_same: impl Fn(usize) -> bool) -> Result<usize, usize> {
-        let mask = self.slots.len() - 1;
-        let mut slot = hash as usize & mask;
+        let mask = self.mask();
+        let mut slot = hash as u32 & mask;
         loop {
-            match self.slots[slot] {
-                0 => return Err(slot),
-                at if is_same(at as usize - 1) => return Ok(at as usize - 1),
-                _ => slot = (slot + 1) & mask,
+            let found = self.slots[slot as usize];
+            if found == 0 {
+                return Err(slot as usize);
             }
+            let at = (found & mask) as usize;
+            if (found ^ (hash >> 32) as u32) & !mask == 0 && is_same(at - 1) {
+                return Ok(at - 1);
+            }
+            slot = (slot + 1) & mask;
         }
     }
 }

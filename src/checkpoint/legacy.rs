@@ -72,8 +72,7 @@ pub(super) fn storage_in(bytes: &[u8]) -> Result<Option<(StorageId<'static>, Ran
         dtype: id.dtype,
         location: Arc::clone(&id.location),
         bytes: id.bytes,
-        view: None,
-        embedded: None,
+        inside: None,
     };
     Ok(Some((alone, layout.ranges[index].clone())))
 }
@@ -114,7 +113,7 @@ impl Layout {
         let (keys, mut end) = value(bytes, start).map_err(|error| error.context("the list of storages"))?;
         let list = |what: String| Error::invalid(format!("the list of storages, at byte {start}, {what}"));
         let keys = keys.as_list().map_err(|_| list("is not a list".into()))?;
-        let roots = ids.iter().enumerate().filter(|(_, id)| id.view.is_none());
+        let roots = ids.iter().enumerate().filter(|(_, id)| id.view().is_none());
         let mut left: HashMap<&str, usize> = roots.map(|(index, id)| (&*id.key, index)).collect();
         let mut ranges = vec![0..0; ids.len()];
         for key in keys {
@@ -130,7 +129,7 @@ impl Layout {
             return Err(list(format!("lacks {} of {}: {}", left.len(), ids.len(), missing.join(", "))));
         }
         for (index, id) in ids.iter().enumerate() {
-            if let Some((root, offset)) = id.view {
+            if let Some((root, offset)) = id.view() {
                 // It lies inside the root, as was checked when it was met.
                 let start = ranges[root as usize].start + offset as usize;
                 ranges[index] = start..start + id.bytes as usize;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::pickle::{Embedded, Outside, unpickle_at};
+use super::pickle::{Embedded, Inside, Outside, unpickle_at};
 use super::source::Source;
 use super::value::Value;
 use super::{Storage, sniff};
@@ -34,11 +34,11 @@ fn pickle(source: &Arc<Source>, start: usize) -> Result<(Value, usize)> {
     let end = pickle.end();
     let mut opened: Vec<Option<Arc<Storage>>> = vec![None; pickle.storages().len()];
     let value = pickle.into_value(&mut |index, id, _| {
-        let storage = match id.embedded.as_deref() {
-            Some(Embedded::At(range)) => opened[index]
+        let storage = match id.inside.as_deref() {
+            Some(Inside::Pickle(Embedded::At(range))) => opened[index]
                 .get_or_insert_with(|| Storage::range(Arc::clone(source), range.clone(), Arc::clone(&id.location))),
-            Some(Embedded::Copied(storage)) => storage,
-            None => return Err(Error::invalid("a storage whose bytes are not in the file")),
+            Some(Inside::Pickle(Embedded::Copied(storage))) => storage,
+            _ => return Err(Error::invalid("a storage whose bytes are not in the file")),
         };
         Ok(Arc::clone(storage))
     })?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Storage;
 use super::legacy;
-use super::pickle::{KeyedTensor, ObjectIndex, Objects, Outside, StorageId, storage_dtype, unpickle_at};
+use super::pickle::{Inside, KeyedTensor, ObjectIndex, Objects, Outside, StorageId, storage_dtype, unpickle_at};
 use super::source::Source;
 use super::value::Value;
 use crate::dtype::DType;
@@ -214,8 +214,7 @@ fn read_storages(bytes: &[u8], start: usize) -> Result<(Objects, Vec<Range<usize
             dtype,
             location: Arc::clone(location),
             bytes: header_bytes,
-            view: None,
-            embedded: None,
+            inside: None,
         };
         let range = legacy::range(bytes, &id, reader.at)?;
         reader.at = range.end;
@@ -252,15 +251,14 @@ fn read_views(reader: &mut Reader<'_>, objects: &mut Objects, ranges: &mut Vec<R
             bad(&format!("`{key}`, {len} elements from {offset} on, does not lie in its {} bytes", outer.len()))
         })?;
         // A view of a view is one of the storage that has the bytes.
-        let root = objects.storages[root as usize].view.map_or(root, |(root, _)| root);
+        let root = objects.storages[root as usize].view().map_or(root, |(root, _)| root);
         let start = inner.start - ranges[root as usize].start;
         let id = StorageId {
             key: key.to_string().into(),
             dtype,
             location,
             bytes: inner.len() as u64,
-            view: Some((root, start as u64)),
-            embedded: None,
+            inside: Some(Box::new(Inside::Storage(root, start as u64))),
         };
         add_storage(objects, ranges, *key, id, inner)?;
     }

@@ -23,6 +23,10 @@ impl<'a> Input<'a> {
         part.as_ptr().addr() - self.bytes.as_ptr().addr()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn left(&self) -> usize {
         self.bytes.len() - self.at
     }

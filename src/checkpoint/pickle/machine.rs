@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 /// Pickles of more values than this are refused: it bounds the arena, and is far above what real files hold.
 const MAX_NODES: usize = 1 << 26;
 
+/// What calls copy for each byte of the pickle. Real pickles spell out what they call with, in a byte a part or more.
+const MOST_COPIED_PER_BYTE: usize = 8;
+
 /// What a pickle holds, still as nodes. See `into_value`.
 pub(in crate::checkpoint) struct Unpickled<'a> {
     pub(super) arena: Arena<'a>,
@@ -75,6 +78,8 @@ pub(super) struct Machine<'a> {
     marks: Vec<usize>,
     memo: Memo,
     pub(super) outside: Outside,
+    /// How many parts of values were copied by calls.
+    copied: usize,
     /// The storages that were found in strings of bytes, by the string.
     pub(super) embedded: QuickMap<Id, u32>,
 }
@@ -92,13 +97,13 @@ impl<'a> Machine<'a> {
         let bytes = bytes.get(start..).unwrap_or_default();
         let bytes = &bytes[..bytes.len().min(u32::MAX as usize)];
         // Untouched memory costs nothing, moving what has grown does.
-        let mut nodes = Vec::with_capacity((bytes.len() / 10).clamp(512, 1 << 20));
+        let mut nodes = Vec::with_capacity((bytes.len() / 8).clamp(512, 1 << 21));
         nodes.extend([Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(0, 0)]);
         nodes.extend((0..=255).map(Node::Int));
         Self {
             start,
             input: Input::new(bytes),
-            arena: Arena { nodes, ..Arena::default() },
+            arena: Arena { bytes, nodes, ..Arena::default() },
             globals: Globals::default(),
             storages: Storages::default(),
             named: QuickMap::default(),
@@ -106,6 +111,7 @@ impl<'a> Machine<'a> {
             marks: Vec::new(),
             memo: Memo::default(),
             outside: Outside::Storages,
+            copied: 0,
             embedded: QuickMap::default(),
         }
     }
@@ -154,7 +160,8 @@ impl<'a> Machine<'a> {
             op::MARK => self.marks.push(self.stack.len()),
             op::TUPLE1 | op::TUPLE2 | op::TUPLE3 | op::TUPLE => self.tuple(opcode)?,
             op::BINUNICODE => {
-                let text = string(self.input.sized::<4>()?)?;
+                let bytes = self.input.sized::<4>()?;
+                let text = self.arena.string(bytes)?;
                 self.push(text)?;
             }
             op::PROTO => self.protocol()?,
@@ -168,7 +175,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The value that an instruction spells out, if it does.
-    fn literal(&mut self, opcode: u8) -> Result<Option<Node<'a>>> {
+    fn literal(&mut self, opcode: u8) -> Result<Option<Node>> {
         let input = &mut self.input;
         Ok(Some(match opcode {
             op::BININT => Node::Int(i32::from_le_bytes(input.array()?).into()),
@@ -176,16 +183,18 @@ impl<'a> Machine<'a> {
             op::LONG1 => long(input.sized::<1>()?),
             op::LONG4 => long(input.sized::<4>()?),
             op::BINFLOAT => Node::Float(f64::from_be_bytes(input.array()?)),
-            op::SHORT_BINUNICODE => string(input.sized::<1>()?)?,
-            op::BINUNICODE8 => string(input.sized::<8>()?)?,
-            op::BINSTRING => text::python2_str(Cow::Borrowed(input.sized::<4>()?)),
-            op::SHORT_BINSTRING => text::python2_str(Cow::Borrowed(input.sized::<1>()?)),
-            op::SHORT_BINBYTES => Node::Bytes(input.sized::<1>()?),
-            op::BINBYTES => Node::Bytes(input.sized::<4>()?),
-            op::BINBYTES8 => Node::Bytes(input.sized::<8>()?),
-            op::BYTEARRAY8 => Node::ByteArray(input.sized::<8>()?.into()),
+            op::SHORT_BINUNICODE | op::BINUNICODE8 => {
+                let bytes = if opcode == op::BINUNICODE8 { input.sized::<8>()? } else { input.sized::<1>()? };
+                self.arena.string(bytes)?
+            }
+            op::BINSTRING => self.arena.python2_str(Cow::Borrowed(input.sized::<4>()?)),
+            op::SHORT_BINSTRING => self.arena.python2_str(Cow::Borrowed(input.sized::<1>()?)),
+            op::SHORT_BINBYTES => Node::Bytes(self.arena.part(input.sized::<1>()?)),
+            op::BINBYTES => Node::Bytes(self.arena.part(input.sized::<4>()?)),
+            op::BINBYTES8 => Node::Bytes(self.arena.part(input.sized::<8>()?)),
+            op::BYTEARRAY8 => Node::ByteArray(Box::new(input.sized::<8>()?.into())),
             op::EMPTY_LIST => self.arena.list(Vec::new()),
-            op::EMPTY_DICT => self.arena.dict(DictNode::new(DictKind::Dict, Vec::new())),
+            op::EMPTY_DICT => Node::EmptyDict(DictKind::Dict),
             op::EMPTY_SET => Node::Set(Box::new(SetNode { frozen: false, items: Vec::new() })),
             op::INT => match input.line()? {
                 b"00" => Node::Bool(false),
@@ -197,10 +206,13 @@ impl<'a> Machine<'a> {
                 text::integer(line.strip_suffix(b"L").unwrap_or(line))?
             }
             op::FLOAT => Node::Float(text::float(input.line()?)?),
-            op::STRING => text::python2_str(text::quoted(input.line()?)?),
+            op::STRING => self.arena.python2_str(text::quoted(input.line()?)?),
             op::UNICODE => match text::raw_unicode_escape(input.line()?)? {
-                Cow::Borrowed(text) => Node::Str(text),
-                Cow::Owned(text) => Node::Text(text.into()),
+                Cow::Borrowed(bytes) => self.arena.string(bytes)?,
+                Cow::Owned(bytes) => match String::from_utf8(bytes) {
+                    Ok(text) => Node::Text(Box::new(text.into())),
+                    Err(error) => Node::Surrogates(Box::new(error.into_bytes().into())),
+                },
             },
             _ => return Ok(None),
         }))
@@ -375,7 +387,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn push_made(&mut self, made: Made<'a>) -> Result<()> {
+    fn push_made(&mut self, made: Made) -> Result<()> {
+        self.copied += made.copied();
+        if self.copied > self.input.len().saturating_mul(MOST_COPIED_PER_BYTE) {
+            return Err(Error::unsupported(
+                "calls are given the same values again and again, more than fit into memory",
+            ));
+        }
         let node = match made {
             Made::Node(node) => node,
             Made::Existing(id) => {
@@ -415,14 +433,14 @@ impl<'a> Machine<'a> {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, node: Node<'a>) -> Result<()> {
+    pub(super) fn push(&mut self, node: Node) -> Result<()> {
         let id = self.add(node)?;
         self.stack.push(id);
         Ok(())
     }
 
     /// Puts a node into the arena.
-    pub(super) fn add(&mut self, node: Node<'a>) -> Result<Id> {
+    pub(super) fn add(&mut self, node: Node) -> Result<Id> {
         if self.arena.nodes.len() >= MAX_NODES {
             return Err(Error::unsupported(format!("the pickle holds more than {MAX_NODES} values")));
         }
@@ -476,17 +494,9 @@ fn empty() -> Error {
 }
 
 /// A little-endian two's complement integer.
-fn long<'a>(bytes: &[u8]) -> Node<'a> {
+fn long(bytes: &[u8]) -> Node {
     let big = BigInt::from_bytes(bytes);
     big.to_i64().map_or_else(|| Node::BigInt(Box::new(big)), Node::Int)
-}
-
-fn string(bytes: &[u8]) -> Result<Node<'_>> {
-    match text::utf8(bytes) {
-        Ok(text) => Ok(Node::Str(text)),
-        Err(_) if text::has_surrogates(bytes) => Ok(Node::Surrogates(bytes)),
-        Err(error) => Err(error),
-    }
 }
 
 /// Keys and values in turn.

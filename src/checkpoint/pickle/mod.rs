@@ -12,5 +12,5 @@ mod text;
 mod tree;
 
 pub(super) use machine::{Unpickled, unpickle, unpickle_at};
-pub(super) use node::{StorageId, storage_class, storage_dtype};
+pub(super) use node::{Inside, StorageId, storage_class, storage_dtype};
 pub(super) use persistent::{Embedded, KeyedTensor, ObjectIndex, Objects, Outside};

@@ -11,33 +11,38 @@ use crate::checkpoint::Layout;
 use crate::checkpoint::hash::Positions;
 use crate::checkpoint::value::{BigInt, DictKind};
 use crate::dtype::DType;
+use crate::error::Result;
 use crate::shape::Shape;
 
 /// A node's index in the arena.
 pub(super) type Id = u32;
 
-/// A value of a pickle. It is small, and most kinds own nothing: a file of a hundred thousand tensors makes a million.
-pub(super) enum Node<'a> {
+/// A value of a pickle. It takes 16 bytes, and most kinds own nothing: a file of a hundred thousand tensors makes a
+/// million.
+pub(super) enum Node {
     None,
     Bool(bool),
     Int(i64),
     BigInt(Box<BigInt>),
     Float(f64),
     Complex(Box<(f64, f64)>),
-    Str(&'a str),
+    /// A string, as the file has it.
+    Str(Part),
     /// A string that is spelled otherwise in the file.
-    Text(Box<str>),
+    Text(Box<Arc<str>>),
     /// A string with surrogates, which are no characters by themselves: UTF-8 but for these.
-    Surrogates(&'a [u8]),
-    Bytes(&'a [u8]),
-    Blob(Box<[u8]>),
-    ByteArray(Box<[u8]>),
+    Surrogates(Box<Arc<[u8]>>),
+    Bytes(Part),
+    Blob(Box<Arc<[u8]>>),
+    ByteArray(Box<Arc<[u8]>>),
     /// An index in [`Arena::lists`].
     List(u32),
     /// The first index in [`Arena::items`], and the length.
     Tuple(u32, u32),
     /// An index in [`Arena::dicts`].
     Dict(u32),
+    /// A dict in which nothing was set yet, as each tensor has one for its hooks.
+    EmptyDict(DictKind),
     Set(Box<SetNode>),
     /// A class or function, by its index in [`Globals`].
     Global(u32),
@@ -45,9 +50,22 @@ pub(super) enum Node<'a> {
     Storage(u32, Option<DType>),
     /// An index in [`Arena::tensors`].
     Tensor(u32),
-    Size(Box<[usize]>),
-    Device(Box<str>),
+    Size(Box<Shape>),
+    Device(Box<Arc<str>>),
     Object(Box<ObjectNode>),
+    /// What became a value, by its index there, with how deep the values in it are nested.
+    Done(u32, u16),
+    /// What is becoming one.
+    Open,
+}
+
+const _: () = assert!(size_of::<Node>() == 16);
+
+/// A part of the pickle's bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    start: u32,
+    len: u32,
 }
 
 pub(super) struct DictNode {
@@ -123,6 +141,14 @@ pub(super) enum KindNode {
 }
 
 impl ExtraNode {
+    /// How many ids were copied to make it.
+    pub(super) fn copied(&self) -> usize {
+        match &self.kind {
+            KindNode::Listed { args, .. } | KindNode::Copy { args, .. } => args.len(),
+            _ => 0,
+        }
+    }
+
     /// Its parts, in the order in which they are converted.
     pub(super) fn part(&self, at: usize) -> Option<Id> {
         let (first, args): ([Option<Id>; 2], &[Id]) = match &self.kind {
@@ -159,7 +185,9 @@ impl ObjectNode {
 /// All nodes, and the parts of those that have a variable number.
 #[derive(Default)]
 pub(super) struct Arena<'a> {
-    pub(super) nodes: Vec<Node<'a>>,
+    /// The pickle, of at most 4 GiB.
+    pub(super) bytes: &'a [u8],
+    pub(super) nodes: Vec<Node>,
     pub(super) items: Vec<Id>,
     pub(super) lists: Vec<Vec<Id>>,
     pub(super) dicts: Vec<DictNode>,
@@ -167,27 +195,64 @@ pub(super) struct Arena<'a> {
 }
 
 impl<'a> Arena<'a> {
-    pub(super) fn node(&self, id: Id) -> &Node<'a> {
+    pub(super) fn node(&self, id: Id) -> &Node {
         &self.nodes[id as usize]
     }
 
-    pub(super) fn list(&mut self, items: Vec<Id>) -> Node<'a> {
+    /// What [`Arena::get`] gives the bytes of, which are a part of the pickle's.
+    pub(super) fn part(&self, bytes: &[u8]) -> Part {
+        let start = bytes.as_ptr().addr() - self.bytes.as_ptr().addr();
+        Part { start: start as u32, len: bytes.len() as u32 }
+    }
+
+    pub(super) fn get(&self, part: Part) -> &'a [u8] {
+        &self.bytes[part.start as usize..][..part.len as usize]
+    }
+
+    pub(super) fn str(&self, part: Part) -> &'a str {
+        std::str::from_utf8(self.get(part)).expect("checked when it was read")
+    }
+
+    /// A string of the pickle.
+    pub(super) fn string(&self, bytes: &'a [u8]) -> Result<Node> {
+        match text::utf8(bytes) {
+            Ok(_) => Ok(Node::Str(self.part(bytes))),
+            Err(_) if text::has_surrogates(bytes) => Ok(Node::Surrogates(Box::new(bytes.into()))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A Python 2 `str`: text where it is UTF-8, bytes where not.
+    pub(super) fn python2_str(&self, bytes: Cow<'a, [u8]>) -> Node {
+        match bytes {
+            Cow::Borrowed(bytes) => {
+                let part = self.part(bytes);
+                if text::utf8(bytes).is_ok() { Node::Str(part) } else { Node::Bytes(part) }
+            }
+            Cow::Owned(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Node::Text(Box::new(text.into())),
+                Err(error) => Node::Blob(Box::new(error.into_bytes().into())),
+            },
+        }
+    }
+
+    pub(super) fn list(&mut self, items: Vec<Id>) -> Node {
         self.lists.push(items);
         Node::List(self.lists.len() as u32 - 1)
     }
 
-    pub(super) fn dict(&mut self, dict: DictNode) -> Node<'a> {
+    pub(super) fn dict(&mut self, dict: DictNode) -> Node {
         self.dicts.push(dict);
         Node::Dict(self.dicts.len() as u32 - 1)
     }
 
-    pub(super) fn tensor(&mut self, tensor: TensorNode) -> Node<'a> {
+    pub(super) fn tensor(&mut self, tensor: TensorNode) -> Node {
         self.tensors.push(tensor);
         Node::Tensor(self.tensors.len() as u32 - 1)
     }
 
     /// The tuple of the ids in `items` from `start` on.
-    pub(super) fn tuple(&self, start: usize) -> Node<'a> {
+    pub(super) fn tuple(&self, start: usize) -> Node {
         Node::Tuple(start as u32, (self.items.len() - start) as u32)
     }
 
@@ -200,9 +265,29 @@ impl<'a> Arena<'a> {
         }
     }
 
+    /// The entries of a dict.
+    pub(super) fn entries(&self, id: Id) -> Option<&[(Id, Id)]> {
+        match *self.node(id) {
+            Node::Dict(index) => Some(&self.dicts[index as usize].entries),
+            Node::EmptyDict(_) => Some(&[]),
+            _ => None,
+        }
+    }
+
+    /// A dict, to change.
+    pub(super) fn dict_mut(&mut self, id: Id) -> Option<&mut DictNode> {
+        if let Node::EmptyDict(kind) = *self.node(id) {
+            self.nodes[id as usize] = self.dict(DictNode::new(kind, Vec::new()));
+        }
+        match *self.node(id) {
+            Node::Dict(index) => Some(&mut self.dicts[index as usize]),
+            _ => None,
+        }
+    }
+
     pub(super) fn text(&self, id: Id) -> Option<&str> {
         match self.node(id) {
-            Node::Str(text) => Some(text),
+            Node::Str(part) => Some(self.str(*part)),
             Node::Text(text) => Some(text),
             _ => None,
         }
@@ -211,7 +296,7 @@ impl<'a> Arena<'a> {
     /// The same, for as long as the pickle's bytes are there.
     pub(super) fn kept_text(&self, id: Id) -> Option<Cow<'a, str>> {
         match self.node(id) {
-            Node::Str(text) => Some(Cow::Borrowed(text)),
+            Node::Str(part) => Some(Cow::Borrowed(self.str(*part))),
             Node::Text(text) => Some(Cow::Owned(text.to_string())),
             _ => None,
         }
@@ -224,13 +309,13 @@ impl<'a> Arena<'a> {
             _ => None,
         };
         match self.node(id) {
-            Node::Size(sizes) => Some(sizes[..].into()),
+            Node::Size(sizes) => Some((**sizes).clone()),
             _ => self.items(id)?.iter().map(size).collect(),
         }
     }
 }
 
-impl Node<'_> {
+impl Node {
     /// What this is, for messages.
     pub(super) fn describe(&self) -> &'static str {
         match self {
@@ -244,7 +329,7 @@ impl Node<'_> {
             Node::ByteArray(_) => "a bytearray",
             Node::List(_) => "a list",
             Node::Tuple(..) => "a tuple",
-            Node::Dict(_) => "a dict",
+            Node::Dict(_) | Node::EmptyDict(_) => "a dict",
             Node::Set(_) => "a set",
             Node::Global(_) => "a class",
             Node::Storage(..) => "a storage",
@@ -252,6 +337,7 @@ impl Node<'_> {
             Node::Size(_) => "a torch.Size",
             Node::Device(_) => "a torch.device",
             Node::Object(_) => "an object",
+            Node::Done(..) | Node::Open => "a value",
         }
     }
 }
@@ -447,10 +533,26 @@ pub(in crate::checkpoint) struct StorageId<'a> {
     pub(in crate::checkpoint) location: Arc<str>,
     /// Its size, checked not to overflow.
     pub(in crate::checkpoint) bytes: u64,
+    /// Where its bytes are, for the few that are no storage of the file by themselves.
+    pub(in crate::checkpoint) inside: Option<Box<Inside>>,
+}
+
+/// What has the bytes of a storage.
+pub(in crate::checkpoint) enum Inside {
+    /// Another storage, by its index, from a byte of it on.
+    Storage(u32, u64),
+    /// The pickle itself.
+    Pickle(Embedded),
+}
+
+impl StorageId<'_> {
     /// For a part of another storage, that one's index and the byte in it where the part begins.
-    pub(in crate::checkpoint) view: Option<(u32, u64)>,
-    /// The bytes, where the pickle itself holds them.
-    pub(in crate::checkpoint) embedded: Option<Box<Embedded>>,
+    pub(in crate::checkpoint) fn view(&self) -> Option<(u32, u64)> {
+        match self.inside.as_deref() {
+            Some(&Inside::Storage(root, start)) => Some((root, start)),
+            _ => None,
+        }
+    }
 }
 
 /// The storages that a pickle refers to, each key once, in the order of the first reference.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::machine::Machine;
-use super::node::{self, Id, Known, Node, StorageId, Storages, TensorNode};
+use super::node::{self, Id, Inside, Known, Node, StorageId, Storages, TensorNode};
 use super::reduce::Made;
 use crate::checkpoint::hash::{Positions, QuickMap};
 use crate::checkpoint::{Storage, legacy};
@@ -75,7 +75,8 @@ impl<'a> Machine<'a> {
         self.storages.indexed = true;
         self.storages.all = std::mem::take(&mut objects.storages);
         for tensor in std::mem::take(&mut objects.tensors) {
-            let [shape, stride] = [tensor.shape, tensor.stride].map(|sizes| self.add(Node::Size(sizes)));
+            let [shape, stride] =
+                [tensor.shape, tensor.stride].map(|sizes| self.add(Node::Size(Box::new(sizes[..].into()))));
             self.arena.tensors.push(TensorNode {
                 storage: Some(tensor.storage),
                 dtype: tensor.dtype,
@@ -93,7 +94,7 @@ impl<'a> Machine<'a> {
     }
 
     /// What a persistent id names.
-    pub(super) fn persistent(&mut self, id: Id) -> Result<Made<'a>> {
+    pub(super) fn persistent(&mut self, id: Id) -> Result<Made> {
         match &self.outside {
             Outside::Objects(objects) => {
                 if let Some(&[class, _file, _source]) = self.arena.items(id) {
@@ -112,7 +113,7 @@ impl<'a> Machine<'a> {
     }
 
     /// What a persistent id names that is written as text, in protocol 0.
-    pub(super) fn persistent_text(&mut self, id: &'a str) -> Result<Made<'a>> {
+    pub(super) fn persistent_text(&mut self, id: &'a str) -> Result<Made> {
         if let Outside::Objects(objects) = &self.outside
             && let Ok(key) = id.parse()
         {
@@ -134,7 +135,7 @@ impl<'a> Machine<'a> {
 
     /// `('storage', class, key, location, number of elements)`, in files before torch 1.6 followed by what part of it is
     /// meant, or `('module', class, source file, source)`, which names a class.
-    fn class_or_storage(&mut self, id: Id) -> Result<Made<'a>> {
+    fn class_or_storage(&mut self, id: Id) -> Result<Made> {
         let bad = || Error::invalid("a persistent id is not `('storage', class, key, location, number of elements)`");
         self.check_outside()?;
         let parts = self.arena.items(id).ok_or_else(bad)?;
@@ -184,7 +185,7 @@ impl<'a> Machine<'a> {
 
     /// The storage in the argument of `torch.storage._load_from_bytes`, if that is what is called, and where it has a
     /// meaning.
-    pub(super) fn embedded(&mut self, callee: Id, args: Id) -> Result<Option<Made<'a>>> {
+    pub(super) fn embedded(&mut self, callee: Id, args: Id) -> Result<Option<Made>> {
         if self.known(callee) != Known::LoadFromBytes || !matches!(self.outside, Outside::Nothing) {
             return Ok(None);
         }
@@ -193,15 +194,18 @@ impl<'a> Machine<'a> {
             return Ok(Some(Made::Node(Node::Storage(index, self.storages.all[index as usize].dtype))));
         }
         let (bytes, at) = match self.node(argument) {
-            Node::Bytes(bytes) => (*bytes, Some(self.position_of(bytes))),
+            Node::Bytes(part) => {
+                let bytes = self.arena.get(*part);
+                (bytes, Some(self.position_of(bytes)))
+            }
             Node::Blob(bytes) => (&bytes[..], None),
             _ => return Ok(None),
         };
         let Some((mut id, range)) = legacy::storage_in(bytes)? else { return Ok(None) };
-        id.embedded = Some(Box::new(match at {
+        id.inside = Some(Box::new(Inside::Pickle(match at {
             Some(at) => Embedded::At(at + range.start..at + range.end),
             None => Embedded::Copied(Storage::owned(&bytes[range], Arc::clone(&id.location))),
-        }));
+        })));
         let (index, dtype) = (self.storages.all.len() as u32, id.dtype);
         self.storages.all.push(id);
         self.embedded.insert(argument, index);
@@ -210,7 +214,7 @@ impl<'a> Machine<'a> {
 }
 
 /// The object of a key.
-fn keyed<'a>(objects: &Objects, storages: &Storages<'_>, key: i64) -> Result<Made<'a>> {
+fn keyed<'a>(objects: &Objects, storages: &Storages<'_>, key: i64) -> Result<Made> {
     Ok(Made::Node(match objects.keys.get(&key) {
         Some(&ObjectIndex::Tensor(index)) => Node::Tensor(index),
         Some(&ObjectIndex::Storage(index)) => Node::Storage(index, storages.all[index as usize].dtype),
@@ -240,13 +244,14 @@ impl<'a> Storages<'a> {
         }
         if let Some(index) = self.find(&view) {
             let known = &self.all[index as usize];
-            if index == root && (start, len) == (0, bytes) || (known.view, known.bytes) == (Some((root, start)), len) {
+            if index == root && (start, len) == (0, bytes) || (known.view(), known.bytes) == (Some((root, start)), len)
+            {
                 return Ok(index);
             }
             return Err(Error::invalid(format!("storage `{view}` is not the same part of another one everywhere")));
         }
         let index = self.add(view, dtype, &location, len);
-        self.all[index as usize].view = Some((root, start));
+        self.all[index as usize].inside = Some(Box::new(Inside::Storage(root, start)));
         Ok(index)
     }
 
@@ -267,7 +272,7 @@ impl<'a> Storages<'a> {
             Some(last) if *last.location == *location => Arc::clone(&last.location),
             _ => location.into(),
         };
-        self.all.push(StorageId { key, dtype, location, bytes, view: None, embedded: None });
+        self.all.push(StorageId { key, dtype, location, bytes, inside: None });
         if self.indexed {
             self.put(index as usize);
         }
@@ -298,7 +303,7 @@ impl StorageId<'_> {
     /// Refuses another reference to the storage that contradicts the first. Before torch 1.6 one of the same size in
     /// other elements is another look at the same bytes.
     fn check_same(&self, dtype: Option<DType>, bytes: u64, is_legacy: bool) -> Result<()> {
-        if self.bytes == bytes && (self.dtype == dtype || bytes == 0 || is_legacy) && self.view.is_none() {
+        if self.bytes == bytes && (self.dtype == dtype || bytes == 0 || is_legacy) && self.view().is_none() {
             return Ok(());
         }
         let describe = |dtype: Option<DType>| dtype.map_or("untyped", DType::name);

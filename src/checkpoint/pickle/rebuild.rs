@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 impl<'a> Machine<'a> {
     /// `_rebuild_tensor(storage, offset, size, stride)`; v2 adds `requires_grad, hooks`, v3 also `dtype`; both may end
     /// with a dict that holds the conjugate and negative bits. None when it names a dtype that is not known.
-    pub(super) fn tensor(&self, name: &str, args: &[Id], count: usize) -> Result<Option<Made<'a>>> {
+    pub(super) fn tensor(&self, name: &str, args: &[Id], count: usize) -> Result<Option<Made>> {
         let bad = |what: &str| Error::invalid(format!("`{name}` {what}"));
         if args.len() < count || args.len() > count + usize::from(count > 4) {
             return Err(bad(&format!("expects {count} arguments, {} were given", args.len())));
@@ -61,11 +61,11 @@ impl<'a> Machine<'a> {
 
     /// The conjugate and negative bits in a tensor's metadata. What other devices keep there means nothing here.
     fn bits(&self, metadata: Id) -> Option<(bool, bool)> {
-        let Node::Dict(dict) = *self.node(metadata) else {
-            return matches!(self.node(metadata), Node::None).then_some((false, false));
-        };
         let mut bits = (false, false);
-        for &(key, value) in &self.arena.dicts[dict as usize].entries {
+        if matches!(self.node(metadata), Node::None) {
+            return Some(bits);
+        }
+        for &(key, value) in self.arena.entries(metadata)? {
             let bit = match self.arena.text(key)? {
                 "conj" => &mut bits.0,
                 "neg" => &mut bits.1,
@@ -79,11 +79,8 @@ impl<'a> Machine<'a> {
 
     /// Backward hooks, if there are any: all but very old files have an empty dict.
     fn hooks(&self, id: Id) -> Option<Id> {
-        match self.node(id) {
-            Node::None => None,
-            Node::Dict(dict) if self.arena.dicts[*dict as usize].entries.is_empty() => None,
-            _ => Some(id),
-        }
+        let is_empty = self.arena.entries(id).is_some_and(<[_]>::is_empty);
+        (!is_empty && !matches!(self.node(id), Node::None)).then_some(id)
     }
 
     fn bool(&self, id: Id) -> Option<bool> {
@@ -101,7 +98,7 @@ impl<'a> Machine<'a> {
     }
 
     /// `_rebuild_parameter(data, requires_grad, hooks)`, or with the state of the parameter's own attributes.
-    pub(super) fn rebuild_parameter(&self, args: &[Id]) -> Option<Made<'a>> {
+    pub(super) fn rebuild_parameter(&self, args: &[Id]) -> Option<Made> {
         let [data, requires_grad, hooks, ..] = *args else { return None };
         let mut tensor = self.tensor_node(data)?.clone();
         tensor.requires_grad = self.bool(requires_grad)?;
@@ -114,7 +111,7 @@ impl<'a> Machine<'a> {
     }
 
     /// `Parameter(data)`, `Parameter(data, requires_grad)`: what torch 0.1 to 0.3 called.
-    pub(super) fn parameter(&self, args: &[Id]) -> Option<Made<'a>> {
+    pub(super) fn parameter(&self, args: &[Id]) -> Option<Made> {
         let (&data, rest) = args.split_first()?;
         let mut tensor = self.tensor_node(data)?.clone();
         tensor.requires_grad = rest.first().map_or(Some(true), |&id| self.bool(id))?;
@@ -123,7 +120,7 @@ impl<'a> Machine<'a> {
     }
 
     /// `_rebuild_qtensor(storage, offset, size, stride, (scheme, ...), requires_grad, hooks)`.
-    pub(super) fn quantized(&self, args: &[Id]) -> Option<Made<'a>> {
+    pub(super) fn quantized(&self, args: &[Id]) -> Option<Made> {
         let &[_, _, shape, stride, parameters, requires_grad, hooks] = args else { return None };
         let (storage, dtype, offset) = self.storage_and_offset("_rebuild_qtensor", args).ok()?;
         let kind = match *self.arena.items(parameters)? {
@@ -156,7 +153,7 @@ impl<'a> Machine<'a> {
 
     /// `_rebuild_sparse_tensor(layout, (indices, values, size[, is_coalesced]))`, or `(layout, (compressed indices, plain
     /// indices, values, size))`.
-    pub(super) fn sparse(&self, callee: Id, args: &[Id]) -> Option<Made<'a>> {
+    pub(super) fn sparse(&self, callee: Id, args: &[Id]) -> Option<Made> {
         let &[layout, data] = args else { return None };
         let layout = self.layout(layout)?;
         let (values, size) = match (layout, self.arena.items(data)?) {
@@ -185,7 +182,7 @@ impl<'a> Machine<'a> {
     }
 
     /// `_rebuild_nested_tensor(buffer, sizes, strides, offsets)`.
-    pub(super) fn nested(&self, callee: Id, args: &[Id]) -> Option<Made<'a>> {
+    pub(super) fn nested(&self, callee: Id, args: &[Id]) -> Option<Made> {
         let &[buffer, _, _, _] = args else { return None };
         let buffer = self.tensor_node(buffer)?;
         let listed = KindNode::Listed { layout: Layout::Nested, callee, args: args.to_vec() };
@@ -193,10 +190,9 @@ impl<'a> Machine<'a> {
     }
 
     /// `_rebuild_njt({"values": ..., "offsets": ..., "requires_grad": ...})`.
-    fn jagged(&self, callee: Id, args: &[Id]) -> Option<Made<'a>> {
+    fn jagged(&self, callee: Id, args: &[Id]) -> Option<Made> {
         let &[arguments] = args else { return None };
-        let Node::Dict(dict) = *self.node(arguments) else { return None };
-        let entries = &self.arena.dicts[dict as usize].entries;
+        let entries = self.arena.entries(arguments)?;
         let named = |name: &str| entries.iter().find(|(key, _)| self.arena.text(*key) == Some(name));
         let values = self.tensor_node(named("values")?.1)?;
         let requires_grad = named("requires_grad").and_then(|&(_, id)| self.bool(id)).unwrap_or(false);
@@ -205,7 +201,7 @@ impl<'a> Machine<'a> {
     }
 
     /// `_rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad)`.
-    pub(super) fn meta(&self, callee: Id, args: &[Id]) -> Option<Made<'a>> {
+    pub(super) fn meta(&self, callee: Id, args: &[Id]) -> Option<Made> {
         let &[dtype, size, stride, requires_grad] = args else { return None };
         let Known::DType(dtype) = self.known(dtype) else { return None };
         let listed = KindNode::Listed { layout: Layout::Meta, callee, args: args.to_vec() };
@@ -213,14 +209,14 @@ impl<'a> Machine<'a> {
     }
 
     /// `_rebuild_wrapper_subclass(class, dtype, size, stride, offset, layout, device, requires_grad)`.
-    pub(super) fn wrapper(&self, callee: Id, args: &[Id]) -> Option<Made<'a>> {
+    pub(super) fn wrapper(&self, callee: Id, args: &[Id]) -> Option<Made> {
         let &[_, dtype, size, stride, _, _, _, requires_grad] = args else { return None };
         let Known::DType(dtype) = self.known(dtype) else { return None };
         let listed = KindNode::Listed { layout: Layout::Subclass, callee, args: args.to_vec() };
         Some(self.listed(listed, dtype, size, stride, self.bool(requires_grad)?))
     }
 
-    fn listed(&self, kind: KindNode, dtype: DType, shape: Id, stride: Id, requires_grad: bool) -> Made<'a> {
+    fn listed(&self, kind: KindNode, dtype: DType, shape: Id, stride: Id, requires_grad: bool) -> Made {
         Made::Tensor(TensorNode {
             storage: None,
             dtype,
@@ -236,7 +232,7 @@ impl<'a> Machine<'a> {
     }
 
     /// `_rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad)`, and the same from a tensor.
-    pub(super) fn copy(&self, callee: Id, args: &[Id]) -> Option<Made<'a>> {
+    pub(super) fn copy(&self, callee: Id, args: &[Id]) -> Option<Made> {
         let &[data, dtype, device, requires_grad] = args else { return None };
         let Known::DType(dtype) = self.known(dtype) else { return None };
         self.arena.text(device)?;
@@ -261,7 +257,7 @@ impl<'a> Machine<'a> {
 
     /// `_rebuild_from_type_v2(function, class, args, state)`: what the function gives, as a tensor of the class with
     /// these attributes.
-    pub(super) fn subclass(&self, callee: Id, args: &[Id]) -> Result<Option<Made<'a>>> {
+    pub(super) fn subclass(&self, callee: Id, args: &[Id]) -> Result<Option<Made>> {
         let &[function, class, inner, state] = args else { return Ok(None) };
         let (Some(inner), Node::Global(_)) = (self.arena.items(inner), self.node(class)) else { return Ok(None) };
         let made = match self.known(function) {

@@ -1,5 +1,7 @@
 //! What calls, state and items mean in a pickle: the few classes and functions that are known.
 
+use std::sync::Arc;
+
 use super::machine::{Machine, pairs};
 use super::node::{DictNode, Id, Known, Node, ObjectNode, SetNode, TensorNode};
 use super::text;
@@ -7,16 +9,31 @@ use crate::checkpoint::value::DictKind;
 use crate::error::{Error, Result};
 
 /// What a call made, not yet in the arena.
-pub(super) enum Made<'a> {
+pub(super) enum Made {
     /// What is there already.
     Existing(Id),
-    Node(Node<'a>),
+    Node(Node),
     Dict(DictNode),
     Tensor(TensorNode),
     Object(ObjectNode),
 }
 
-impl Made<'_> {
+impl Made {
+    /// How many parts were copied to make it: a call may be given the same large dict again and again.
+    pub(super) fn copied(&self) -> usize {
+        match self {
+            Made::Existing(_) => 0,
+            Made::Dict(dict) => dict.entries.len(),
+            Made::Object(object) => object.args.len() + object.items.len() + object.entries.len(),
+            Made::Tensor(tensor) => tensor.extra.as_ref().map_or(0, |extra| extra.copied()),
+            Made::Node(Node::Set(set)) => set.items.len(),
+            Made::Node(Node::Size(sizes)) => sizes.len(),
+            Made::Node(Node::Blob(bytes) | Node::ByteArray(bytes)) => bytes.len(),
+            Made::Node(Node::Device(name)) => name.len(),
+            Made::Node(_) => 1,
+        }
+    }
+
     /// The same, with an opaque object made by its class's `__new__` if `bare`.
     pub(super) fn bare_if(mut self, bare: bool) -> Self {
         if let Made::Object(object) = &mut self {
@@ -27,7 +44,7 @@ impl Made<'_> {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn node(&self, id: Id) -> &Node<'a> {
+    pub(super) fn node(&self, id: Id) -> &Node {
         self.arena.node(id)
     }
 
@@ -39,7 +56,7 @@ impl<'a> Machine<'a> {
     }
 
     /// What `callee(*args)` gives: a value for what is known, an opaque object for everything else.
-    pub(super) fn call(&self, callee: Id, args: &[Id]) -> Result<Made<'a>> {
+    pub(super) fn call(&self, callee: Id, args: &[Id]) -> Result<Made> {
         let made = match self.known(callee) {
             Known::RebuildTensor => self.tensor("_rebuild_tensor", args, 4)?,
             Known::RebuildTensorV2 => self.tensor("_rebuild_tensor_v2", args, 6)?,
@@ -66,28 +83,27 @@ impl<'a> Machine<'a> {
         Ok(made.unwrap_or_else(|| Made::Object(ObjectNode::new(callee, args.to_vec(), None))))
     }
 
-    fn simple(&self, known: Known, args: &[Id]) -> Option<Node<'a>> {
+    fn simple(&self, known: Known, args: &[Id]) -> Option<Node> {
         match (known, args) {
-            (Known::Encode, _) => self.bytes(args).map(Node::Blob),
-            (Known::Bytes, _) => self.bytes(args).map(Node::Blob),
-            (Known::ByteArray, _) => self.bytes(args).map(Node::ByteArray),
+            (Known::Encode | Known::Bytes, _) => self.bytes(args).map(|bytes| Node::Blob(Box::new(bytes))),
+            (Known::ByteArray, _) => self.bytes(args).map(|bytes| Node::ByteArray(Box::new(bytes))),
             (Known::Set { frozen }, _) => self.set(frozen, args),
             (Known::Complex, &[re, im]) => Some(Node::Complex(Box::new((self.float(re)?, self.float(im)?)))),
-            (Known::Size, &[sizes]) => self.arena.sizes(sizes).map(|sizes| Node::Size(sizes[..].into())),
+            (Known::Size, &[sizes]) => self.arena.sizes(sizes).map(|sizes| Node::Size(Box::new(sizes))),
             (Known::Device, _) => self.device(args),
             _ => None,
         }
     }
 
     /// `copyreg._reconstructor(class, base, content of the base)`: how protocols 0 and 1 make objects.
-    fn reconstruct(&self, args: &[Id]) -> Option<Made<'a>> {
+    fn reconstruct(&self, args: &[Id]) -> Option<Made> {
         let [class, base, content] = *args else { return None };
         let mut object = ObjectNode::new(class, Vec::new(), None);
         object.bare = true;
         match (self.known(base), self.node(content)) {
             (Known::Object, Node::None) => {}
-            (Known::Dict(DictKind::Dict), Node::Dict(dict)) => {
-                object.entries.clone_from(&self.arena.dicts[*dict as usize].entries);
+            (Known::Dict(DictKind::Dict), Node::Dict(_) | Node::EmptyDict(_)) => {
+                object.entries = self.arena.entries(content)?.to_vec();
             }
             (Known::List, Node::List(list)) => object.items.clone_from(&self.arena.lists[*list as usize]),
             _ => return None,
@@ -96,7 +112,7 @@ impl<'a> Machine<'a> {
     }
 
     /// `OrderedDict()`, `OrderedDict([[key, value], ...])` as Python 2 wrote it, `Counter({...})`, `defaultdict(class)`.
-    fn dict(&self, kind: DictKind, args: &[Id]) -> Option<Made<'a>> {
+    fn dict(&self, kind: DictKind, args: &[Id]) -> Option<Made> {
         let (factory, content) = match (kind, args) {
             (DictKind::DefaultDict, [factory]) => (Some(*factory), None),
             (DictKind::DefaultDict, [factory, content]) => (Some(*factory), Some(*content)),
@@ -107,11 +123,14 @@ impl<'a> Machine<'a> {
         };
         let entries = match content {
             None => Vec::new(),
-            Some(content) => match self.node(content) {
-                Node::Dict(dict) => self.arena.dicts[*dict as usize].entries.clone(),
-                _ => self.arena.items(content)?.iter().map(|&pair| self.pair(pair)).collect::<Option<_>>()?,
+            Some(content) => match self.arena.entries(content) {
+                Some(entries) => entries.to_vec(),
+                None => self.arena.items(content)?.iter().map(|&pair| self.pair(pair)).collect::<Option<_>>()?,
             },
         };
+        if entries.is_empty() && factory.is_none() {
+            return Some(Made::Node(Node::EmptyDict(kind)));
+        }
         let mut dict = DictNode::new(kind, entries);
         dict.factory = factory;
         Some(Made::Dict(dict))
@@ -124,7 +143,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn set(&self, frozen: bool, args: &[Id]) -> Option<Node<'a>> {
+    fn set(&self, frozen: bool, args: &[Id]) -> Option<Node> {
         let items = match *args {
             [] => Vec::new(),
             [items] => match self.node(items) {
@@ -138,12 +157,12 @@ impl<'a> Machine<'a> {
 
     /// `bytes()`, `bytearray()`, `bytearray(bytes)`, `bytearray(text, "latin-1")`, and `_codecs.encode(text, "latin1")`:
     /// how protocol 2 writes bytes.
-    fn bytes(&self, args: &[Id]) -> Option<Box<[u8]>> {
+    fn bytes(&self, args: &[Id]) -> Option<Arc<[u8]>> {
         match *args {
             [] => Some([].into()),
             [bytes] => match self.node(bytes) {
-                Node::Bytes(bytes) => Some((*bytes).into()),
-                Node::Blob(bytes) => Some(bytes.clone()),
+                Node::Bytes(part) => Some(self.arena.get(*part).into()),
+                Node::Blob(bytes) => Some(Arc::clone(bytes)),
                 _ => None,
             },
             [text, encoding] => match self.arena.text(encoding)? {
@@ -154,14 +173,14 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn device(&self, args: &[Id]) -> Option<Node<'a>> {
+    fn device(&self, args: &[Id]) -> Option<Node> {
         let kind = self.arena.text(*args.first()?)?;
         let name = match args.get(1).map(|&index| self.node(index)) {
             None => kind.to_owned(),
             Some(Node::Int(index)) => format!("{kind}:{index}"),
             Some(_) => return None,
         };
-        Some(Node::Device(name.into()))
+        Some(Node::Device(Box::new(name.into())))
     }
 
     pub(super) fn float(&self, id: Id) -> Option<f64> {
@@ -197,8 +216,11 @@ impl<'a> Machine<'a> {
     /// Sets the keys and values that are on the stack from `from` on in a dict or dict-like object.
     pub(super) fn set_items(&mut self, target: Id, from: usize) -> Result<()> {
         let pairs = pairs(&self.stack[from..])?;
+        if let Some(dict) = self.arena.dict_mut(target) {
+            dict.entries.extend(pairs);
+            return Ok(());
+        }
         match &mut self.arena.nodes[target as usize] {
-            Node::Dict(dict) => self.arena.dicts[*dict as usize].entries.extend(pairs),
             Node::Object(object) => object.entries.extend(pairs),
             other => return Err(Error::invalid(format!("entries are set in {}", other.describe()))),
         }
@@ -210,14 +232,19 @@ impl<'a> Machine<'a> {
         if self.set_tensor_state(object, state) {
             return Ok(());
         }
-        let place = match &mut self.arena.nodes[object as usize] {
-            Node::Object(object) => &mut object.state,
-            Node::Dict(dict) => &mut self.arena.dicts[*dict as usize].attributes,
-            other => return Err(Error::invalid(format!("a state is set on {}", other.describe()))),
-        };
-        if place.replace(state).is_some() {
-            return Err(Error::unsupported("a state is set on the same object twice"));
+        if let Some(dict) = self.arena.dict_mut(object) {
+            return set_once(&mut dict.attributes, state);
         }
-        Ok(())
+        match &mut self.arena.nodes[object as usize] {
+            Node::Object(object) => set_once(&mut object.state, state),
+            other => Err(Error::invalid(format!("a state is set on {}", other.describe()))),
+        }
+    }
+}
+
+fn set_once(place: &mut Option<Id>, state: Id) -> Result<()> {
+    match place.replace(state) {
+        None => Ok(()),
+        Some(_) => Err(Error::unsupported("a state is set on the same object twice")),
     }
 }

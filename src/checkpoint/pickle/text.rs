@@ -1,6 +1,7 @@
 //! Text in pickles: Python 2 and 3 strings, escapes, decimal numbers, module names.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::node::Node;
 use crate::checkpoint::value::BigInt;
@@ -35,24 +36,13 @@ pub(super) fn has_surrogates(bytes: &[u8]) -> bool {
     std::str::from_utf8(&text).is_ok()
 }
 
-/// A Python 2 `str`: text where it is UTF-8, bytes where not.
-pub(super) fn python2_str(bytes: Cow<'_, [u8]>) -> Node<'_> {
-    match bytes {
-        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map_or(Node::Bytes(bytes), Node::Str),
-        Cow::Owned(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Node::Text(text.into()),
-            Err(error) => Node::Blob(error.into_bytes().into()),
-        },
-    }
-}
-
 /// The text as `latin1` encodes it, if it does.
-pub(super) fn latin1(text: &str) -> Option<Box<[u8]>> {
+pub(super) fn latin1(text: &str) -> Option<Arc<[u8]>> {
     text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
 }
 
 /// An integer in decimal, as protocols 0 and 1 write it.
-pub(super) fn integer<'a>(line: &[u8]) -> Result<Node<'a>> {
+pub(super) fn integer(line: &[u8]) -> Result<Node> {
     let text = utf8(line)?.trim();
     if let Ok(int) = text.parse::<i64>() {
         return Ok(Node::Int(int));
@@ -107,12 +97,14 @@ pub(super) fn quoted(line: &[u8]) -> Result<Cow<'_, [u8]>> {
     Ok(Cow::Owned(out))
 }
 
-/// Latin-1 text with `\uXXXX` and `\UXXXXXXXX` escapes, as protocol 0 writes strings.
-pub(super) fn raw_unicode_escape(line: &[u8]) -> Result<Cow<'_, str>> {
+/// Latin-1 text with `\uXXXX` and `\UXXXXXXXX` escapes, as protocol 0 writes strings, as UTF-8. Surrogates, which are no
+/// characters, become the three bytes that they would have in it, as in the later protocols.
+pub(super) fn raw_unicode_escape(line: &[u8]) -> Result<Cow<'_, [u8]>> {
     if line.is_ascii() && !line.contains(&b'\\') {
-        return Ok(Cow::Borrowed(utf8(line)?));
+        return Ok(Cow::Borrowed(line));
     }
-    let mut out = String::with_capacity(line.len());
+    let mut out = Vec::with_capacity(line.len());
+    let push = |out: &mut Vec<u8>, c: char| out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     let mut rest = line;
     while let [byte, tail @ ..] = rest {
         rest = tail;
@@ -120,13 +112,18 @@ pub(super) fn raw_unicode_escape(line: &[u8]) -> Result<Cow<'_, str>> {
             (b'\\', Some(b'u')) => 4,
             (b'\\', Some(b'U')) => 8,
             _ => {
-                out.push(char::from(*byte));
+                push(&mut out, char::from(*byte));
                 continue;
             }
         };
         rest = &rest[1..];
-        let code = digits(&mut rest, len, 16)?;
-        out.push(char::from_u32(code).ok_or_else(|| Error::invalid("a string has an escape that is no character"))?);
+        match digits(&mut rest, len, 16)? {
+            code @ 0xd800..=0xdfff => out.extend([0xed, 0x80 | (code >> 6 & 0x3f) as u8, 0x80 | (code & 0x3f) as u8]),
+            code => {
+                let no_character = || Error::invalid("a string has an escape that is no character");
+                push(&mut out, char::from_u32(code).ok_or_else(no_character)?);
+            }
+        }
     }
     Ok(Cow::Owned(out))
 }
@@ -150,8 +147,10 @@ mod tests {
         assert_eq!(&*quoted(br"'a\n\x41\101\'\q'").unwrap(), b"a\nAA'\\q");
         assert_eq!(&*quoted(b"\"plain\"").unwrap(), b"plain");
         assert!(quoted(b"'").is_err() && quoted(br"'\x4'").is_err() && quoted(br"'\x+4'").is_err());
-        assert_eq!(raw_unicode_escape(b"caf\xe9 \\u00e9 \\U0001f600 \\n").unwrap(), "caf\u{e9} \u{e9} \u{1f600} \\n");
-        assert!(raw_unicode_escape(br"\ud800").is_err());
+        let text = raw_unicode_escape(b"caf\xe9 \\u00e9 \\U0001f600 \\n").unwrap();
+        assert_eq!(*text, *"caf\u{e9} \u{e9} \u{1f600} \\n".as_bytes());
+        assert_eq!(*raw_unicode_escape(br"\ud83d\ude00").unwrap(), *b"\xed\xa0\xbd\xed\xb8\x80");
+        assert!(raw_unicode_escape(br"\U00110000").is_err());
     }
 
     #[test]

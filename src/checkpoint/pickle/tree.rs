@@ -1,14 +1,16 @@
 //! From nodes to values: each node is converted once, so what is shared stays shared and cycles end.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::machine::Unpickled;
 use super::node::{Arena, DictNode, ExtraNode, Id, KindNode, Known, Node, StorageId, TensorNode};
-use crate::checkpoint::stored::{Class, Extra, Kind};
+use crate::checkpoint::stored::{Class, Extra, Kind, View};
 use crate::checkpoint::value::{Dict, Object, Value};
-use crate::checkpoint::{Layout, Quantizer, Storage, StoredTensor};
+use crate::checkpoint::{Layout, Quantizer, Seeded, Storage, StoredTensor};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::shape::Shape;
 
 /// Values nested deeper than this are refused, so that dropping or printing them cannot exhaust the stack. Python's own
 /// pickler gives up near this depth.
@@ -18,38 +20,30 @@ const MAX_DEPTH: usize = 1000;
 /// which another machine's byte order is swapped.
 pub(in crate::checkpoint) type OpenStorage<'s> = dyn FnMut(usize, &StorageId<'_>, usize) -> Result<Arc<Storage>> + 's;
 
-/// A container that is being converted, and how far.
+/// A container that is being converted, how far, and how deep the values in it are nested so far.
 struct Frame {
     id: Id,
+    node: Node,
     next: usize,
+    depth: u16,
 }
 
-struct Builder<'u, 'a, 's> {
-    pickle: &'u Unpickled<'a>,
-    storage: &'u mut OpenStorage<'s>,
-    /// For each node, [`NEW`], [`OPEN`] or the index of its value.
-    states: Vec<u32>,
+struct Builder<'a, 's, 'o> {
+    pickle: Unpickled<'a>,
+    storage: &'s mut OpenStorage<'o>,
+    /// What nodes became: see [`Node::Done`].
     values: Vec<Value>,
-    /// For each value, how deep it is.
-    depths: Vec<u16>,
     frames: Vec<Frame>,
+    /// Those of the tensors so far.
+    views: HashSet<Arc<View>, Seeded>,
 }
-
-const NEW: u32 = u32::MAX;
-const OPEN: u32 = u32::MAX - 1;
 
 impl Unpickled<'_> {
     /// The pickle's value, with its tensors' storages from `storage`.
     pub(in crate::checkpoint) fn into_value(self, storage: &mut OpenStorage<'_>) -> Result<Value> {
-        let mut builder = Builder {
-            pickle: &self,
-            storage,
-            states: vec![NEW; self.arena.nodes.len()],
-            // As a rule a name for each tensor.
-            values: Vec::with_capacity(self.arena.tensors.len() * 2),
-            depths: Vec::with_capacity(self.arena.tensors.len() * 2),
-            frames: Vec::new(),
-        };
+        // As a rule a name for each tensor.
+        let values = Vec::with_capacity(self.arena.tensors.len() * 2);
+        let mut builder = Builder { pickle: self, storage, values, frames: Vec::new(), views: HashSet::default() };
         builder.run().map_err(|error| match builder.path() {
             path if path.is_empty() => error,
             path => error.context(format_args!("`{path}`")),
@@ -59,62 +53,93 @@ impl Unpickled<'_> {
 
 impl Builder<'_, '_, '_> {
     fn run(&mut self) -> Result<Value> {
-        let pickle = self.pickle;
-        self.open(pickle.root);
+        self.visit(self.pickle.root)?;
         while let Some(frame) = self.frames.last_mut() {
-            let id = frame.id;
-            match child(&pickle.arena, id, frame.next) {
+            match child(&self.pickle.arena, &frame.node, frame.next) {
                 Some(part) => {
                     frame.next += 1;
-                    if self.states[part as usize] == NEW {
-                        match is_leaf(&pickle.arena, part) {
-                            true => self.finish(part, 0)?,
-                            false => self.open(part),
-                        }
-                    }
+                    self.visit(part)?;
                 }
                 None => {
-                    let depth = self.depth(id)?;
-                    self.finish(id, depth)?;
-                    self.frames.pop();
+                    let Frame { id, node, depth, .. } = self.frames.pop().expect("the one just looked at");
+                    self.finish(id, node, depth)?;
                 }
             }
         }
-        Ok(self.done(pickle.root))
+        Ok(self.done(self.pickle.root))
     }
 
-    /// Converts a node whose parts are done.
-    fn finish(&mut self, id: Id, depth: u16) -> Result<()> {
-        let value = self.value(self.pickle.arena.node(id))?;
-        self.states[id as usize] = self.values.len() as u32;
-        self.values.push(value);
-        self.depths.push(depth);
+    /// Converts a node; one that has parts, after these.
+    fn visit(&mut self, id: Id) -> Result<()> {
+        let arena = &mut self.pickle.arena;
+        match *arena.node(id) {
+            Node::None | Node::Bool(_) | Node::Int(_) | Node::Float(_) | Node::Open => self.note(0),
+            Node::Done(_, depth) => self.note(depth),
+            _ => {
+                let node = std::mem::replace(&mut arena.nodes[id as usize], Node::Open);
+                if !has_parts(arena, &node) {
+                    return self.finish(id, node, 0);
+                }
+                self.frames.push(Frame { id, node, next: 0, depth: 0 });
+            }
+        }
         Ok(())
     }
 
-    fn open(&mut self, id: Id) {
-        self.frames.push(Frame { id, next: 0 });
-        self.states[id as usize] = OPEN;
+    /// Converts a node whose parts are done.
+    fn finish(&mut self, id: Id, node: Node, depth: u16) -> Result<()> {
+        if usize::from(depth) > MAX_DEPTH {
+            return Err(Error::unsupported(format!("values are nested more than {MAX_DEPTH} deep")));
+        }
+        let value = self.value(node)?;
+        self.pickle.arena.nodes[id as usize] = Node::Done(self.values.len() as u32, depth);
+        self.values.push(value);
+        self.note(depth);
+        Ok(())
     }
 
-    /// How deep a value is whose parts are done.
-    fn depth(&self, id: Id) -> Result<u16> {
-        let mut depth = 0;
-        let mut at = 0;
-        while let Some(part) = child(&self.pickle.arena, id, at) {
-            let inner = self.depths.get(self.states[part as usize] as usize).copied().unwrap_or(0);
-            depth = depth.max(inner + 1);
-            at += 1;
-        }
-        match usize::from(depth) > MAX_DEPTH {
-            true => Err(Error::unsupported(format!("values are nested more than {MAX_DEPTH} deep"))),
-            false => Ok(depth),
+    /// Notes how deep a part is of the container that is being converted.
+    fn note(&mut self, depth: u16) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.depth = frame.depth.max(depth + 1);
         }
     }
 
     /// The value of a part; one that is not done is a container around this one.
     fn done(&self, id: Id) -> Value {
-        self.values.get(self.states[id as usize] as usize).cloned().unwrap_or(Value::Cycle)
+        match *self.pickle.arena.node(id) {
+            Node::None => Value::None,
+            Node::Bool(value) => Value::Bool(value),
+            Node::Int(value) => Value::Int(value),
+            Node::Float(value) => Value::Float(value),
+            Node::Done(at, _) => self.values[at as usize].clone(),
+            _ => Value::Cycle,
+        }
+    }
+
+    /// The value of a node, if it is done and is not one of those that nodes themselves tell.
+    fn made(&self, id: Id) -> Option<&Value> {
+        match *self.pickle.arena.node(id) {
+            Node::Done(at, _) => Some(&self.values[at as usize]),
+            _ => None,
+        }
+    }
+
+    fn text(&self, id: Id) -> Option<&str> {
+        self.pickle.arena.text(id).or_else(|| self.made(id)?.as_str().ok())
+    }
+
+    /// Sizes or strides.
+    fn sizes(&self, id: Id, what: &str) -> Result<Shape> {
+        let size = |value: &Value| usize::try_from(value.as_i64().ok()?).ok();
+        let sizes = match self.made(id) {
+            None => self.pickle.arena.sizes(id),
+            Some(Value::Size(sizes)) => Some((**sizes).clone()),
+            Some(Value::Tuple(items)) => items.iter().map(size).collect(),
+            Some(Value::List(items)) => items.iter().map(size).collect(),
+            Some(_) => None,
+        };
+        sizes.ok_or_else(|| Error::invalid(format!("a tensor's {what} are not natural numbers")))
     }
 
     fn all(&self, ids: &[Id]) -> Vec<Value> {
@@ -126,37 +151,34 @@ impl Builder<'_, '_, '_> {
     }
 
     /// The value of a node whose parts are done.
-    fn value(&mut self, node: &Node<'_>) -> Result<Value> {
+    fn value(&mut self, node: Node) -> Result<Value> {
         let arena = &self.pickle.arena;
         Ok(match node {
-            Node::None => Value::None,
-            Node::Bool(value) => Value::Bool(*value),
-            Node::Int(value) => Value::Int(*value),
-            Node::BigInt(value) => Value::BigInt(Arc::new((**value).clone())),
-            Node::Float(value) => Value::Float(*value),
+            Node::BigInt(value) => Value::BigInt(Arc::new(*value)),
             Node::Complex(parts) => Value::Complex(parts.0, parts.1),
-            Node::Str(text) => Value::Str((*text).into()),
-            Node::Text(text) => Value::Str(text[..].into()),
-            Node::Surrogates(text) => Object::surrogates(text).into(),
-            Node::Bytes(bytes) => Value::Bytes((*bytes).into()),
-            Node::Blob(bytes) => Value::Bytes(bytes[..].into()),
-            Node::ByteArray(bytes) => Value::ByteArray(bytes[..].into()),
-            Node::List(index) => Value::List(Arc::new(self.all(&arena.lists[*index as usize]))),
-            Node::Tuple(start, len) => Value::Tuple(self.all(&arena.items[*start as usize..][..*len as usize]).into()),
+            Node::Str(part) => Value::Str(arena.str(part).into()),
+            Node::Text(text) => Value::Str(*text),
+            Node::Surrogates(text) => Object::surrogates(&text).into(),
+            Node::Bytes(part) => Value::Bytes(arena.get(part).into()),
+            Node::Blob(bytes) => Value::Bytes(*bytes),
+            Node::ByteArray(bytes) => Value::ByteArray(*bytes),
+            Node::List(index) => Value::List(Arc::new(self.all(&arena.lists[index as usize]))),
+            Node::Tuple(start, len) => Value::Tuple(self.all(&arena.items[start as usize..][..len as usize]).into()),
             Node::Set(set) if set.frozen => Value::FrozenSet(Arc::new(self.all(&set.items))),
             Node::Set(set) => Value::Set(Arc::new(self.all(&set.items))),
-            Node::Dict(index) => Value::Dict(Arc::new(self.dict(&arena.dicts[*index as usize]))),
+            Node::Dict(index) => Value::Dict(Arc::new(self.dict(&arena.dicts[index as usize]))),
+            Node::EmptyDict(kind) => Value::Dict(Arc::new(Dict::new(kind, []))),
             Node::Global(index) => {
-                let global = self.pickle.globals.get(*index);
+                let global = self.pickle.globals.get(index);
                 match global.known {
                     Known::DType(dtype) => Value::DType(dtype),
                     _ => Value::Global(Arc::clone(&global.name)),
                 }
             }
-            Node::Storage(index, dtype) => Value::Storage(self.storage(*index, dtype.unwrap_or(DType::U8))?, *dtype),
-            Node::Tensor(index) => self.tensor(&arena.tensors[*index as usize])?,
-            Node::Size(sizes) => Value::Size(Arc::new(sizes[..].into())),
-            Node::Device(name) => Value::Device(name[..].into()),
+            Node::Storage(index, dtype) => Value::Storage(self.storage(index, dtype.unwrap_or(DType::U8))?, dtype),
+            Node::Tensor(index) => self.tensor(index)?,
+            Node::Size(sizes) => Value::Size(Arc::new(*sizes)),
+            Node::Device(name) => Value::Device(*name),
             Node::Object(node) => Value::from(Object {
                 callee: self.done(node.class),
                 bare: node.bare,
@@ -166,6 +188,9 @@ impl Builder<'_, '_, '_> {
                 entries: self.pairs(&node.entries).collect(),
                 state: node.state.map(|id| self.done(id)),
             }),
+            Node::None | Node::Bool(_) | Node::Int(_) | Node::Float(_) | Node::Done(..) | Node::Open => {
+                unreachable!("these stay as they are")
+            }
         })
     }
 
@@ -182,21 +207,26 @@ impl Builder<'_, '_, '_> {
         dict
     }
 
-    fn tensor(&mut self, node: &TensorNode) -> Result<Value> {
+    fn tensor(&mut self, index: u32) -> Result<Value> {
+        let node = &self.pickle.arena.tensors[index as usize].clone();
         if let Some(ExtraNode { kind: KindNode::Copy { callee, args }, .. }) = node.extra.as_deref() {
             let copied = self.copied(node, args[0]).unwrap_or_else(|| self.call(*callee, args).into());
             return Ok(copied);
         }
-        let sizes = |id: Id, what: &str| {
-            let sizes = self.pickle.arena.sizes(id);
-            sizes.ok_or_else(|| Error::invalid(format!("a tensor's {what} are not natural numbers")))
+        let view = View { shape: self.sizes(node.shape, "sizes")?, stride: self.sizes(node.stride, "strides")? };
+        let view = match self.views.get(&view) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let view = Arc::new(view);
+                self.views.insert(Arc::clone(&view));
+                view
+            }
         };
-        let (shape, stride) = (sizes(node.shape, "sizes")?, sizes(node.stride, "strides")?);
         let mut tensor = match node.storage {
             Some(storage) => {
                 let opened = self.storage(storage, node.dtype)?;
-                let mut tensor = StoredTensor::new(opened, node.dtype, shape, stride, node.offset)?;
-                if let Some((root, start)) = self.pickle.storages[storage as usize].view {
+                let mut tensor = StoredTensor::viewed(opened, node.dtype, view, node.offset)?;
+                if let Some((root, start)) = self.pickle.storages[storage as usize].view() {
                     // A part of a storage is not one of its own, so that what shares bytes shares the storage.
                     let storage = self.storage(root, node.dtype)?;
                     tensor = tensor.in_storage(storage, start)?;
@@ -213,7 +243,7 @@ impl Builder<'_, '_, '_> {
                     Kind::Listed { call, .. } => call.args.iter().find_map(location),
                     _ => None,
                 };
-                StoredTensor::listed(node.dtype, shape, stride, location.unwrap_or("cpu").into(), extra)
+                StoredTensor::listed(node.dtype, view, location.unwrap_or("cpu").into(), extra)
             }
         };
         tensor.set_flags(node.requires_grad, node.is_parameter, (node.conj, node.neg));
@@ -244,7 +274,7 @@ impl Builder<'_, '_, '_> {
             class: node.class.map(|(class, state)| Class { class: self.done(class), state: self.done(state) }),
             parameter_state: node.parameter_state.map(|id| self.done(id)),
             hooks: node.hooks.map(|id| self.done(id)),
-            device: node.device.and_then(|id| self.pickle.arena.text(id)).map(Into::into),
+            device: node.device.and_then(|id| self.text(id)).map(Into::into),
         })
     }
 
@@ -271,7 +301,7 @@ impl Builder<'_, '_, '_> {
         for frame in self.frames.iter().take(16) {
             let Some(step) = frame.next.checked_sub(1) else { break };
             let arena = &self.pickle.arena;
-            let name = match arena.node(frame.id) {
+            let name = match &frame.node {
                 Node::Dict(dict) => {
                     arena.dicts[*dict as usize].entries.get(step / 2).map(|&(key, _)| self.step_name(key))
                 }
@@ -287,7 +317,7 @@ impl Builder<'_, '_, '_> {
     }
 
     fn step_name(&self, key: Id) -> String {
-        match (self.pickle.arena.text(key), self.pickle.arena.node(key)) {
+        match (self.text(key), self.pickle.arena.node(key)) {
             (Some(text), _) => text.chars().take(80).flat_map(char::escape_debug).collect(),
             (None, Node::Int(int)) => int.to_string(),
             _ => "?".into(),
@@ -334,22 +364,23 @@ fn unit(dtype: DType) -> usize {
     }
 }
 
-/// Whether a node has no parts, as most have none.
-fn is_leaf(arena: &Arena<'_>, id: Id) -> bool {
-    match arena.node(id) {
-        Node::Tensor(index) => arena.tensors[*index as usize].extra.is_none(),
-        Node::Str(_) | Node::Int(_) | Node::Float(_) | Node::Bool(_) | Node::None => true,
+/// Whether a node may have parts, as most have none.
+fn has_parts(arena: &Arena<'_>, node: &Node) -> bool {
+    match node {
+        Node::Tensor(index) => arena.tensors[*index as usize].extra.is_some(),
+        Node::List(_) | Node::Tuple(..) | Node::Set(_) | Node::Dict(_) | Node::Object(_) => true,
         _ => false,
     }
 }
 
 /// The part of a container at a position, in the order in which parts are converted.
-fn child(arena: &Arena<'_>, id: Id, at: usize) -> Option<Id> {
+fn child(arena: &Arena<'_>, node: &Node, at: usize) -> Option<Id> {
     let entry = |entries: &[(Id, Id)], at: usize| {
         entries.get(at / 2).map(|&(key, value)| if at.is_multiple_of(2) { key } else { value })
     };
-    match arena.node(id) {
-        Node::List(_) | Node::Tuple(..) => arena.items(id)?.get(at).copied(),
+    match node {
+        Node::List(index) => arena.lists[*index as usize].get(at).copied(),
+        Node::Tuple(start, len) => arena.items[*start as usize..][..*len as usize].get(at).copied(),
         Node::Set(set) => set.items.get(at).copied(),
         Node::Dict(index) => {
             let dict = &arena.dicts[*index as usize];

@@ -32,12 +32,12 @@ impl StoredTensor {
         let bytes = self.contiguous_bytes()?;
         let bytes = match self.quantizer() {
             Some(quantizer) => {
-                let floats = quantizer.dequantize(self.dtype, &self.shape, &bytes)?;
+                let floats = quantizer.dequantize(self.dtype, self.shape(), &bytes)?;
                 convert(DType::F32, dtype, bytemuck::cast_slice(&floats))?
             }
             None => convert(self.dtype, dtype, &bytes)?,
         };
-        let converted = Self::from_bytes(dtype, unpacked(self.dtype, &self.shape), bytes)?;
+        let converted = Self::from_bytes(dtype, unpacked(self.dtype, self.shape()), bytes)?;
         Ok(converted.with_requires_grad(self.requires_grad).with_parameter(self.is_parameter))
     }
 }

@@ -32,11 +32,18 @@ pub struct StoredTensor {
     is_parameter: bool,
     conj: bool,
     neg: bool,
-    shape: Shape,
-    stride: Shape,
+    /// Shared by tensors of the same shape, since there may be a hundred thousand.
+    view: Arc<View>,
     offset: usize,
     /// What few tensors have.
     extra: Option<Arc<Extra>>,
+}
+
+/// The sizes of a tensor's dimensions and the distances between neighbours along each, in elements.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct View {
+    pub(super) shape: Shape,
+    pub(super) stride: Shape,
 }
 
 impl StoredTensor {
@@ -52,11 +59,16 @@ impl StoredTensor {
         stride: impl Into<Shape>,
         offset: usize,
     ) -> Result<Self> {
-        let (shape, stride) = (shape.into(), stride.into());
+        Self::viewed(storage, dtype, Arc::new(View { shape: shape.into(), stride: stride.into() }), offset)
+    }
+
+    /// The same as [`StoredTensor::new`], of a view that others may share.
+    pub(super) fn viewed(storage: Arc<Storage>, dtype: DType, view: Arc<View>, offset: usize) -> Result<Self> {
+        let View { shape, stride } = &*view;
         if shape.len() != stride.len() {
             return Err(Error::invalid(format!("a tensor of shape {shape} has {} strides", stride.len())));
         }
-        let needed = bytes_needed(&shape, &stride, offset, dtype).ok_or_else(|| {
+        let needed = bytes_needed(shape, stride, offset, dtype).ok_or_else(|| {
             Error::invalid(format!(
                 "a {dtype} tensor of shape {shape}, stride {stride:?} and offset {offset} overflows"
             ))
@@ -68,10 +80,10 @@ impl StoredTensor {
                 storage.len()
             )));
         }
-        Ok(Self::unchecked(storage, dtype, shape, stride, offset))
+        Ok(Self::unchecked(storage, dtype, view, offset))
     }
 
-    fn unchecked(storage: Arc<Storage>, dtype: DType, shape: Shape, stride: Shape, offset: usize) -> Self {
+    fn unchecked(storage: Arc<Storage>, dtype: DType, view: Arc<View>, offset: usize) -> Self {
         Self {
             storage,
             dtype,
@@ -79,16 +91,15 @@ impl StoredTensor {
             is_parameter: false,
             conj: false,
             neg: false,
-            shape,
-            stride,
+            view,
             offset,
             extra: None,
         }
     }
 
     /// A tensor that is no strided view of a storage: [`Kind::Listed`] in `extra` says what it is.
-    pub(crate) fn listed(dtype: DType, shape: Shape, stride: Shape, location: Arc<str>, extra: Extra) -> Self {
-        Self::unchecked(Storage::owned([], location), dtype, shape, stride, 0).with_extra(Some(extra))
+    pub(super) fn listed(dtype: DType, view: Arc<View>, location: Arc<str>, extra: Extra) -> Self {
+        Self::unchecked(Storage::owned([], location), dtype, view, 0).with_extra(Some(extra))
     }
 
     /// The same elements as a view of `storage`, where the storage of this one starts at a byte.
@@ -98,8 +109,8 @@ impl StoredTensor {
         let offset = offset.and_then(|start| start.checked_add(self.offset)).ok_or_else(|| {
             Error::invalid(format!("a {} tensor in a part of a storage that starts at byte {start}", self.dtype))
         })?;
-        let Self { dtype, shape, stride, requires_grad, conj, neg, .. } = self;
-        Ok(Self { requires_grad, conj, neg, ..Self::new(storage, dtype, shape, stride, offset)? })
+        let Self { dtype, view, requires_grad, conj, neg, .. } = self;
+        Ok(Self { requires_grad, conj, neg, ..Self::viewed(storage, dtype, view, offset)? })
     }
 
     /// A contiguous tensor that owns its bytes (little-endian).
@@ -166,12 +177,12 @@ impl StoredTensor {
 
     /// The sizes of the dimensions.
     pub fn shape(&self) -> &Shape {
-        &self.shape
+        &self.view.shape
     }
 
     /// The distance between neighbours along each dimension, in elements.
     pub fn stride(&self) -> &[usize] {
-        &self.stride
+        &self.view.stride
     }
 
     /// The first element's position in the storage, in elements.
@@ -197,8 +208,8 @@ impl StoredTensor {
     /// Whether the elements lie in row-major order without gaps.
     pub fn is_contiguous(&self) -> bool {
         let mut expected = 1usize;
-        self.shape.numel() == 0
-            || self.shape.iter().zip(&*self.stride).rev().all(|(&size, &stride)| {
+        self.view.shape.numel() == 0
+            || self.view.shape.iter().zip(&*self.view.stride).rev().all(|(&size, &stride)| {
                 let is_next = size == 1 || stride == expected;
                 expected = expected.saturating_mul(size);
                 is_next
@@ -209,16 +220,17 @@ impl StoredTensor {
     pub fn is_same_view(&self, other: &StoredTensor) -> bool {
         Arc::ptr_eq(&self.storage, &other.storage)
             && self.layout() == other.layout()
-            && (self.dtype, self.offset, &self.shape, &self.stride, self.bits())
-                == (other.dtype, other.offset, &other.shape, &other.stride, other.bits())
+            && (self.dtype, self.offset, &self.view, self.bits())
+                == (other.dtype, other.offset, &other.view, other.bits())
     }
 
     /// The bytes of the storage from the first to past the last element of the view, gaps included.
     pub(crate) fn span(&self) -> std::ops::Range<usize> {
-        if self.shape.numel() == 0 || !self.has_data() {
+        if self.view.shape.numel() == 0 || !self.has_data() {
             return 0..0;
         }
-        let end = bytes_needed(&self.shape, &self.stride, self.offset, self.dtype).expect("checked when it was made");
+        let View { shape, stride } = &*self.view;
+        let end = bytes_needed(shape, stride, self.offset, self.dtype).expect("checked when it was made");
         self.offset * self.dtype.size()..end
     }
 
@@ -241,11 +253,11 @@ impl StoredTensor {
         if self.dtype.per_byte() > 1 {
             return Err(Error::unsupported(format!(
                 "a {} tensor of shape {}, stride {:?} and offset {} has elements that begin inside bytes",
-                self.dtype, self.shape, self.stride, self.offset
+                self.dtype, self.view.shape, self.view.stride, self.offset
             )));
         }
         let size = self.dtype.size();
-        let mut out = gather(bytes, &self.shape, &self.stride, size)?;
+        let mut out = gather(bytes, &self.view.shape, &self.view.stride, size)?;
         if self.conj {
             flip_signs(&mut out, self.dtype, true)?;
         }
@@ -279,7 +291,7 @@ fn bytes_needed(shape: &[usize], stride: &[usize], offset: usize, dtype: DType) 
 
 impl fmt::Debug for StoredTensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StoredTensor({}, stride {:?}, {:?})", self.describe(), self.stride, self.storage)
+        write!(f, "StoredTensor({}, stride {:?}, {:?})", self.describe(), self.view.stride, self.storage)
     }
 }
 

@@ -172,26 +172,17 @@ impl<'a> Archive<'a> {
         let pickle = unpickle(&bytes).map_err(in_pickle)?;
         let name = [self.prefix, folder.as_bytes()].concat();
         let mut finder = Finder { archive: self, folder: name.len(), name, next: 0 };
-        let places = pickle.storages().iter().map(|id| finder.place(id)).collect::<Result<Vec<_>>>()?;
-        let mut opened: Vec<Option<Arc<Storage>>> = vec![None; places.len()];
+        let opened = pickle.storages().iter().map(|id| finder.storage(id, 1)).collect::<Result<Vec<_>>>()?;
         let mut swapped: HashMap<(usize, usize), Arc<Storage>> = HashMap::new();
         let mut open = |index: usize, id: &StorageId<'_>, unit: usize| {
-            let unit = if swap { unit } else { 1 };
-            let known = match unit {
-                1 => opened[index].as_ref(),
-                _ => swapped.get(&(index, unit)),
-            };
-            if let Some(storage) = known {
+            if !swap || unit == 1 {
+                return Ok(Arc::clone(&opened[index]));
+            }
+            if let Some(storage) = swapped.get(&(index, unit)) {
                 return Ok(Arc::clone(storage));
             }
-            let storage = match places[index] {
-                NOWHERE => Storage::owned([], Arc::clone(&id.location)),
-                at => self.entries.storage(&self.directory.entry(at as usize)?, unit, Arc::clone(&id.location)),
-            };
-            match unit {
-                1 => opened[index] = Some(Arc::clone(&storage)),
-                _ => _ = swapped.insert((index, unit), Arc::clone(&storage)),
-            }
+            let storage = finder.storage(id, unit)?;
+            swapped.insert((index, unit), Arc::clone(&storage));
             Ok(storage)
         };
         pickle.into_value(&mut open).map_err(in_pickle)
@@ -257,9 +248,6 @@ fn check_method(entry: &Entry<'_>) -> Result<()> {
     }
 }
 
-/// The entry of a storage that has no bytes and needs none.
-const NOWHERE: u32 = u32::MAX;
-
 /// Finds the entries of storages. PyTorch writes them in the order in which the pickle refers to them, so the next one is
 /// tried before the index is asked.
 struct Finder<'f, 'a> {
@@ -271,10 +259,10 @@ struct Finder<'f, 'a> {
 }
 
 impl<'a> Finder<'_, 'a> {
-    /// The position of a storage's entry, which has as many bytes as the pickle says.
-    fn place(&mut self, id: &StorageId<'_>) -> Result<u32> {
+    /// A storage, with as many bytes as the pickle says.
+    fn storage(&mut self, id: &StorageId<'_>, unit: usize) -> Result<Arc<Storage>> {
         let directory = &self.archive.directory;
-        if id.view.is_some() {
+        if id.view().is_some() {
             return Err(Error::invalid(format!(
                 "storage `{}` is a part of another, as none in a zip archive is",
                 id.key
@@ -284,7 +272,7 @@ impl<'a> Finder<'_, 'a> {
         self.name.extend_from_slice(id.key.as_bytes());
         let Some(at) = directory.position_near(self.next, &self.name) else {
             if id.bytes == 0 {
-                return Ok(NOWHERE);
+                return Ok(Storage::owned([], Arc::clone(&id.location)));
             }
             let name: String = String::from_utf8_lossy(&self.name).escape_debug().take(120).collect();
             return Err(Error::invalid(format!("the entry `{name}`, of {} bytes, is missing", id.bytes)));
@@ -300,7 +288,7 @@ impl<'a> Finder<'_, 'a> {
             )));
         }
         check_method(&entry)?;
-        Ok(u32::try_from(at).expect("fewer entries than the directory has bytes, of which 32 bits count"))
+        Ok(self.archive.entries.storage(&entry, unit, Arc::clone(&id.location)))
     }
 }
 
