@@ -1,5 +1,6 @@
 // (x - mean) / sqrt(variance + eps) of each row, times weight plus bias; the variance is summed from the differences
-// to the mean, which does not cancel. A workgroup takes one row.
+// to the mean, which does not cancel. A workgroup takes one row. All numbers are taken less the row's first one, so that
+// rows which hardly vary lose nothing to the size of their mean.
 
 // What the buffers hold: f32, or f16 in half precision.
 alias S = f32;
@@ -50,19 +51,20 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         return;
     }
     let at = p.x_at + row * p.len;
+    let first = f32(x[at]);
     var sum = 0.0;
     for (var i = t; i < p.len; i += THREADS) {
-        sum += f32(x[at + i]);
+        sum += f32(x[at + i]) - first;
     }
     let mean = total(t, sum) / f32(p.len);
     var squares = 0.0;
     for (var i = t; i < p.len; i += THREADS) {
-        let d = f32(x[at + i]) - mean;
+        let d = (f32(x[at + i]) - first) - mean;
         squares = fma(d, d, squares);
     }
     let factor = 1.0 / sqrt(total(t, squares) / f32(p.len) + p.eps);
     for (var i = t; i < p.len; i += THREADS) {
-        var v = (f32(x[at + i]) - mean) * factor;
+        var v = ((f32(x[at + i]) - first) - mean) * factor;
         if (AFFINE == 1u) {
             v = fma(v, f32(weight[p.weight_at + i]), f32(bias[p.bias_at + i]));
         }

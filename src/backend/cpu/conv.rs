@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::gemm::{Epilogue, POINTERS, PanelShape, Product, Rows, Split, part};
+use super::gemm::{Epilogue, POINTERS, PanelShape, Product, Rows, Split, chunks, part};
 use super::isa::Isa;
 use super::microkernel::{DepthTile, Kernels};
 use super::pack::{Floats, WeightRows, WeightSource, pack_depthwise, pack_panels};
@@ -288,6 +288,7 @@ impl Conv {
                 m,
                 taps,
                 k: self.run,
+                parts: chunks(taps * self.run),
                 shape,
                 panels: &packed[group * shape.len() + shape.start(panels.start)..],
                 out,

@@ -161,6 +161,8 @@ pub(crate) struct Product<'a, R> {
     pub(crate) m: usize,
     pub(crate) taps: usize,
     pub(crate) k: usize,
+    /// The parts of whole taps that a sum is cut into: each is summed in registers.
+    pub(crate) parts: usize,
     pub(crate) shape: PanelShape,
     /// The panels, from the first one that is computed on.
     pub(crate) panels: &'a [f32],
@@ -182,7 +184,7 @@ impl<R: Rows> Product<'_, R> {
     pub(crate) fn compute(&self, tiles: Range<usize>, panels: Range<usize>) {
         let total = Self::tiles(self.m, self.kernels);
         let mut pointers = [std::ptr::null(); POINTERS];
-        let most = self.taps.div_ceil(chunks(self.taps * self.k)).min(POINTERS / self.kernels.rows());
+        let most = self.taps.div_ceil(self.parts).min(POINTERS / self.kernels.rows());
         for tap in (0..self.taps).step_by(most) {
             let taps = tap..(tap + most).min(self.taps);
             for tile in tiles.clone() {

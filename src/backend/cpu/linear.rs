@@ -157,6 +157,7 @@ impl Linear {
                         m: rows,
                         taps,
                         k: k / taps,
+                        parts: taps,
                         shape,
                         panels: panels_from,
                         out,

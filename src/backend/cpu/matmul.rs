@@ -109,6 +109,7 @@ impl Matmul {
                     m,
                     taps: 1,
                     k,
+                    parts: 1,
                     shape,
                     panels: scratch,
                     out,

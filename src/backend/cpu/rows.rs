@@ -297,18 +297,21 @@ simd! {
 
     fn layer_norm_row<L>(eps: f32, x: &[f32], affine: Option<(&[f32], &[f32])>, out: &mut [f32]) {
         let len = x.len() as f32;
-        let mean = collect(fold(x, 0.0, add), add) / len;
-        let squares = fold(x, 0.0, |sum, x| L::mul_add(x - mean, x - mean, sum));
+        // Differences to the first number, so that rows which hardly vary lose nothing to the size of their mean.
+        let first = x.first().copied().unwrap_or(0.0);
+        let mean = collect(fold(x, 0.0, |sum, x| sum + (x - first)), add) / len;
+        let difference = |x: f32| (x - first) - mean;
+        let squares = fold(x, 0.0, |sum, x| L::mul_add(difference(x), difference(x), sum));
         let factor = 1.0 / (collect(squares, add) / len + eps).sqrt();
         match affine {
             Some((weight, bias)) => {
                 for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
-                    *out = L::mul_add((x - mean) * factor, *weight, *bias);
+                    *out = L::mul_add(difference(*x) * factor, *weight, *bias);
                 }
             }
             None => {
                 for (out, x) in out.iter_mut().zip(x) {
-                    *out = (x - mean) * factor;
+                    *out = difference(*x) * factor;
                 }
             }
         }

@@ -22,6 +22,10 @@ const CHANNELS: usize = 16;
 /// With fewer tiles, reading the larger weights costs more than the multiplications saved.
 const FEWEST_TILES: usize = 40;
 
+/// At most so many products are summed in registers, unless there are thousands: what the transform does to the rounding of
+/// long sums is more than for direct products.
+const SUM: usize = 256;
+
 /// The bytes of transformed numbers that are on the way at once.
 const CHUNK_BYTES: usize = 2 << 20;
 
@@ -234,6 +238,8 @@ impl Run<'_> {
     fn multiply(&self, tiles: usize, pool: &Pool) {
         let (step, kernels) = (self.step, self.kernels);
         let shape = PanelShape::new(step.c_in, step.c_out, kernels);
+        // The channels are a multiple of 16, so that these divide them.
+        let parts = step.c_in.div_ceil(SUM).next_power_of_two().min(CHANNELS);
         let blocks = tiles.div_ceil(kernels.rows());
         let split = Split::new(blocks, shape, kernels.rows(), self.points(), pool.threads());
         let [stride, plane] = self.winograd.strides(step.c_in);
@@ -245,10 +251,11 @@ impl Run<'_> {
             let data = unsafe { self.inputs.read(point * plane..(point + 1) * plane) };
             let product = Product {
                 kernels,
-                rows: &Even { data, stride, run: step.c_in },
+                rows: &Even { data, stride, run: step.c_in / parts },
                 m: tiles,
-                taps: 1,
-                k: step.c_in,
+                taps: parts,
+                k: step.c_in / parts,
+                parts,
                 shape,
                 panels: &self.weights[point * shape.len() + shape.start(panels.start)..],
                 out: self.sums,

@@ -5,6 +5,9 @@ use super::gemm::PanelShape;
 use super::microkernel::winograd_inverse;
 use super::winograd::{Run, points};
 
+/// As a part of the largest of a channel's nine weights, what is taken for zero when they are computed back.
+const LEAST_WEIGHT: f32 = 1e-6;
+
 /// The outputs of the largest tile.
 const MAX_OUTPUTS: usize = 16;
 
@@ -52,7 +55,8 @@ impl Run<'_> {
         Some(((image * height + row) * width + column) * self.step.c_in)
     }
 
-    /// The nine weights of an input channel and the outputs of a panel, from the transformed ones.
+    /// The nine weights of an input channel and the outputs of a panel, from the transformed ones. What is left of a weight
+    /// that is less than rounding makes of it is taken for zero, since an infinity times it is NaN.
     fn taps(&self, shape: &PanelShape, panel: usize, channel: usize, taps: &mut [f32]) {
         let n = self.side() + 2;
         debug_assert_eq!(n * n, points(self.side()));
@@ -63,6 +67,15 @@ impl Run<'_> {
                 for (j, b) in inverse[tap % 3] {
                     let at = (i * n + j) * shape.len() + shape.start(panel) + channel * width;
                     taps.iter_mut().zip(&self.weights[at..at + width]).for_each(|(tap, u)| *tap += a * b * u);
+                }
+            }
+        }
+        for lane in 0..width {
+            let at = |tap: usize| tap * shape.columns + lane;
+            let largest = (0..9).fold(0.0, |largest: f32, tap| largest.max(taps[at(tap)].abs()));
+            for at in (0..9).map(at) {
+                if taps[at].abs() < LEAST_WEIGHT * largest {
+                    taps[at] = 0.0;
                 }
             }
         }
