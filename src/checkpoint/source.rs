@@ -19,6 +19,10 @@ pub(super) enum Source {
     Window(Arc<Source>, Range<usize>),
 }
 
+/// The bytes that Linux maps at once, around the page that is touched.
+#[cfg(unix)]
+const AROUND: usize = 64 << 10;
+
 impl Source {
     /// Maps a file.
     pub(super) fn open(path: &Path) -> Result<Arc<Self>> {
@@ -70,8 +74,12 @@ impl Source {
         }
         #[cfg(unix)]
         if let Self::Mapped(map) = self {
+            // A page that is touched brings those around it along.
+            let base = map.as_ptr().addr();
+            let from = ((base + start) / AROUND * AROUND).max(base) - base;
+            let to = ((base + start + len).next_multiple_of(AROUND) - base).min(map.len());
             // SAFETY: the map is a read-only mapping of a file, so dropped pages are read from the file again.
-            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, to - from) };
         }
         #[cfg(not(unix))]
         let _ = (start, len);

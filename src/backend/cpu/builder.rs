@@ -117,6 +117,11 @@ impl<'a> Builder<'a> {
             let mut scratch = Floats::zeros(ready.prepared.scratch_len())?;
             // SAFETY: the inputs are kept by `self.kept`, the output is `floats`, which nothing else uses yet.
             unsafe { ready.run(&self.weights.engine, scratch.as_mut_slice())? };
+            for arg in &step.inputs {
+                if let Memory::Parameter(parameter) = &schedule.buffers[arg.buffer.0].memory {
+                    parameter.tensor.storage().release_pages(parameter.tensor.span());
+                }
+            }
         }
         self.kept = kept;
         Ok(Values::of(&Arc::new(floats)))
