@@ -1,13 +1,16 @@
-"""Time sconce and its peers on the CPU, in turn and in one run.
+"""Time sconce and its peers on the CPU, one after the other and in one run.
 
-usage: cpu.py FOLDER [NAME[:BATCH]...] [--threads 2] [--seconds 12] [--sconce target/release/sconce]
+usage: cpu.py FOLDER [NAME[:BATCH]...] [--threads 2] [--seconds 3] [--sconce target/release/sconce]
 
 FOLDER holds what models.py writes. The cases are the seven models with a batch of one, and resnet50 and vit_b_16 with a
 batch of eight, unless others are named. Prints one JSON line for each: milliseconds, median and minimum, of PyTorch eager,
-PyTorch inductor with freezing, onnxruntime, OpenVINO (all f32) and sconce, which is timed before and after the others. The
-last lines are the geometric mean and the least of `best_peer_over_sconce`: the fastest peer's median by sconce's.
+PyTorch inductor with freezing, onnxruntime, OpenVINO (all f32) and sconce. Each runs alone for so many seconds, and at
+least ten times, with its weights in the caches as far as they fit; then all once more in the opposite order. The figure is
+the better of the two medians. The last lines are the geometric mean and the least of `best_peer_over_sconce`: the fastest
+peer's median by sconce's.
 """
 import argparse
+import functools
 import json
 import math
 import subprocess
@@ -56,32 +59,37 @@ def peers(folder, name, batch, threads):
     }
 
 
-def ours(command, folder, name, batch, threads):
-    arguments = [command, "bench", f"{folder}/{name}.pt", "--arch", name, "--device", "cpu"]
-    arguments += ["--threads", str(threads), "--batch", str(batch), "--json", "--quiet"]
+def ours(args, name, batch):
+    arguments = [args.sconce, "bench", f"{args.folder}/{name}.pt", "--arch", name, "--device", "cpu"]
+    arguments += ["--threads", str(args.threads), "--batch", str(batch), "--json", "--quiet"]
     text = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
-    return json.loads(text)["results"][0]["forward_ms"]
+    times = json.loads(text)["results"][0]["forward_ms"]
+    return times["median"], times["min"]
+
+
+def theirs(run, seconds):
+    """The median and the least of a peer's times, after three runs that do not count."""
+    for _ in range(3):
+        run()
+    times, end = [], time.time() + seconds
+    while time.time() < end or len(times) < 10:
+        start = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - start) * 1e3)
+    return float(np.median(times)), min(times)
 
 
 def measure(args, name, batch):
-    mine = [ours(args.sconce, args.folder, name, batch, args.threads)]
     runs = peers(args.folder, name, batch, args.threads)
-    times = {peer: [] for peer in runs}
-    for _ in range(3):
-        for run in runs.values():
-            run()
-    end = time.time() + args.seconds
-    while time.time() < end:
-        for peer, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[peer].append((time.perf_counter() - start) * 1e3)
-    mine.append(ours(args.sconce, args.folder, name, batch, args.threads))
+    timers = {peer: functools.partial(theirs, run, args.seconds) for peer, run in runs.items()}
+    timers["sconce"] = functools.partial(ours, args, name, batch)
+    times = {who: [timer()] for who, timer in timers.items()}
+    for who, timer in reversed(timers.items()):
+        times[who].append(timer())
     row = {"model": name, "batch": batch, "threads": args.threads}
-    for peer, values in times.items():
-        row[peer] = {"median": round(float(np.median(values)), 3), "min": round(min(values), 3)}
-    row["sconce"] = {key: round(min(run[key] for run in mine), 3) for key in ("median", "min")}
-    best = min(row[peer]["median"] for peer in times)
+    for who, both in times.items():
+        row[who] = {"median": round(min(x for x, _ in both), 3), "min": round(min(x for _, x in both), 3)}
+    best = min(row[peer]["median"] for peer in runs)
     row["best_peer_over_sconce"] = round(best / row["sconce"]["median"], 3)
     return row
 
@@ -91,7 +99,7 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("cases", nargs="*", metavar="NAME[:BATCH]")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=12)
+    parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--sconce", default="target/release/sconce")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
