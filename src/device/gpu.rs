@@ -20,6 +20,8 @@ pub(crate) struct GpuOptions {
     pub(crate) binding_bytes: Option<u64>,
     /// The size of a staging chunk, when not what suits the kind of device.
     pub(crate) staging_bytes: Option<usize>,
+    /// Whether weights are packed by the host, when not as the kind of device says.
+    pub(crate) host_packing: Option<bool>,
     /// The operations of one submission, when not as many as the kind of device does in a part of a second.
     pub(crate) submission_flops: Option<u64>,
     /// Whether single kernels may be timed, where the adapter can.
@@ -34,6 +36,7 @@ impl Default for GpuOptions {
             checks: false,
             binding_bytes: None,
             staging_bytes: None,
+            host_packing: None,
             submission_flops: None,
             timestamps: true,
             disk_cache: false,
@@ -164,6 +167,17 @@ impl Gpu {
     pub(crate) fn staging_bytes(&self) -> usize {
         let is_software = self.info.kind == DeviceKind::Software;
         self.options.staging_bytes.unwrap_or(if is_software { 1 << 20 } else { 16 << 20 })
+    }
+
+    /// The staging chunks that may be under way at once: one is filled while the device works on the others. On a
+    /// software adapter the two wait for the same cores, so that more of them are needed to keep both at work.
+    pub(crate) fn staging_chunks(&self) -> usize {
+        if self.info.kind == DeviceKind::Software { 8 } else { 3 }
+    }
+
+    /// Whether weights are packed by the host and not by shaders: where these run on the processor too, only slower.
+    pub(crate) fn packs_on_host(&self) -> bool {
+        self.options.host_packing.unwrap_or(self.info.kind == DeviceKind::Software)
     }
 
     /// Whether buffers that the host maps may be bound by shaders too.

@@ -2,6 +2,7 @@
 
 mod cache;
 pub(crate) mod dispatch;
+mod host_pack;
 mod kernels;
 mod peak;
 mod pipeline;

@@ -1,9 +1,11 @@
 //! Upload: host bytes, through reused staging chunks, into buffers in the order that kernels read.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::dispatch::{Binding, Dispatch, Shader};
+use super::host_pack;
 use super::pipeline::{Pipeline, Pipelines};
 use crate::checkpoint::Storage;
 use crate::device::gpu::Gpu;
@@ -11,9 +13,6 @@ use crate::device::memory::{Buffer, Purpose};
 use crate::device::staging::{Direction, Mapped};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-
-/// The chunks that may be under way at once: one is filled while the device works on the others.
-pub(super) const CHUNKS: usize = 3;
 
 /// Smaller ranges are not worth a call to release their pages.
 const RELEASE_BYTES: usize = 64 << 10;
@@ -83,7 +82,9 @@ pub(super) struct Uploader {
     current: Option<(usize, usize)>,
     copies: Vec<Copy>,
     packs: Vec<PackCall>,
-    /// What was staged so far.
+    /// What was packed on the host.
+    words: Vec<u32>,
+    /// What was read of the sources so far.
     bytes: u64,
 }
 
@@ -122,6 +123,7 @@ impl Uploader {
             current: None,
             copies: Vec::new(),
             packs: Vec::new(),
+            words: Vec::new(),
             bytes: 0,
         }
     }
@@ -139,12 +141,16 @@ impl Uploader {
         if let Source::Device(buffer, dtype) = source {
             return with_runs(region.clone()).iter().try_for_each(|part| self.pack(buffer, dtype, part, target));
         }
+        let is_plain = target.scale.is_none() && is_copy(source.dtype(), target.dtype, region);
+        if self.gpu.packs_on_host() && !is_plain && self.pack_on_host(source, region, target)? {
+            return Ok(());
+        }
         let size = source.dtype().size();
         let mut parts = Vec::new();
         split(region, self.chunk_bytes / size, &mut parts);
         for part in &parts {
             let bytes = part.source * size..(part.source + span(&part.dims)) * size;
-            let at = self.stage(source, bytes)?;
+            let at = self.stage_source(source, bytes)?;
             let (chunk, _) = self.current.expect("just staged");
             if target.scale.is_none() && is_copy(source.dtype(), target.dtype, part) {
                 let bytes = (span(&part.dims) * size) as u64;
@@ -169,10 +175,71 @@ impl Uploader {
         self.submit()
     }
 
-    /// Copies `range` of the source into the current chunk, or the next one when it does not fit; gives the position.
-    fn stage(&mut self, source: Source<'_>, range: std::ops::Range<usize>) -> Result<usize> {
-        let length = range.len();
-        let needed = length.next_multiple_of(8);
+    /// Packs a region into the chunks, as it will lie in the target; says whether it can.
+    fn pack_on_host(&mut self, source: Source<'_>, region: &Region, target: Target<'_>) -> Result<bool> {
+        let (Source::Stored(_, dtype) | Source::Bytes(_, dtype)) = source else { return Ok(false) };
+        let is_int = target.dtype == DType::I32;
+        let element = target.dtype.size();
+        // Copies are of whole words; a scale is on the device.
+        if element != 4 || target.scale.is_some() || (is_int && dtype.is_float()) {
+            return Ok(false);
+        }
+        let bytes = match source {
+            Source::Stored(storage, _) => storage.bytes()?,
+            Source::Bytes(bytes, _) => bytes,
+            Source::Device(..) => unreachable!("is on the device"),
+        };
+        let Some(pieces) = host_pack::pieces(region, self.chunk_bytes / element) else { return Ok(false) };
+        let mut released = region.source * dtype.size();
+        for piece in &pieces {
+            let start = piece.region.source * dtype.size();
+            let mut words = std::mem::take(&mut self.words);
+            let is_packed = host_pack::pack(&bytes[start..], dtype, is_int, piece, &mut words);
+            let staged = if is_packed { self.stage(bytemuck::cast_slice(&words)).map(Some) } else { Ok(None) };
+            self.words = words;
+            let Some(from) = staged? else { return Ok(false) };
+            let to = Arc::clone(target.buffer);
+            let (at, length) = (piece.region.target * element, piece.len * element);
+            self.copies.push(Copy { from: from as u64, to, at: at as u64, bytes: length as u64 });
+            // What lies before a piece is done with where both sides have one order.
+            if let Source::Stored(storage, _) = source
+                && start >= released + RELEASE_BYTES
+                && let Some(outer) = piece.region.dims.first()
+                && region.dims.iter().all(|dim| dim.source <= outer.source)
+            {
+                storage.release_pages(released..start);
+                released = start;
+            }
+        }
+        let end = (region.source + span(&region.dims)) * dtype.size();
+        if let Source::Stored(storage, _) = source
+            && end >= released + RELEASE_BYTES
+        {
+            storage.release_pages(released..end);
+        }
+        self.bytes += (region.dims.iter().map(|dim| dim.size).product::<usize>() * dtype.size()) as u64;
+        Ok(true)
+    }
+
+    /// Copies `range` of the source into a chunk; gives the position.
+    fn stage_source(&mut self, source: Source<'_>, range: Range<usize>) -> Result<usize> {
+        self.bytes += range.len() as u64;
+        match source {
+            Source::Stored(storage, _) => {
+                let at = self.stage(&storage.bytes()?[range.clone()])?;
+                if range.len() >= RELEASE_BYTES {
+                    storage.release_pages(range);
+                }
+                Ok(at)
+            }
+            Source::Bytes(bytes, _) => self.stage(&bytes[range]),
+            Source::Device(..) => unreachable!("is on the device"),
+        }
+    }
+
+    /// Copies bytes into the current chunk, or the next one when they do not fit; gives the position.
+    fn stage(&mut self, bytes: &[u8]) -> Result<usize> {
+        let needed = bytes.len().next_multiple_of(8);
         if self.current.is_some_and(|(_, used)| used + needed > self.chunk_bytes) {
             self.submit()?;
         }
@@ -180,25 +247,14 @@ impl Uploader {
             Some(current) => current,
             None => (self.free_chunk()?, 0),
         };
-        let host = &self.chunks[chunk].host;
-        match source {
-            Source::Stored(storage, _) => {
-                host.write(used as u64, &storage.bytes()?[range.clone()])?;
-                if range.len() >= RELEASE_BYTES {
-                    storage.release_pages(range);
-                }
-            }
-            Source::Bytes(bytes, _) => host.write(used as u64, &bytes[range])?,
-            Source::Device(..) => unreachable!("is on the device"),
-        }
-        self.bytes += length as u64;
+        self.chunks[chunk].host.write(used as u64, bytes)?;
         self.current = Some((chunk, used + needed));
         Ok(used)
     }
 
     /// A chunk that the host has: a new one while there are few, else the one that was submitted first.
     fn free_chunk(&mut self) -> Result<usize> {
-        if self.chunks.len() < CHUNKS {
+        if self.chunks.len() < self.gpu.staging_chunks() {
             let bound = self.gpu.has_host_memory();
             let host = Mapped::new(&self.gpu, "staging", self.chunk_bytes as u64, Direction::ToDevice, bound)?;
             self.chunks.push(Chunk { host, device: None, submission: None });
