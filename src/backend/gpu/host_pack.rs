@@ -3,7 +3,8 @@
 use super::upload::{Dim, Region};
 use crate::dtype::DType;
 
-/// The side of the squares in which two dimensions change places: a line of the cache of each.
+/// How many elements of a row of the target are written before the next row has its turn: what a row of the source has
+/// for the next rows stays in the cache meanwhile.
 const SQUARE: usize = 16;
 
 /// The part of a region whose elements lie in one run of the target, with the gaps between them.
@@ -76,8 +77,8 @@ pub(super) fn pack(source: &[u8], dtype: DType, is_int: bool, piece: &Piece, to:
     true
 }
 
-/// Writes the elements of a box, in squares of the dimension that is innermost in the source and the one that is
-/// innermost in the target.
+/// Writes the elements of a box. Of the dimension that is innermost in the target a few elements are written for every
+/// index of the one that is innermost in the source, so that neighbours are near each other on both sides.
 fn gather<const N: usize>(source: &[u8], dims: &[Dim], to: &mut [u32], convert: impl Fn([u8; N]) -> u32) {
     let source = source.as_chunks::<N>().0;
     let unit = Dim { size: 1, source: 0, target: 0, scaled: false };
@@ -89,12 +90,16 @@ fn gather<const N: usize>(source: &[u8], dims: &[Dim], to: &mut [u32], convert: 
         let offset = |step: fn(&Dim) -> usize| index.iter().zip(&outer).map(|(i, dim)| i * step(dim)).sum::<usize>();
         let (from, at) = (offset(|dim| dim.source), offset(|dim| dim.target));
         for first in (0..inner.size).step_by(SQUARE) {
-            for start in (0..across.size).step_by(SQUARE) {
-                for row in start..across.size.min(start + SQUARE) {
-                    let (from, at) = (from + row * across.source, at + row * across.target);
-                    for i in first..inner.size.min(first + SQUARE) {
-                        to[at + i * inner.target] = convert(source[from + i * inner.source]);
-                    }
+            let count = SQUARE.min(inner.size - first);
+            for row in 0..across.size {
+                let from = from + row * across.source + first * inner.source;
+                let at = at + row * across.target + first * inner.target;
+                let to = to[at..=at + (count - 1) * inner.target].iter_mut().step_by(inner.target.max(1));
+                let source = &source[from..=from + (count - 1) * inner.source];
+                match inner.source {
+                    0 => to.for_each(|to| *to = convert(source[0])),
+                    1 => to.zip(source).for_each(|(to, &x)| *to = convert(x)),
+                    step => to.zip(source.iter().step_by(step)).for_each(|(to, &x)| *to = convert(x)),
                 }
             }
         }
@@ -124,6 +129,8 @@ mod tests {
             vec![(40, 1, 35), (35, 40, 1)],
             vec![(3, 0, 8), (8, 1, 1)],
             vec![(6, 7, 4), (1, 9, 9)],
+            vec![(9, 0, 1)],
+            vec![(4, 0, 40), (37, 1, 1)],
         ] {
             let whole = region(&dims, 2);
             let reach = 3 + dims.iter().map(|&(size, source, _)| (size - 1) * source).sum::<usize>() + 1;

@@ -97,6 +97,8 @@ impl Plan {
     pub(crate) fn new(schedule: &Schedule, weights: &mut Weights) -> Result<Self> {
         let gpu = Arc::clone(weights.gpu());
         gpu.check()?;
+        // What was dropped is given back first.
+        gpu.poll_now()?;
         let made = Builder::new(&gpu, schedule, weights).and_then(Builder::build);
         weights.settle(made.is_err());
         Pipelines::of(&gpu).save();

@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 /// Smaller ranges are not worth a call to release their pages.
 const RELEASE_BYTES: usize = 64 << 10;
 
+/// What the host packs at a time: it stays in the processor's cache until it is staged.
+const HOST_BYTES: usize = 128 << 10;
+
 /// The workgroup of `pack.wgsl`, and the elements that one thread writes.
 const PACK_THREADS: usize = 64;
 const PACK_RUN: usize = 16;
@@ -154,8 +157,7 @@ impl Uploader {
             let (chunk, _) = self.current.expect("just staged");
             if target.scale.is_none() && is_copy(source.dtype(), target.dtype, part) {
                 let bytes = (span(&part.dims) * size) as u64;
-                let to = Arc::clone(target.buffer);
-                self.copies.push(Copy { from: at as u64, to, at: (part.target * target.dtype.size()) as u64, bytes });
+                self.copy(at as u64, target.buffer, (part.target * target.dtype.size()) as u64, bytes);
             } else {
                 let device = match &self.chunks[chunk].device {
                     Some(device) => Arc::clone(device),
@@ -189,7 +191,9 @@ impl Uploader {
             Source::Bytes(bytes, _) => bytes,
             Source::Device(..) => unreachable!("is on the device"),
         };
-        let Some(pieces) = host_pack::pieces(region, self.chunk_bytes / element) else { return Ok(false) };
+        let Some(pieces) = host_pack::pieces(region, self.chunk_bytes.min(HOST_BYTES) / element) else {
+            return Ok(false);
+        };
         let mut released = region.source * dtype.size();
         for piece in &pieces {
             let start = piece.region.source * dtype.size();
@@ -198,9 +202,8 @@ impl Uploader {
             let staged = if is_packed { self.stage(bytemuck::cast_slice(&words)).map(Some) } else { Ok(None) };
             self.words = words;
             let Some(from) = staged? else { return Ok(false) };
-            let to = Arc::clone(target.buffer);
             let (at, length) = (piece.region.target * element, piece.len * element);
-            self.copies.push(Copy { from: from as u64, to, at: at as u64, bytes: length as u64 });
+            self.copy(from as u64, target.buffer, at as u64, length as u64);
             // What lies before a piece is done with where both sides have one order.
             if let Source::Stored(storage, _) = source
                 && start >= released + RELEASE_BYTES
@@ -219,6 +222,18 @@ impl Uploader {
         }
         self.bytes += (region.dims.iter().map(|dim| dim.size).product::<usize>() * dtype.size()) as u64;
         Ok(true)
+    }
+
+    /// Records a copy from the current chunk, as a part of the last one where it goes on with that.
+    fn copy(&mut self, from: u64, to: &Arc<Buffer>, at: u64, bytes: u64) {
+        if let Some(last) = self.copies.last_mut()
+            && Arc::ptr_eq(&last.to, to)
+            && (last.from + last.bytes, last.at + last.bytes) == (from, at)
+        {
+            last.bytes += bytes;
+            return;
+        }
+        self.copies.push(Copy { from, to: Arc::clone(to), at, bytes });
     }
 
     /// Copies `range` of the source into a chunk; gives the position.

@@ -57,7 +57,6 @@ fn half_is_right_on_kernels_for_gpus() {
 /// The shader for matrix units, with its matrices in plain loops: both sizes of matrices, both tiles, split sums. Each
 /// case meets one of the variants.
 #[test]
-#[ignore = "llvmpipe compiles the loops for minutes: for a machine with a GPU"]
 fn matrices_are_right() {
     let matters = |case: &Case| match &case.kernel {
         Kernel::Conv2d(conv) => conv.groups == 1,
