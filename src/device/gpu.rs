@@ -26,8 +26,10 @@ pub(crate) struct GpuOptions {
     pub(crate) submission_flops: Option<u64>,
     /// Whether single kernels may be timed, where the adapter can.
     pub(crate) timestamps: bool,
-    /// Whether compiled pipelines are kept on disk.
+    /// Whether compiled pipelines, and what tuning chose, are kept on disk.
     pub(crate) disk_cache: bool,
+    /// Whether products are timed with every tile before the first plan with them is made.
+    pub(crate) tune: bool,
 }
 
 impl Default for GpuOptions {
@@ -40,15 +42,17 @@ impl Default for GpuOptions {
             submission_flops: None,
             timestamps: true,
             disk_cache: false,
+            tune: false,
         }
     }
 }
 
 impl GpuOptions {
-    /// The defaults with pipelines on disk, and with checks when the environment variable `SCONCE_GPU_CHECKS` is `1`.
+    /// The defaults with pipelines on disk, with checks when the environment variable `SCONCE_GPU_CHECKS` is `1`, and
+    /// tuned when `SCONCE_TUNE` is.
     pub(crate) fn from_env() -> Self {
-        let checks = std::env::var("SCONCE_GPU_CHECKS").is_ok_and(|value| value == "1");
-        Self { checks, disk_cache: true, ..Self::default() }
+        let is_set = |name: &str| std::env::var(name).is_ok_and(|value| value == "1");
+        Self { checks: is_set("SCONCE_GPU_CHECKS"), disk_cache: true, tune: is_set("SCONCE_TUNE"), ..Self::default() }
     }
 }
 
@@ -59,7 +63,7 @@ pub(crate) struct Gpu {
     limits: wgpu::Limits,
     info: DeviceInfo,
     options: GpuOptions,
-    matrices: Option<u32>,
+    matrices: Result<u32, String>,
     trouble: Arc<Trouble>,
     account: Arc<Account>,
     shared: OnceLock<Arc<dyn Any + Send + Sync>>,
@@ -90,7 +94,7 @@ impl Gpu {
         queue: wgpu::Queue,
         info: DeviceInfo,
         options: GpuOptions,
-        matrices: Option<u32>,
+        matrices: Result<u32, String>,
     ) -> Arc<Self> {
         let trouble = Arc::new(Trouble::default());
         let uncaptured = Arc::clone(&trouble);
@@ -136,7 +140,12 @@ impl Gpu {
 
     /// The side of the square matrices of f16, summed in f32, that the matrix units take.
     pub(crate) fn matrices(&self) -> Option<u32> {
-        self.matrices
+        self.matrices.as_ref().ok().copied()
+    }
+
+    /// Why it has none.
+    pub(crate) fn why_no_matrices(&self) -> &str {
+        self.matrices.as_ref().err().map_or("", String::as_str)
     }
 
     /// Whether shaders compute with f16.

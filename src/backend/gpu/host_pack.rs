@@ -40,6 +40,7 @@ fn cut(region: &Region, most: usize, found: &mut Vec<Piece>) {
         let mut part = region.clone();
         part.source += start * outer.source;
         part.target += start * outer.target;
+        part.scale += if outer.scaled { start } else { 0 };
         if rows == 0 {
             // One of them is too long already.
             part.dims.remove(0);
@@ -47,6 +48,23 @@ fn cut(region: &Region, most: usize, found: &mut Vec<Piece>) {
         } else {
             part.dims[0].size = size;
             found.push(Piece { region: part, len: size * outer.target });
+        }
+    }
+}
+
+/// Multiplies the `f32`s of a packed piece by the factors of its channels.
+pub(super) fn scale(words: &mut [u32], piece: &Piece, factors: &[f32]) {
+    let times = |part: &mut [u32], factor: f32| {
+        part.iter_mut().for_each(|word| *word = (f32::from_bits(*word) * factor).to_bits());
+    };
+    let (dims, first) = (&piece.region.dims, piece.region.scale);
+    let Some(d) = dims.iter().position(|dim| dim.scaled) else {
+        return times(words, factors[first]);
+    };
+    let pitch = if d == 0 { words.len() } else { dims[d - 1].target };
+    for row in words.chunks_mut(pitch) {
+        for (part, &factor) in row.chunks_mut(dims[d].target).zip(&factors[first..first + dims[d].size]) {
+            times(part, factor);
         }
     }
 }
@@ -63,9 +81,7 @@ pub(super) fn pack(source: &[u8], dtype: DType, is_int: bool, piece: &Piece, to:
         DType::F64 => gather(source, dims, to, |x| (f64::from_le_bytes(x) as f32).to_bits()),
         DType::F16 => gather(source, dims, to, |x| half::f16::from_le_bytes(x).to_f32().to_bits()),
         DType::BF16 => gather(source, dims, to, |x| u32::from(u16::from_le_bytes(x)) << 16),
-        DType::I64 if is_int => {
-            gather(source, dims, to, |x| i64::from_le_bytes(x).clamp(i32::MIN.into(), i32::MAX.into()) as u32)
-        }
+        DType::I64 if is_int => gather(source, dims, to, saturated),
         DType::I64 => gather(source, dims, to, |x| (i64::from_le_bytes(x) as f32).to_bits()),
         DType::I32 => gather(source, dims, to, |x| word(i32::from_le_bytes(x))),
         DType::I16 => gather(source, dims, to, |x| word(i16::from_le_bytes(x).into())),
@@ -75,6 +91,11 @@ pub(super) fn pack(source: &[u8], dtype: DType, is_int: bool, piece: &Piece, to:
         _ => return false,
     }
     true
+}
+
+/// The bits of the nearest `i32`.
+fn saturated(bytes: [u8; 8]) -> u32 {
+    i64::from_le_bytes(bytes).clamp(i32::MIN.into(), i32::MAX.into()) as u32
 }
 
 /// Writes the elements of a box. Of the dimension that is innermost in the target a few elements are written for every

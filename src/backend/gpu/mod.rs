@@ -13,6 +13,7 @@ mod resident;
 mod run;
 #[cfg(test)]
 mod tests;
+mod tune;
 mod upload;
 mod weights;
 

@@ -73,6 +73,8 @@ pub(super) struct Target<'a> {
     /// `I32`, `F32` or `F16`.
     pub(super) dtype: DType,
     pub(super) scale: Option<&'a Arc<Buffer>>,
+    /// What is in `scale`, where the host packs.
+    pub(super) factors: Option<&'a [f32]>,
 }
 
 /// Uploads in batches: every chunk that is full becomes one submission.
@@ -182,8 +184,8 @@ impl Uploader {
         let (Source::Stored(_, dtype) | Source::Bytes(_, dtype)) = source else { return Ok(false) };
         let is_int = target.dtype == DType::I32;
         let element = target.dtype.size();
-        // Copies are of whole words; a scale is on the device.
-        if element != 4 || target.scale.is_some() || (is_int && dtype.is_float()) {
+        // Copies are of whole words.
+        if element != 4 || target.scale.is_some() != target.factors.is_some() || (is_int && dtype.is_float()) {
             return Ok(false);
         }
         let bytes = match source {
@@ -199,6 +201,9 @@ impl Uploader {
             let start = piece.region.source * dtype.size();
             let mut words = std::mem::take(&mut self.words);
             let is_packed = host_pack::pack(&bytes[start..], dtype, is_int, piece, &mut words);
+            if let Some(factors) = target.factors.filter(|_| is_packed) {
+                host_pack::scale(&mut words, piece, factors);
+            }
             let staged = if is_packed { self.stage(bytemuck::cast_slice(&words)).map(Some) } else { Ok(None) };
             self.words = words;
             let Some(from) = staged? else { return Ok(false) };

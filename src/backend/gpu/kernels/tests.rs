@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::graph::step::Kernel;
 
 /// The limits that every device has.
-const SMALL: Caps = Caps {
+pub(super) const SMALL: Caps = Caps {
     is_software: false,
     max_binding: 128 << 20,
     max_groups: 65535,
@@ -28,7 +28,8 @@ const SMALL: Caps = Caps {
     least_winograd: usize::MAX,
     half: false,
     matrices: None,
-    emulated: false,
+    choice: None,
+    emulated: None,
 };
 
 /// Adapters of every kind: one with limits that force weights and grids to be cut, one that small layers fill, one that
