@@ -14,8 +14,9 @@ const REQUIRED: wgpu::Features = wgpu::Features::IMMEDIATES;
 /// The parameters of a dispatch, in bytes.
 pub(crate) const IMMEDIATE_BYTES: u32 = 128;
 
-/// The workgroup memory of the shader that uses matrix units.
+/// The workgroup memory and the threads of the shader that uses matrix units.
 const MATRIX_WORKGROUP_BYTES: u32 = 28 << 10;
+const MATRIX_THREADS: u32 = 256;
 
 struct Adapters {
     adapters: Vec<wgpu::Adapter>,
@@ -155,9 +156,9 @@ fn connect(adapter: &wgpu::Adapter, info: &DeviceInfo, options: GpuOptions) -> R
     if matches!(info.kind, DeviceKind::Integrated | DeviceKind::Software) {
         features |= adapter.features() & wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
     }
-    let matrices = matrices(adapter);
+    let matrices = matrices(adapter, info);
     let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-    if matrices.is_some() {
+    if matrices.is_ok() {
         features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         // SAFETY: matrices are used in one shader, of sizes that the adapter lists, after a test of its answers.
         experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
@@ -180,24 +181,40 @@ fn connect(adapter: &wgpu::Adapter, info: &DeviceInfo, options: GpuOptions) -> R
     Ok(Gpu::new(device, queue, info.clone(), options, matrices))
 }
 
-/// The side of the square matrices of f16, summed in f32, that the adapter's matrix units take, when shaders can rely on
-/// how its threads share them.
-fn matrices(adapter: &wgpu::Adapter) -> Option<u32> {
+/// The side of the square matrices of f16, summed in f32, that the adapter's matrix units take; or why there is none that
+/// shaders can rely on. They name the threads of a subgroup by their number in the workgroup, and so have to know how many
+/// there are; wgpu cannot ask for a number where a driver may choose between several.
+fn matrices(adapter: &wgpu::Adapter, info: &DeviceInfo) -> Result<u32, String> {
     let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
-    let info = adapter.get_info();
+    if !adapter.features().contains(needed) {
+        return Err(if info.backend == "DX12" {
+            "wgpu knows no matrix units on DX12".into()
+        } else {
+            "it has no matrix units that wgpu knows".into()
+        });
+    }
+    let limits = adapter.limits();
+    let (bytes, threads) = (limits.max_compute_workgroup_storage_size, limits.max_compute_invocations_per_workgroup);
+    if bytes < MATRIX_WORKGROUP_BYTES || threads < MATRIX_THREADS {
+        return Err(format!(
+            "its workgroups have {threads} threads and {bytes} bytes, {MATRIX_THREADS} and {MATRIX_WORKGROUP_BYTES} are needed"
+        ));
+    }
+    let adapter_info = adapter.get_info();
+    let subgroups = (adapter_info.subgroup_min_size, adapter_info.subgroup_max_size);
     // Apple's subgroups have 32 threads; what Metal says is the range of all devices.
-    let of_32 = info.backend == wgpu::Backend::Metal || (info.subgroup_min_size, info.subgroup_max_size) == (32, 32);
-    let room = adapter.limits().max_compute_workgroup_storage_size >= MATRIX_WORKGROUP_BYTES;
-    if !adapter.features().contains(needed) || !of_32 || !room {
-        return None;
+    if info.backend != "Metal" && subgroups != (32, 32) {
+        return Err(format!("its subgroups have {} to {} threads, 32 are needed", subgroups.0, subgroups.1));
     }
     let (half, single) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
     let listed = adapter.cooperative_matrix_properties();
-    [16, 8].into_iter().find(|&side| {
+    let has = |side: &u32| {
         listed.iter().any(|matrix| {
-            (matrix.m_size, matrix.n_size, matrix.k_size) == (side, side, side)
+            (matrix.m_size, matrix.n_size, matrix.k_size) == (*side, *side, *side)
                 && matrix.ab_type == half
                 && matrix.cr_type == single
         })
-    })
+    };
+    let missing = || "its matrix units have no square matrices of f16 with sums in f32".into();
+    [16, 8].into_iter().find(has).ok_or_else(missing)
 }

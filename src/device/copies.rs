@@ -11,7 +11,7 @@ use crate::error::Result;
 const PART: u64 = 64 << 20;
 const REPEATS: usize = 3;
 
-pub(super) fn measure(gpu: &Gpu, bytes: u64) -> Result<CopyRates> {
+pub(crate) fn measure(gpu: &Gpu, bytes: u64) -> Result<CopyRates> {
     let part = PART.min(gpu.limits().max_buffer_size);
     let sizes: Vec<u64> = (0..bytes.max(4)).step_by(part as usize).map(|at| (bytes.max(4) - at).min(part)).collect();
     let make = |size: u64| {

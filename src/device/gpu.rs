@@ -20,12 +20,16 @@ pub(crate) struct GpuOptions {
     pub(crate) binding_bytes: Option<u64>,
     /// The size of a staging chunk, when not what suits the kind of device.
     pub(crate) staging_bytes: Option<usize>,
+    /// Whether weights are packed by the host, when not as the kind of device says.
+    pub(crate) host_packing: Option<bool>,
     /// The operations of one submission, when not as many as the kind of device does in a part of a second.
     pub(crate) submission_flops: Option<u64>,
     /// Whether single kernels may be timed, where the adapter can.
     pub(crate) timestamps: bool,
-    /// Whether compiled pipelines are kept on disk.
+    /// Whether compiled pipelines, and what tuning chose, are kept on disk.
     pub(crate) disk_cache: bool,
+    /// Whether products are timed with every tile before the first plan with them is made.
+    pub(crate) tune: bool,
 }
 
 impl Default for GpuOptions {
@@ -34,18 +38,21 @@ impl Default for GpuOptions {
             checks: false,
             binding_bytes: None,
             staging_bytes: None,
+            host_packing: None,
             submission_flops: None,
             timestamps: true,
             disk_cache: false,
+            tune: false,
         }
     }
 }
 
 impl GpuOptions {
-    /// The defaults with pipelines on disk, and with checks when the environment variable `SCONCE_GPU_CHECKS` is `1`.
+    /// The defaults with pipelines on disk, with checks when the environment variable `SCONCE_GPU_CHECKS` is `1`, and
+    /// tuned when `SCONCE_TUNE` is.
     pub(crate) fn from_env() -> Self {
-        let checks = std::env::var("SCONCE_GPU_CHECKS").is_ok_and(|value| value == "1");
-        Self { checks, disk_cache: true, ..Self::default() }
+        let is_set = |name: &str| std::env::var(name).is_ok_and(|value| value == "1");
+        Self { checks: is_set("SCONCE_GPU_CHECKS"), disk_cache: true, tune: is_set("SCONCE_TUNE"), ..Self::default() }
     }
 }
 
@@ -56,7 +63,7 @@ pub(crate) struct Gpu {
     limits: wgpu::Limits,
     info: DeviceInfo,
     options: GpuOptions,
-    matrices: Option<u32>,
+    matrices: Result<u32, String>,
     trouble: Arc<Trouble>,
     account: Arc<Account>,
     shared: OnceLock<Arc<dyn Any + Send + Sync>>,
@@ -87,7 +94,7 @@ impl Gpu {
         queue: wgpu::Queue,
         info: DeviceInfo,
         options: GpuOptions,
-        matrices: Option<u32>,
+        matrices: Result<u32, String>,
     ) -> Arc<Self> {
         let trouble = Arc::new(Trouble::default());
         let uncaptured = Arc::clone(&trouble);
@@ -133,7 +140,12 @@ impl Gpu {
 
     /// The side of the square matrices of f16, summed in f32, that the matrix units take.
     pub(crate) fn matrices(&self) -> Option<u32> {
-        self.matrices
+        self.matrices.as_ref().ok().copied()
+    }
+
+    /// Why it has none.
+    pub(crate) fn why_no_matrices(&self) -> &str {
+        self.matrices.as_ref().err().map_or("", String::as_str)
     }
 
     /// Whether shaders compute with f16.
@@ -164,6 +176,17 @@ impl Gpu {
     pub(crate) fn staging_bytes(&self) -> usize {
         let is_software = self.info.kind == DeviceKind::Software;
         self.options.staging_bytes.unwrap_or(if is_software { 1 << 20 } else { 16 << 20 })
+    }
+
+    /// The staging chunks that may be under way at once: one is filled while the device works on the others. On a
+    /// software adapter the two wait for the same cores, so that more of them are needed to keep both at work.
+    pub(crate) fn staging_chunks(&self) -> usize {
+        if self.info.kind == DeviceKind::Software { 8 } else { 3 }
+    }
+
+    /// Whether weights are packed by the host and not by shaders: where these run on the processor too, only slower.
+    pub(crate) fn packs_on_host(&self) -> bool {
+        self.options.host_packing.unwrap_or(self.info.kind == DeviceKind::Software)
     }
 
     /// Whether buffers that the host maps may be bound by shaders too.

@@ -3,7 +3,7 @@
 #[cfg(feature = "gpu")]
 pub(crate) mod adapters;
 #[cfg(feature = "gpu")]
-mod copies;
+pub(crate) mod copies;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 mod info;

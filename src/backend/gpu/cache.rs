@@ -26,7 +26,7 @@ pub(super) struct DiskCache {
 }
 
 /// The folder for this user's caches, unless the environment says another one or none.
-fn folder() -> Option<PathBuf> {
+pub(super) fn folder() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(own) = set(VARIABLE) {
         return (own.as_os_str() != "off").then_some(own);
@@ -41,18 +41,18 @@ fn folder() -> Option<PathBuf> {
     Some(base.join("sconce"))
 }
 
-/// A file's name for an adapter: readable, and different for every driver, version and way of compiling.
-fn file_name(gpu: &Gpu) -> String {
+/// A file's name for what is kept of an adapter: readable, and different for every driver, version and way of compiling.
+pub(super) fn file_name(gpu: &Gpu, kind: &str) -> String {
     let info = gpu.info();
     let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = info.name.chars().map(letter).take(40).collect();
     let version = env!("CARGO_PKG_VERSION");
     let key = format!("{}|{}|{}|{version}|{}", info.name, info.backend, info.driver, gpu.options().checks);
-    format!("{}-{:08x}.pipelines", name.trim_matches('-'), crc32fast::hash(key.as_bytes()))
+    format!("{}-{:08x}.{kind}", name.trim_matches('-'), crc32fast::hash(key.as_bytes()))
 }
 
 /// The data of a file, when it is whole.
-fn read(path: &Path) -> Option<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
     if fs::metadata(path).ok()?.len() > MOST_BYTES as u64 {
         return None;
     }
@@ -62,7 +62,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// Puts the data into the place of the file at once, so that no reader ever sees a part of it.
-fn write(path: &Path, data: &[u8]) -> std::io::Result<()> {
+pub(super) fn write(path: &Path, data: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -90,7 +90,7 @@ impl DiskCache {
         if !gpu.device().features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
-        let path = folder.join(file_name(gpu));
+        let path = folder.join(file_name(gpu, "pipelines"));
         let data = read(&path);
         let stored = Mutex::new(data.as_deref().map(crc32fast::hash));
         let descriptor = wgpu::PipelineCacheDescriptor { label: None, data: data.as_deref(), fallback: true };

@@ -2,6 +2,7 @@
 
 mod cache;
 pub(crate) mod dispatch;
+mod host_pack;
 mod kernels;
 mod peak;
 mod pipeline;
@@ -12,6 +13,7 @@ mod resident;
 mod run;
 #[cfg(test)]
 mod tests;
+mod tune;
 mod upload;
 mod weights;
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::cache::DiskCache;
 use super::dispatch::{Binding, Dispatch, Shader};
 use super::kernels::Caps;
+use super::tune::Choices;
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
 
@@ -30,6 +31,8 @@ pub(super) struct Pipelines {
     /// What the test of the matrix units found wrong, once it has run.
     matrices: OnceLock<Option<String>>,
     cache: OnceLock<Option<DiskCache>>,
+    /// What was chosen by timing on this device.
+    pub(super) choices: OnceLock<Choices>,
 }
 
 /// Values that are each made once, whichever thread comes first; the others wait for it. A failure is kept too.
@@ -71,6 +74,11 @@ impl Pipelines {
     /// The pipelines of this device.
     pub(super) fn of(gpu: &Gpu) -> Arc<Self> {
         gpu.shared(Self::default)
+    }
+
+    /// What was chosen by timing on this device, now and by earlier processes.
+    pub(super) fn choices(&self, gpu: &Gpu) -> &Choices {
+        self.choices.get_or_init(|| Choices::open(gpu))
     }
 
     /// What `test` finds wrong with the matrix units; it runs once.

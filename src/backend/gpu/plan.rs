@@ -10,6 +10,7 @@ use super::kernels;
 use super::pipeline::{Pipeline, Pipelines};
 use super::profile::Label;
 use super::run::{self, Doors};
+use super::tune;
 use super::upload::Uploader;
 use super::weights::{Weights, name_of};
 use crate::backend::ports;
@@ -97,6 +98,17 @@ impl Plan {
     pub(crate) fn new(schedule: &Schedule, weights: &mut Weights) -> Result<Self> {
         let gpu = Arc::clone(weights.gpu());
         gpu.check()?;
+        // What was dropped is given back first.
+        gpu.poll_now()?;
+        if gpu.options().tune {
+            tune::tune(schedule, &gpu, weights.precision())?;
+        }
+        Self::untuned(schedule, weights)
+    }
+
+    /// The same, with the kernels that are chosen without timing, or were chosen before.
+    pub(super) fn untuned(schedule: &Schedule, weights: &mut Weights) -> Result<Self> {
+        let gpu = Arc::clone(weights.gpu());
         let made = Builder::new(&gpu, schedule, weights).and_then(Builder::build);
         weights.settle(made.is_err());
         Pipelines::of(&gpu).save();

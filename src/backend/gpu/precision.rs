@@ -27,12 +27,12 @@ pub(super) fn check(gpu: &Arc<Gpu>, precision: Precision) -> Result<()> {
     }
     let trouble = match (precision, gpu.matrices()) {
         (Precision::Exact, _) | (_, None) => None,
-        _ => Pipelines::of(gpu).tested_matrices(|| test(gpu).err().map(|error| error.to_string())).map(String::from),
+        _ => Pipelines::of(gpu)
+            .tested_matrices(|| test(gpu, &SIZES).err().map(|error| error.to_string()))
+            .map(String::from),
     };
     match (precision, gpu.matrices(), trouble) {
-        (Precision::Fast, None, _) => {
-            refuse("it has no matrix units for f16 with sums in f32", "compute in f32, or in f16")
-        }
+        (Precision::Fast, None, _) => refuse(gpu.why_no_matrices(), "compute in f32, or in f16"),
         (Precision::Fast, _, Some(wrong)) => {
             refuse(&format!("its matrix units fail their test: {wrong}"), "compute in f32")
         }
@@ -42,8 +42,8 @@ pub(super) fn check(gpu: &Arc<Gpu>, precision: Precision) -> Result<()> {
 
 /// Runs linear layers on the matrix units and compares with the true products. Matrices that an adapter does not have
 /// give zeros rather than an error.
-fn test(gpu: &Arc<Gpu>) -> Result<()> {
-    for [rows, inputs, outputs] in SIZES {
+fn test(gpu: &Arc<Gpu>, sizes: &[[usize; 3]]) -> Result<()> {
+    for &[rows, inputs, outputs] in sizes {
         // Small multiples of powers of two, no two rows or columns alike.
         let x: Vec<f32> = (0..rows * inputs).map(|i| ((i * 7 + i / inputs * 3) % 61) as f32 / 32.0 - 1.0).collect();
         let w: Vec<f32> =
@@ -95,4 +95,38 @@ fn linear([rows, k, n]: [usize; 3], w: &[f32], bias: &[f32]) -> Result<Schedule>
         outputs: vec![port(3, n)],
         arenas: vec![(rows * k * 4).next_multiple_of(256), (rows * n * 4).next_multiple_of(256)],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::kernels::{Caps, MATRICES};
+    use crate::backend::gpu::tests::on_every_gpu;
+    use crate::device::gpu::GpuOptions;
+
+    /// The test accepts matrices that multiply, and none that give zeros, as those do that an adapter does not have, or
+    /// that take their rows for columns.
+    #[test]
+    fn wrong_matrices_fail_their_test() {
+        let zeros = MATRICES.replace(
+            "var sums = c;\n    for (var i = 0u; i < side()",
+            "var sums = Sum();\n    for (var i = 0u; i < 0u * side()",
+        );
+        let turned = MATRICES.replace("a * WORD + element / SIDE", "a * WORD + element % SIDE");
+        for (source, is_right) in [(MATRICES.to_owned(), true), (zeros, false), (turned, false)] {
+            assert_eq!(source == MATRICES, is_right);
+            let source: &'static str = source.leak();
+            on_every_gpu(GpuOptions::default(), |gpu| {
+                let caps = Caps { matrices: Some(16), emulated: Some(source), is_software: false, ..Caps::new(gpu) };
+                Pipelines::of(gpu).caps.set(caps).expect("nothing was selected before");
+                match test(gpu, &[[40, 36, 37]]) {
+                    Ok(()) => assert!(is_right, "{source}"),
+                    Err(error) => {
+                        assert!(!is_right, "{error}");
+                        assert!(error.to_string().starts_with("element "), "{error}");
+                    }
+                }
+            });
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! Upload: host bytes, through reused staging chunks, into buffers in the order that kernels read.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::dispatch::{Binding, Dispatch, Shader};
+use super::host_pack;
 use super::pipeline::{Pipeline, Pipelines};
 use crate::checkpoint::Storage;
 use crate::device::gpu::Gpu;
@@ -12,11 +14,11 @@ use crate::device::staging::{Direction, Mapped};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 
-/// The chunks that may be under way at once: one is filled while the device works on the others.
-pub(super) const CHUNKS: usize = 3;
-
 /// Smaller ranges are not worth a call to release their pages.
 const RELEASE_BYTES: usize = 64 << 10;
+
+/// What the host packs at a time: it stays in the processor's cache until it is staged.
+const HOST_BYTES: usize = 128 << 10;
 
 /// The workgroup of `pack.wgsl`, and the elements that one thread writes.
 const PACK_THREADS: usize = 64;
@@ -71,6 +73,8 @@ pub(super) struct Target<'a> {
     /// `I32`, `F32` or `F16`.
     pub(super) dtype: DType,
     pub(super) scale: Option<&'a Arc<Buffer>>,
+    /// What is in `scale`, where the host packs.
+    pub(super) factors: Option<&'a [f32]>,
 }
 
 /// Uploads in batches: every chunk that is full becomes one submission.
@@ -83,7 +87,9 @@ pub(super) struct Uploader {
     current: Option<(usize, usize)>,
     copies: Vec<Copy>,
     packs: Vec<PackCall>,
-    /// What was staged so far.
+    /// What was packed on the host.
+    words: Vec<u32>,
+    /// What was read of the sources so far.
     bytes: u64,
 }
 
@@ -122,6 +128,7 @@ impl Uploader {
             current: None,
             copies: Vec::new(),
             packs: Vec::new(),
+            words: Vec::new(),
             bytes: 0,
         }
     }
@@ -139,17 +146,20 @@ impl Uploader {
         if let Source::Device(buffer, dtype) = source {
             return with_runs(region.clone()).iter().try_for_each(|part| self.pack(buffer, dtype, part, target));
         }
+        let is_plain = target.scale.is_none() && is_copy(source.dtype(), target.dtype, region);
+        if self.gpu.packs_on_host() && !is_plain && self.pack_on_host(source, region, target)? {
+            return Ok(());
+        }
         let size = source.dtype().size();
         let mut parts = Vec::new();
         split(region, self.chunk_bytes / size, &mut parts);
         for part in &parts {
             let bytes = part.source * size..(part.source + span(&part.dims)) * size;
-            let at = self.stage(source, bytes)?;
+            let at = self.stage_source(source, bytes)?;
             let (chunk, _) = self.current.expect("just staged");
             if target.scale.is_none() && is_copy(source.dtype(), target.dtype, part) {
                 let bytes = (span(&part.dims) * size) as u64;
-                let to = Arc::clone(target.buffer);
-                self.copies.push(Copy { from: at as u64, to, at: (part.target * target.dtype.size()) as u64, bytes });
+                self.copy(at as u64, target.buffer, (part.target * target.dtype.size()) as u64, bytes);
             } else {
                 let device = match &self.chunks[chunk].device {
                     Some(device) => Arc::clone(device),
@@ -169,10 +179,87 @@ impl Uploader {
         self.submit()
     }
 
-    /// Copies `range` of the source into the current chunk, or the next one when it does not fit; gives the position.
-    fn stage(&mut self, source: Source<'_>, range: std::ops::Range<usize>) -> Result<usize> {
-        let length = range.len();
-        let needed = length.next_multiple_of(8);
+    /// Packs a region into the chunks, as it will lie in the target; says whether it can.
+    fn pack_on_host(&mut self, source: Source<'_>, region: &Region, target: Target<'_>) -> Result<bool> {
+        let (Source::Stored(_, dtype) | Source::Bytes(_, dtype)) = source else { return Ok(false) };
+        let is_int = target.dtype == DType::I32;
+        let element = target.dtype.size();
+        // Copies are of whole words.
+        if element != 4 || target.scale.is_some() != target.factors.is_some() || (is_int && dtype.is_float()) {
+            return Ok(false);
+        }
+        let bytes = match source {
+            Source::Stored(storage, _) => storage.bytes()?,
+            Source::Bytes(bytes, _) => bytes,
+            Source::Device(..) => unreachable!("is on the device"),
+        };
+        let Some(pieces) = host_pack::pieces(region, self.chunk_bytes.min(HOST_BYTES) / element) else {
+            return Ok(false);
+        };
+        let mut released = region.source * dtype.size();
+        for piece in &pieces {
+            let start = piece.region.source * dtype.size();
+            let mut words = std::mem::take(&mut self.words);
+            let is_packed = host_pack::pack(&bytes[start..], dtype, is_int, piece, &mut words);
+            if let Some(factors) = target.factors.filter(|_| is_packed) {
+                host_pack::scale(&mut words, piece, factors);
+            }
+            let staged = if is_packed { self.stage(bytemuck::cast_slice(&words)).map(Some) } else { Ok(None) };
+            self.words = words;
+            let Some(from) = staged? else { return Ok(false) };
+            let (at, length) = (piece.region.target * element, piece.len * element);
+            self.copy(from as u64, target.buffer, at as u64, length as u64);
+            // What lies before a piece is done with where both sides have one order.
+            if let Source::Stored(storage, _) = source
+                && start >= released + RELEASE_BYTES
+                && let Some(outer) = piece.region.dims.first()
+                && region.dims.iter().all(|dim| dim.source <= outer.source)
+            {
+                storage.release_pages(released..start);
+                released = start;
+            }
+        }
+        let end = (region.source + span(&region.dims)) * dtype.size();
+        if let Source::Stored(storage, _) = source
+            && end >= released + RELEASE_BYTES
+        {
+            storage.release_pages(released..end);
+        }
+        self.bytes += (region.dims.iter().map(|dim| dim.size).product::<usize>() * dtype.size()) as u64;
+        Ok(true)
+    }
+
+    /// Records a copy from the current chunk, as a part of the last one where it goes on with that.
+    fn copy(&mut self, from: u64, to: &Arc<Buffer>, at: u64, bytes: u64) {
+        if let Some(last) = self.copies.last_mut()
+            && Arc::ptr_eq(&last.to, to)
+            && (last.from + last.bytes, last.at + last.bytes) == (from, at)
+        {
+            last.bytes += bytes;
+            return;
+        }
+        self.copies.push(Copy { from, to: Arc::clone(to), at, bytes });
+    }
+
+    /// Copies `range` of the source into a chunk; gives the position.
+    fn stage_source(&mut self, source: Source<'_>, range: Range<usize>) -> Result<usize> {
+        self.bytes += range.len() as u64;
+        match source {
+            Source::Stored(storage, _) => {
+                let at = self.stage(&storage.bytes()?[range.clone()])?;
+                if range.len() >= RELEASE_BYTES {
+                    storage.release_pages(range);
+                }
+                Ok(at)
+            }
+            Source::Bytes(bytes, _) => self.stage(&bytes[range]),
+            Source::Device(..) => unreachable!("is on the device"),
+        }
+    }
+
+    /// Copies bytes into the current chunk, or the next one when they do not fit; gives the position.
+    fn stage(&mut self, bytes: &[u8]) -> Result<usize> {
+        let needed = bytes.len().next_multiple_of(8);
         if self.current.is_some_and(|(_, used)| used + needed > self.chunk_bytes) {
             self.submit()?;
         }
@@ -180,25 +267,14 @@ impl Uploader {
             Some(current) => current,
             None => (self.free_chunk()?, 0),
         };
-        let host = &self.chunks[chunk].host;
-        match source {
-            Source::Stored(storage, _) => {
-                host.write(used as u64, &storage.bytes()?[range.clone()])?;
-                if range.len() >= RELEASE_BYTES {
-                    storage.release_pages(range);
-                }
-            }
-            Source::Bytes(bytes, _) => host.write(used as u64, &bytes[range])?,
-            Source::Device(..) => unreachable!("is on the device"),
-        }
-        self.bytes += length as u64;
+        self.chunks[chunk].host.write(used as u64, bytes)?;
         self.current = Some((chunk, used + needed));
         Ok(used)
     }
 
     /// A chunk that the host has: a new one while there are few, else the one that was submitted first.
     fn free_chunk(&mut self) -> Result<usize> {
-        if self.chunks.len() < CHUNKS {
+        if self.chunks.len() < self.gpu.staging_chunks() {
             let bound = self.gpu.has_host_memory();
             let host = Mapped::new(&self.gpu, "staging", self.chunk_bytes as u64, Direction::ToDevice, bound)?;
             self.chunks.push(Chunk { host, device: None, submission: None });

@@ -6,19 +6,25 @@ use std::sync::{Arc, Weak};
 use super::dispatch::Pack;
 use super::kernels::winograd;
 use super::precision;
+use super::run;
 use super::upload::{Dim, MOST_DIMS, Region, Source, Target, Uploader, span};
 use crate::backend::key::WeightKey;
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::device::gpu::Gpu;
 use crate::device::memory::{Buffer, Purpose};
+use crate::device::staging::{Direction, Mapped};
 use crate::dtype::{DType, Precision};
 use crate::error::{Error, Result};
+use crate::graph::op::Parameter;
 use crate::graph::step::{self, BufferId, Memory};
 use crate::graph::view::View;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, bytes_to_f32};
 
 /// A strided source is copied together on the host when it spans this many times its elements.
 const SPARSE: usize = 4;
+
+/// More elements than this are no scale.
+const MOST_FACTORS: u64 = 1 << 18;
 
 /// The constant buffers that are on the device, by what they hold.
 pub(crate) struct Weights {
@@ -27,6 +33,8 @@ pub(crate) struct Weights {
     entries: HashMap<Key, Entry>,
     /// What the plan that is being made has added; dropped again when it fails.
     fresh: Vec<Key>,
+    /// Results of prologue steps that the host needs while the plan is being made.
+    read: HashMap<u64, Arc<[f32]>>,
 }
 
 struct Entry {
@@ -63,7 +71,13 @@ pub(super) fn name_of(memory: &Memory) -> &str {
 impl Weights {
     /// No weights yet, of a model that computes exactly.
     pub(crate) fn new(gpu: &Arc<Gpu>) -> Self {
-        Self { gpu: Arc::clone(gpu), precision: Precision::Exact, entries: HashMap::new(), fresh: Vec::new() }
+        Self {
+            gpu: Arc::clone(gpu),
+            precision: Precision::Exact,
+            entries: HashMap::new(),
+            fresh: Vec::new(),
+            read: HashMap::new(),
+        }
     }
 
     /// No weights yet, of a model of this precision.
@@ -95,6 +109,7 @@ impl Weights {
 
     /// Keeps what was added since the last call, or drops it when the plan that it was for `failed`.
     pub(super) fn settle(&mut self, failed: bool) {
+        self.read.clear();
         for key in self.fresh.drain(..) {
             if failed {
                 self.entries.remove(&key);
@@ -116,7 +131,7 @@ impl Weights {
         }
         let name = name_of(&buffer.memory);
         let made = self.allocate(name, buffer.len, dtype)?;
-        let target = Target { name, buffer: &made, dtype, scale: None };
+        let target = Target { name, buffer: &made, dtype, scale: None, factors: None };
         let (held, shape) = match &buffer.memory {
             Memory::Parameter(parameter) => (Held::of(&parameter.tensor, None)?, parameter.tensor.shape().to_vec()),
             Memory::Constant(tensor) => (Held::constant(tensor), tensor.shape().to_vec()),
@@ -169,7 +184,11 @@ impl Weights {
             true => self.allocate(name, pack.packed_shape().iter().product(), dtype)?,
             false => Arc::clone(&made),
         };
-        let target = Target { name, buffer: &ordered, dtype, scale: scale.as_ref() };
+        let factors = match pack.scale {
+            Some(scale) if self.gpu.packs_on_host() => self.factors(&buffers[scale.0])?,
+            _ => None,
+        };
+        let target = Target { name, buffer: &ordered, dtype, scale: scale.as_ref(), factors: factors.as_deref() };
         match &weight.memory {
             Memory::Parameter(parameter) => {
                 let held = Held::of(&parameter.tensor, Some(&pack.shape))?;
@@ -192,6 +211,55 @@ impl Weights {
         }
         self.insert(key, &weight.memory, &made);
         Ok(made)
+    }
+
+    /// The numbers of a scale, for the host.
+    fn factors(&mut self, scale: &step::Buffer) -> Result<Option<Arc<[f32]>>> {
+        Ok(match &scale.memory {
+            Memory::Parameter(Parameter { tensor, .. }) if tensor.dtype().is_float() => {
+                Some(bytes_to_f32(tensor.dtype(), &tensor.contiguous_bytes()?)?.into())
+            }
+            Memory::Derived(key) => {
+                if !self.read.contains_key(key) {
+                    self.read_derived()?;
+                }
+                self.read.get(key).cloned()
+            }
+            _ => None,
+        })
+    }
+
+    /// Reads back what prologue steps made of few elements, all at once: a wait for each would take long.
+    fn read_derived(&mut self) -> Result<()> {
+        let is_small = |buffer: &Buffer| buffer.size() <= MOST_FACTORS * 4;
+        let of_entry = |(key, entry): (&Key, &Entry)| match key {
+            Key { value: WeightKey::Derived(value), form: Form::Plain { dtype: DType::F32 } } => {
+                is_small(&entry.buffer).then(|| (*value, Arc::clone(&entry.buffer)))
+            }
+            _ => None,
+        };
+        let all: Vec<(u64, Arc<Buffer>)> = self.entries.iter().filter_map(of_entry).collect();
+        let bytes = all.iter().map(|(_, buffer)| buffer.size()).sum();
+        let host = Mapped::new(&self.gpu, "scales", bytes, Direction::ToHost, false)?;
+        let submission = self.gpu.scoped("scales", || {
+            let mut encoder = run::new_encoder(&self.gpu);
+            let mut at = 0;
+            for (_, buffer) in &all {
+                encoder.copy_buffer_to_buffer(buffer.raw(), 0, host.buffer().raw(), at, buffer.size());
+                at += buffer.size();
+            }
+            Ok(run::submit(&self.gpu, encoder))
+        })?;
+        host.map(Direction::ToHost);
+        host.wait(&self.gpu, Some(&submission))?;
+        host.read(|mut bytes| {
+            for (value, buffer) in &all {
+                let (own, rest) = bytes.split_at(buffer.size() as usize);
+                self.read.insert(*value, bytemuck::pod_collect_to_vec::<u8, f32>(own).into());
+                bytes = rest;
+            }
+            Ok(())
+        })
     }
 
     /// Whether the result of a prologue step is there.

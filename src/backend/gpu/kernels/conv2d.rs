@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use super::{Call, Context, Extras, WeightRows, depthwise, matrix, quads, winograd, word};
+use super::{Call, Caps, Context, Extras, WeightRows, depthwise, linear, matrix, quads, winograd, word};
 use crate::backend::gpu::dispatch::{Binding, Selection};
+use crate::backend::gpu::tune::Choice;
 use crate::error::Result;
-use crate::graph::step::ConvStep;
+use crate::graph::step::{ConvStep, Kernel};
 
 const TILED: &str = include_str!("../../../../shaders/conv2d.wgsl");
 const DIRECT: &str = include_str!("../../../../shaders/conv2d_direct.wgsl");
@@ -19,17 +20,23 @@ const SPLIT_SUM: &str = include_str!("../../../../shaders/split_sum.wgsl");
 const LARGE: [usize; 2] = [128, 128];
 const LARGE_THREADS: usize = 256;
 
+/// The tiles of `conv2d.wgsl`.
+const TILES: [[usize; 2]; 5] = [LARGE, [64, 64], [64, 32], [32, 64], [32, 32]];
+
 /// The quads of the sum that a part has a multiple of: those that a tile takes at a step, at most.
 const STEP_QUADS: usize = 4;
 
 /// The parts that a sum is split into at most.
 const MOST_SPLITS: usize = 8;
 
+/// More workgroups than any GPU runs at once: a sum is not split for more.
+const MOST_GROUPS: usize = 4096;
+
 pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
     if conv.batch * conv.output[0] * conv.output[1] * conv.c_out == 0 {
         return Ok(Selection::default());
     }
-    if conv.groups > 1 && conv.groups == conv.c_in && conv.groups == conv.c_out {
+    if is_depthwise(conv) {
         return depthwise::select(cx, conv);
     }
     if let Some(selection) = winograd::select(cx, conv)? {
@@ -53,6 +60,42 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
         Part::new(cx, conv, channels, weight).select(cx, &mut selection)?;
     }
     Ok(selection)
+}
+
+/// Whether each channel is a convolution of its own.
+fn is_depthwise(conv: &ConvStep) -> bool {
+    conv.groups > 1 && conv.groups == conv.c_in && conv.groups == conv.c_out
+}
+
+/// The tiles, the parts of the sum and Winograd, as far as they may suit the step.
+pub(super) fn candidates(cx: &Context<'_>) -> Vec<Choice> {
+    let (pixels, channels, groups, quads) = match &cx.step.kernel {
+        Kernel::Conv2d(conv) if !is_depthwise(conv) => {
+            let quads = conv.kernel[0] * conv.kernel[1] * (conv.c_in / conv.groups).div_ceil(4);
+            (conv.batch * conv.output[0] * conv.output[1], conv.c_out / conv.groups, conv.groups, quads)
+        }
+        Kernel::Linear(linear) if linear.rows > linear::VEC_ROWS => (linear.rows, linear.n, 1, linear.k.div_ceil(4)),
+        _ => return Vec::new(),
+    };
+    let tiles = match cx.caps.matrices.filter(|_| groups == 1) {
+        Some(side) => matrix::tiles(side).to_vec(),
+        None => [&TILES[..], &[DIRECT_TILE]].concat(),
+    };
+    let mut found = Vec::new();
+    for (tile, parts) in tiles.into_iter().flat_map(|tile| [1, 2, 4, 8].map(|parts| (tile, parts))) {
+        let workgroups = groups * pixels.div_ceil(tile[0]) * channels.div_ceil(tile[1]);
+        let can_split = groups == 1 && tile != DIRECT_TILE && parts * STEP_QUADS <= quads;
+        if parts == 1 || (can_split && parts * workgroups <= MOST_GROUPS) {
+            found.push(Choice::Cut { tile, parts });
+        }
+    }
+    let winograd = Context { caps: &Caps { choice: Some(Choice::Winograd), ..*cx.caps }, ..*cx };
+    if let Kernel::Conv2d(conv) = &cx.step.kernel
+        && let Ok(Some(_)) = winograd::select(&winograd, conv)
+    {
+        found.push(Choice::Winograd);
+    }
+    found
 }
 
 /// A convolution that looks at one pixel at a time has no rows or columns: all images are one row.
@@ -115,7 +158,8 @@ impl<'a> Part<'a> {
         let extras = Extras::new(cx, conv.fused);
         let cut = self.cut(cx, pixels);
         let tile = cut.tile;
-        let call = if cx.caps.is_software {
+        let is_direct = tile == DIRECT_TILE;
+        let call = if is_direct {
             Call::new("conv2d_direct", DIRECT)
         } else {
             let call = Call::new("conv2d", TILED).set("TM", word(tile[0])?).set("TN", word(tile[1])?);
@@ -155,7 +199,7 @@ impl<'a> Part<'a> {
             extras.residual_at(),
             self.y.1,
         ])?;
-        let call = if cx.caps.is_software { call } else { call.params(&[cut.part_quads])? };
+        let call = if is_direct { call } else { call.params(&[cut.part_quads])? };
         let depth = if cut.parts > 1 { word(cut.parts)? } else { deep };
         let grid = [across, word(tiles * conv.groups)?, depth];
         selection.dispatches.push(extras.append(call).dispatch(grid));
@@ -198,21 +242,39 @@ impl<'a> Part<'a> {
 
     /// The tile, and the parts of the sum where even small tiles are too few to fill the GPU.
     fn cut(&self, cx: &Context<'_>, pixels: usize) -> Cut {
-        if cx.caps.is_software {
-            return Cut { tile: DIRECT_TILE, parts: 1, part_quads: 0 };
+        let (tile, parts) = match cx.caps.choice {
+            Some(Choice::Cut { tile, parts }) if tile == DIRECT_TILE || TILES.contains(&tile) => (tile, Some(parts)),
+            _ if cx.caps.is_software => (DIRECT_TILE, None),
+            _ => (self.tile(pixels, cx.caps.enough_groups), None),
+        };
+        if tile == DIRECT_TILE {
+            return Cut { tile, parts: 1, part_quads: 0 };
         }
-        self.split(cx, pixels, self.tile(pixels, cx.caps.enough_groups), STEP_QUADS)
+        self.split(cx, pixels, tile, STEP_QUADS, parts)
     }
 
-    /// The parts of the sum for this tile, which takes so many quads of it at a step.
-    pub(super) fn split(&self, cx: &Context<'_>, pixels: usize, tile: [usize; 2], step_quads: usize) -> Cut {
+    /// The parts of the sum for this tile, which takes so many quads of it at a step: as many as were `chosen`, or as
+    /// it takes to fill the GPU.
+    pub(super) fn split(
+        &self,
+        cx: &Context<'_>,
+        pixels: usize,
+        tile: [usize; 2],
+        step_quads: usize,
+        chosen: Option<usize>,
+    ) -> Cut {
         let conv = self.conv;
         let groups = pixels.div_ceil(tile[0]) * self.channels.div_ceil(tile[1]);
         let steps = (conv.kernel[0] * conv.kernel[1] * conv.c_in.div_ceil(4)).div_ceil(step_quads);
         let least_steps = (cx.caps.least_steps * STEP_QUADS / step_quads).max(1);
-        let wanted = (2 * cx.caps.enough_groups / groups.max(1)).min(steps / least_steps).min(MOST_SPLITS);
+        let wanted = match chosen {
+            Some(parts) => parts.min(steps),
+            None if groups >= cx.caps.enough_groups => 1,
+            None => (2 * cx.caps.enough_groups / groups.max(1)).min(steps / least_steps),
+        };
+        let wanted = wanted.min(MOST_SPLITS);
         let scratch = (wanted * pixels * self.channels) as u64 * 4;
-        if conv.groups > 1 || groups >= cx.caps.enough_groups || wanted < 2 || scratch > cx.caps.max_binding {
+        if conv.groups > 1 || wanted < 2 || scratch > cx.caps.max_binding {
             return Cut { tile, parts: 1, part_quads: 0 };
         }
         let part_steps = steps.div_ceil(wanted);
@@ -233,9 +295,8 @@ impl<'a> Part<'a> {
             }
         };
         let largest = [most(pixels), most(self.channels)];
-        let smaller = [LARGE, [64, 64], [64, 32], [32, 64], [32, 32]];
         let fits = |tile: &[usize; 2]| tile[0] <= largest[0] && tile[1] <= largest[1];
-        smaller
+        TILES
             .into_iter()
             .filter(fits)
             .find(|&tile| groups(tile) >= if tile == LARGE { 2 * enough } else { enough })

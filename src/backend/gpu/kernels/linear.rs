@@ -9,7 +9,7 @@ use crate::graph::step::{ConvStep, LinearStep};
 const VEC: &str = include_str!("../../../../shaders/linear_vec.wgsl");
 
 /// The most rows of `linear_vec.wgsl`, and the channels that its workgroup makes.
-const VEC_ROWS: usize = 8;
+pub(super) const VEC_ROWS: usize = 8;
 const VEC_CHANNELS: usize = 2;
 
 pub(super) fn select(cx: &Context<'_>, linear: &LinearStep) -> Result<Selection> {

@@ -3,6 +3,7 @@
 use super::conv2d::Part;
 use super::{Call, Context, Extras, quads, replace_line, word};
 use crate::backend::gpu::dispatch::{Binding, Selection};
+use crate::backend::gpu::tune::Choice;
 use crate::error::Result;
 
 const SOURCE: &str = include_str!("../../../../shaders/conv2d_matrix.wgsl");
@@ -14,18 +15,33 @@ struct Tile {
     columns: u32,
 }
 
+impl Tile {
+    /// The pixels and channels, with matrices of this side.
+    fn size(&self, side: u32) -> [usize; 2] {
+        [self.subgroups[0] * 2, self.subgroups[1] * self.columns].map(|n| (n * side) as usize)
+    }
+}
+
 const LARGE: Tile = Tile { subgroups: [4, 2], columns: 4 };
 const SMALL: Tile = Tile { subgroups: [2, 2], columns: 2 };
+
+/// The tiles of matrices of this side.
+pub(super) fn tiles(side: u32) -> [[usize; 2]; 2] {
+    [LARGE.size(side), SMALL.size(side)]
+}
 
 /// Adds the dispatches of a part, for matrices of this side.
 pub(super) fn select(part: &Part<'_>, cx: &Context<'_>, side: u32, selection: &mut Selection) -> Result<()> {
     let conv = part.conv;
     let pixels = conv.batch * conv.output[0] * conv.output[1];
-    let sizes = |tile: &Tile| [tile.subgroups[0] * 2, tile.subgroups[1] * tile.columns].map(|n| (n * side) as usize);
     let groups = |[m, n]: [usize; 2]| pixels.div_ceil(m) * part.channels.div_ceil(n);
-    let tile = if groups(sizes(&LARGE)) >= 2 * cx.caps.enough_groups { LARGE } else { SMALL };
-    let [tile_pixels, tile_channels] = sizes(&tile);
-    let cut = part.split(cx, pixels, [tile_pixels, tile_channels], side as usize / 2);
+    let (is_large, parts) = match cx.caps.choice {
+        Some(Choice::Cut { tile, parts }) if tiles(side).contains(&tile) => (tile == LARGE.size(side), Some(parts)),
+        _ => (groups(LARGE.size(side)) >= 2 * cx.caps.enough_groups, None),
+    };
+    let tile = if is_large { LARGE } else { SMALL };
+    let [tile_pixels, tile_channels] = tile.size(side);
+    let cut = part.split(cx, pixels, tile.size(side), side as usize / 2, parts);
     let wide = quads(&[conv.c_in, part.x.1]);
     let extras = Extras::new(cx, conv.fused);
     let call = call(cx, side)
@@ -77,18 +93,18 @@ fn call(cx: &Context<'_>, side: u32) -> Call {
         *source = source.replace("const TILE = 1280u;", "const TILE = 1536u;");
     }
     #[cfg(test)]
-    if cx.caps.emulated {
-        *call.shader.source.to_mut() = emulation::of(&call.shader.source);
+    if let Some(matrices) = cx.caps.emulated {
+        *call.shader.source.to_mut() = emulation::of(&call.shader.source, matrices);
     }
     call.set("SIDE", side)
 }
 
 /// The shader with the matrices in plain loops, which show on any adapter that its indices are right.
 #[cfg(test)]
-mod emulation {
-    const MATRICES: &str = include_str!("matrix_emulation.wgsl");
+pub(in crate::backend::gpu) mod emulation {
+    pub(in crate::backend::gpu) const MATRICES: &str = include_str!("matrix_emulation.wgsl");
 
-    pub(super) fn of(source: &str) -> String {
+    pub(super) fn of(source: &str, matrices: &str) -> String {
         let mut text = String::new();
         for line in source.lines() {
             let line = match line {
@@ -102,7 +118,7 @@ mod emulation {
             text.push('\n');
         }
         assert!(!text.contains("coop"), "{text}");
-        text + MATRICES
+        text + matrices
     }
 
     fn plain(line: &str) -> String {

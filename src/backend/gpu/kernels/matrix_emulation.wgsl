@@ -5,6 +5,11 @@ alias Right = u32;
 alias Sum = array<f32, 8>;
 var<private> own_lane: u32;
 
+// SIDE, but nothing that a compiler could know: drivers of software adapters compile unrolled loops for minutes.
+fn side() -> u32 {
+    return SIDE + (p.pixels >> 31u);
+}
+
 fn number_x(at: u32) -> f32 {
     return f32(vec4<f16>(tile_x[at / WORD])[at % WORD]);
 }
@@ -15,9 +20,9 @@ fn number_w(at: u32) -> f32 {
 
 fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
     var sums = c;
-    for (var i = 0u; i < SIDE * SIDE / 32u; i++) {
+    for (var i = 0u; i < side() * side() / 32u; i++) {
         let element = own_lane + i * 32u;
-        for (var k = 0u; k < SIDE; k++) {
+        for (var k = 0u; k < side(); k++) {
             let left = number_x(a * WORD + element / SIDE * PITCH + k);
             sums[i] = fma(left, number_w(b * WORD + element % SIDE * PITCH + k), sums[i]);
         }
@@ -27,7 +32,7 @@ fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {
 
 fn keep(c: Sum, at: u32) {
     var sums = c;
-    for (var i = 0u; i < SIDE * SIDE / 32u; i++) {
+    for (var i = 0u; i < side() * side() / 32u; i++) {
         stage[at + own_lane + i * 32u] = sums[i];
     }
 }

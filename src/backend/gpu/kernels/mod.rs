@@ -23,11 +23,15 @@ mod translation_tests;
 mod unary;
 pub(super) mod winograd;
 
+#[cfg(test)]
+pub(super) use matrix::emulation::MATRICES;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::dispatch::{Binding, Dispatch, Pack, Selection, Shader};
 use super::pipeline::Pipelines;
+use super::tune::Choice;
 use crate::device::DeviceKind;
 use crate::device::gpu::Gpu;
 use crate::dtype::Precision;
@@ -57,9 +61,11 @@ pub(super) struct Caps {
     pub(super) half: bool,
     /// The side of the matrices that the adapter's matrix units take, when they are to be used.
     pub(super) matrices: Option<u32>,
-    /// Whether matrices are emulated by plain loops.
+    /// How the product is to be computed, when that was found out by timing.
+    pub(super) choice: Option<Choice>,
+    /// The plain loops that stand for matrices.
     #[cfg(test)]
-    pub(super) emulated: bool,
+    pub(super) emulated: Option<&'static str>,
 }
 
 impl Caps {
@@ -80,8 +86,9 @@ impl Caps {
             least_winograd: winograd::LEAST_PRODUCTS,
             half: false,
             matrices: None,
+            choice: None,
             #[cfg(test)]
-            emulated: false,
+            emulated: None,
         }
     }
 
@@ -102,7 +109,13 @@ impl Caps {
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when no kernel can run the step on this device.
 pub(super) fn select(step: &Step, buffers: &[Buffer], gpu: &Gpu, precision: Precision) -> Result<Selection> {
-    select_for(step, buffers, &Caps::of(gpu).with(precision, gpu))
+    let choice = Pipelines::of(gpu).choices(gpu).get(&step.kernel, precision);
+    select_for(step, buffers, &Caps { choice, ..Caps::of(gpu).with(precision, gpu) })
+}
+
+/// The ways to compute a product that may be the fastest; none where there is only one.
+pub(super) fn candidates(step: &Step, buffers: &[Buffer], gpu: &Gpu, precision: Precision) -> Vec<Choice> {
+    conv2d::candidates(&Context { step, buffers, caps: &Caps::of(gpu).with(precision, gpu) })
 }
 
 fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection> {

@@ -1,8 +1,10 @@
 //! The kernels for lower precisions: on numbers that f16 holds exactly they are as exact as the others, but for the
 //! rounding of what they store.
 
-use super::Caps;
-use super::tests::run_cases;
+use std::collections::HashMap;
+
+use super::tests::{SMALL, run_cases};
+use super::{Caps, MATRICES, select_for};
 use crate::backend::cases::{self, Case, Data};
 use crate::backend::gpu::Weights;
 use crate::backend::gpu::tests::on_every_gpu;
@@ -54,10 +56,30 @@ fn half_is_right_on_kernels_for_gpus() {
     }
 }
 
-/// The shader for matrix units, with its matrices in plain loops: both sizes of matrices, both tiles, split sums. Each
-/// case meets one of the variants.
+/// Cases of each variant of the shader for matrix units, at most so many.
+const OF_EACH: usize = 10;
+
+fn of_each_variant(cases: &[Case], caps: &Caps) -> Vec<Case> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut is_wanted = |case: &&Case| {
+        let schedule = case.schedule();
+        let selection = schedule.steps.last().map(|step| select_for(step, &schedule.buffers, caps));
+        let Some(Ok(selection)) = selection else { return false };
+        let Some(dispatch) = selection.dispatches.iter().find(|dispatch| dispatch.shader.name == "conv2d_matrix")
+        else {
+            return false;
+        };
+        let count = seen.entry(format!("{:?}", dispatch.constants)).or_default();
+        *count += 1;
+        *count <= OF_EACH
+    };
+    let found: Vec<Case> = cases.iter().filter(|case| is_wanted(case)).cloned().collect();
+    assert!(seen.len() >= 2 && found.len() > OF_EACH, "{seen:?}");
+    found
+}
+
+/// The shader for matrix units, with its matrices in plain loops: both sizes of matrices, both tiles, split sums.
 #[test]
-#[ignore = "llvmpipe compiles the loops for minutes: for a machine with a GPU"]
 fn matrices_are_right() {
     let matters = |case: &Case| match &case.kernel {
         Kernel::Conv2d(conv) => conv.groups == 1,
@@ -66,15 +88,17 @@ fn matrices_are_right() {
     };
     let (single, half) = (rounded(matters, 0.0), rounded(matters, ROUNDING));
     let variants = [(16, 0), (16, 1 << 20), (8, 0), (8, 1 << 20)];
-    let part = |cases: &[Case], i: usize| cases.iter().skip(i).step_by(variants.len()).cloned().collect::<Vec<_>>();
-    for (i, (side, enough_groups)) in variants.into_iter().enumerate() {
+    for (side, enough_groups) in variants {
         let change = |caps: &mut Caps| {
             let matrices = Some(side);
-            *caps = Caps { is_software: false, enough_groups, least_steps: 1, matrices, emulated: true, ..*caps };
+            *caps =
+                Caps { is_software: false, enough_groups, least_steps: 1, matrices, emulated: Some(MATRICES), ..*caps };
         };
-        run_cases(change, &part(&single, i), Precision::Fast);
+        let mut caps = SMALL;
+        change(&mut caps);
+        run_cases(change, &of_each_variant(&single, &caps), Precision::Fast);
         if side == 16 {
-            run_cases(change, &part(&half, i), Precision::Half);
+            run_cases(change, &of_each_variant(&half, &Caps { half: true, ..caps }), Precision::Half);
         }
     }
 }

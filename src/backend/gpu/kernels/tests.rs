@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::graph::step::Kernel;
 
 /// The limits that every device has.
-const SMALL: Caps = Caps {
+pub(super) const SMALL: Caps = Caps {
     is_software: false,
     max_binding: 128 << 20,
     max_groups: 65535,
@@ -28,12 +28,13 @@ const SMALL: Caps = Caps {
     least_winograd: usize::MAX,
     half: false,
     matrices: None,
-    emulated: false,
+    choice: None,
+    emulated: None,
 };
 
 /// Adapters of every kind: one with limits that force weights and grids to be cut, one that small layers fill, one that
 /// nothing fills, so that every sum is split, such that take Winograd wherever they can, and such of lower precision.
-const KINDS: [Caps; 12] = [
+const KINDS: [Caps; 15] = [
     SMALL,
     Caps { is_software: true, ..SMALL },
     Caps { max_binding: 16 << 10, max_groups: 7, ..SMALL },
@@ -45,7 +46,10 @@ const KINDS: [Caps; 12] = [
     Caps { half: true, is_software: true, ..SMALL },
     Caps { matrices: Some(16), enough_groups: 0, ..SMALL },
     Caps { matrices: Some(16), enough_groups: 1 << 20, least_steps: 1, half: true, ..SMALL },
+    Caps { matrices: Some(16), enough_groups: 1 << 20, least_steps: 1, ..SMALL },
     Caps { matrices: Some(8), ..SMALL },
+    Caps { matrices: Some(8), enough_groups: 0, half: true, ..SMALL },
+    Caps { matrices: Some(8), enough_groups: 1 << 20, least_steps: 1, half: true, ..SMALL },
 ];
 
 pub(super) fn files() -> Vec<(String, String)> {
@@ -281,6 +285,27 @@ fn every_tile_has_a_case() {
         assert!(seen.contains(&(tile.0, tile.1, 0, wide)), "{tile:?} {wide}: {seen:?}");
     }
     assert!(seen.contains(&(32, 32, 1, 0)) && seen.contains(&(32, 32, 1, 1)), "{seen:?}");
+}
+
+/// The cases take every variant of the shader for matrix units, so that each is validated and translated: both sizes of
+/// matrices, both tiles, with and without split sums, by single elements and by quads, in f32 and in f16.
+#[test]
+fn every_variant_of_matrices_has_a_case() {
+    let mut seen = BTreeSet::new();
+    for (_, dispatch) in dispatches().iter().filter(|(_, dispatch)| dispatch.shader.name == "conv2d_matrix") {
+        let number = |name: &str| dispatch.constants.iter().find(|(n, _)| *n == name).expect("it is set").1 as u32;
+        let half = dispatch.shader.source.contains("alias S = f16;");
+        seen.insert((number("SIDE"), number("COLUMNS"), number("SPLIT"), number("WIDE"), half));
+    }
+    // Only the small tile is too little for a GPU, so that sums are split.
+    for (side, (columns, split), wide) in [8, 16].into_iter().flat_map(|side| {
+        [(4, 0), (2, 0), (2, 1)].into_iter().flat_map(move |tile| [0, 1].map(|wide| (side, tile, wide)))
+    }) {
+        let has = |half: bool| seen.contains(&(side, columns, split, wide, half));
+        assert!(has(false) || has(true), "{side} {columns} {split} {wide}: {seen:?}");
+    }
+    let has = |half: bool| seen.iter().any(|&(.., is_half)| is_half == half);
+    assert!(has(false) && has(true), "{seen:?}");
 }
 
 /// The kernels for GPUs give the right answers on software adapters too, with the largest tiles and with the smallest

@@ -4,6 +4,7 @@
 use super::conv2d::Part;
 use super::{Call, Context, Extras, WeightRows, quads, word};
 use crate::backend::gpu::dispatch::{Binding, Dispatch, Pack, Selection};
+use crate::backend::gpu::tune::Choice;
 use crate::error::{Error, Result};
 use crate::graph::op::Fused;
 use crate::graph::step::ConvStep;
@@ -37,14 +38,17 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Option<Selecti
     let pixels = conv.batch * conv.output[0] * conv.output[1];
     let products = pixels * conv.c_in * conv.c_out * 9;
     let least_channels = if cx.caps.least_winograd == 0 { 0 } else { LEAST_CHANNELS };
-    let room = (total * POINTS).max(POINTS * conv.c_in) as u64 * conv.c_in.max(conv.c_out) as u64 * 4;
     // At the edges tiles make pixels that the image does not have: at most three fifths of the products may be left.
-    if !fits
-        || products < cx.caps.least_winograd
-        || conv.c_in.min(conv.c_out) < least_channels
-        || 5 * POINTS * total > 3 * 9 * pixels
-        || room > cx.caps.max_binding
-    {
+    let wins = match cx.caps.choice {
+        Some(choice) => choice == Choice::Winograd,
+        None => {
+            products >= cx.caps.least_winograd
+                && conv.c_in.min(conv.c_out) >= least_channels
+                && 5 * POINTS * total <= 3 * 9 * pixels
+        }
+    };
+    let room = (total * POINTS).max(POINTS * conv.c_in) as u64 * conv.c_in.max(conv.c_out) as u64 * 4;
+    if !fits || !wins || room > cx.caps.max_binding {
         return Ok(None);
     }
     let shape = [conv.c_out, conv.c_in, 3, 3];

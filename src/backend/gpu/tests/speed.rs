@@ -13,29 +13,12 @@ use crate::backend::gpu::pipeline::Pipelines;
 use crate::backend::gpu::upload::Uploader;
 use crate::backend::gpu::weights::Weights;
 use crate::checkpoint::{Storage, StoredTensor};
-use crate::device::gpu::{Gpu, GpuOptions};
-use crate::device::memory::{Buffer, Purpose};
+use crate::device::copies;
+use crate::device::gpu::GpuOptions;
 use crate::dtype::DType;
 use crate::graph::step::BufferId;
 
 const BYTES: usize = 96 << 20;
-
-/// The rate of copies between two buffers of the device, in GB/s.
-fn copy_rate(gpu: &Gpu) -> f64 {
-    let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-    let make = || Buffer::new(gpu, "copy", BYTES as u64, usage, Purpose::Staging, false).unwrap();
-    let (from, to) = (make(), make());
-    let mut best = f64::MAX;
-    for _ in 0..5 {
-        let start = Instant::now();
-        let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(from.raw(), 0, to.raw(), 0, BYTES as u64);
-        let submission = gpu.queue().submit([encoder.finish()]);
-        gpu.wait(Some(submission)).unwrap();
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    BYTES as f64 / best / 1e9
-}
 
 #[test]
 #[ignore = "a measurement"]
@@ -46,7 +29,8 @@ fn upload() {
         if gpu.options().checks {
             return;
         }
-        eprintln!("{}: copy {:.2} GB/s, chunks of {} MiB", gpu.info(), copy_rate(gpu), gpu.staging_bytes() >> 20);
+        let fresh = || copies::measure(gpu, BYTES as u64).unwrap().fresh / 1e9;
+        eprintln!("{}: chunks of {} MiB", gpu.info(), gpu.staging_bytes() >> 20);
         let (rows, columns) = (BYTES / 4 / 4096, 4096);
         let pack = |order: [usize; 2], multiple| Pack {
             weight: BufferId(0),
@@ -59,7 +43,9 @@ fn upload() {
             winograd: false,
             half: false,
         };
+        let taps = Pack { shape: vec![rows, columns / 8, 8], order: vec![0, 2, 1], ..pack([0, 1], 4) };
         for (what, dtype, pack) in [
+            ("f32 convolution", DType::F32, Some(taps)),
             ("f32 as it is", DType::F32, None),
             ("f16 as it is", DType::F16, None),
             ("f32 padded", DType::F32, Some(pack([0, 1], 4096 + 64))),
@@ -81,7 +67,8 @@ fn upload() {
                 gpu.wait(None).unwrap();
                 best = best.min(start.elapsed().as_secs_f64());
             }
-            eprintln!("  {what}: {:.2} GB/s of the file", storage.len() as f64 / best / 1e9);
+            let rate = BYTES as f64 / best / 1e9;
+            eprintln!("  {what}: {rate:.2} GB/s of f32, plain copies into new buffers {:.2} GB/s", fresh());
         }
     });
 }
