@@ -214,7 +214,7 @@ impl<'a> Machine<'a> {
 }
 
 /// The object of a key.
-fn keyed<'a>(objects: &Objects, storages: &Storages<'_>, key: i64) -> Result<Made> {
+fn keyed(objects: &Objects, storages: &Storages<'_>, key: i64) -> Result<Made> {
     Ok(Made::Node(match objects.keys.get(&key) {
         Some(&ObjectIndex::Tensor(index)) => Node::Tensor(index),
         Some(&ObjectIndex::Storage(index)) => Node::Storage(index, storages.all[index as usize].dtype),

@@ -7,7 +7,7 @@ use crate::checkpoint::Layout;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 
-impl<'a> Machine<'a> {
+impl Machine<'_> {
     /// `_rebuild_tensor(storage, offset, size, stride)`; v2 adds `requires_grad, hooks`, v3 also `dtype`; both may end
     /// with a dict that holds the conjugate and negative bits. None when it names a dtype that is not known.
     pub(super) fn tensor(&self, name: &str, args: &[Id], count: usize) -> Result<Option<Made>> {

@@ -43,7 +43,7 @@ impl Made {
     }
 }
 
-impl<'a> Machine<'a> {
+impl Machine<'_> {
     pub(super) fn node(&self, id: Id) -> &Node {
         self.arena.node(id)
     }
