@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use crate::checkpoint::{NPY_MAGIC as MAGIC, NUMPY_DTYPES, npy_header};
+use crate::checkpoint::{Cursor, NPY_MAGIC as MAGIC, NUMPY_DTYPES, npy_header};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
@@ -102,7 +102,7 @@ fn read(reader: &mut impl Read) -> Result<Tensor> {
     }
     let mut header = vec![0u8; len];
     read_exactly(reader, &mut header, "the header")?;
-    let header = Header::parse(&header)?;
+    let header = Header::parse(&header).map_err(|error| error.context("the `.npy` header"))?;
     header.read_data(reader)
 }
 
@@ -123,24 +123,24 @@ struct Header {
 
 impl Header {
     fn parse(text: &[u8]) -> Result<Self> {
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Cursor { text, at: 0 };
         let (mut descr, mut fortran_order, mut shape) = (None, None, None);
         parser.expect(b'{')?;
         while !parser.accept(b'}') {
-            let key = parser.string()?;
+            let key = parser.quoted()?;
             parser.expect(b':')?;
             match key {
                 "descr" => descr = Some(parser.descr()?),
                 "fortran_order" => fortran_order = Some(parser.boolean()?),
                 "shape" => shape = Some(parser.tuple()?),
-                other => return Err(Error::invalid(format!("the `.npy` header has an unknown key `{other}`"))),
+                other => return Err(Error::invalid(format!("an unknown key `{other}`"))),
             }
             if !parser.accept(b',') {
                 parser.expect(b'}')?;
                 break;
             }
         }
-        let missing = |key: &str| Error::invalid(format!("the `.npy` header has no `{key}`"));
+        let missing = |key: &str| Error::invalid(format!("no `{key}`"));
         let (dtype, big_endian) = parse_descr(descr.ok_or_else(|| missing("descr"))?)?;
         Ok(Self {
             dtype,
@@ -227,36 +227,9 @@ fn to_row_major(bytes: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
     out
 }
 
-/// Reads the Python literal of a header.
-struct Parser<'a> {
-    text: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Parser<'a> {
-    fn peek(&mut self) -> Option<u8> {
-        while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
-            self.at += 1;
-        }
-        self.text.get(self.at).copied()
-    }
-
-    fn accept(&mut self, byte: u8) -> bool {
-        let found = self.peek() == Some(byte);
-        self.at += usize::from(found);
-        found
-    }
-
-    fn expect(&mut self, byte: u8) -> Result<()> {
-        if self.accept(byte) { Ok(()) } else { Err(self.unexpected(&format!("`{}`", byte as char))) }
-    }
-
-    fn unexpected(&mut self, expected: &str) -> Error {
-        let found = self.peek().map_or("its end".to_owned(), |byte| format!("`{}`", byte.escape_ascii()));
-        Error::invalid(format!("the `.npy` header has {found} at byte {}, {expected} is expected", self.at))
-    }
-
-    fn string(&mut self) -> Result<&'a str> {
+/// The parts of a Python literal.
+impl<'a> Cursor<'a> {
+    fn quoted(&mut self) -> Result<&'a str> {
         let quote = match self.peek() {
             Some(quote @ (b'\'' | b'"')) => quote,
             _ => return Err(self.unexpected("a string")),
@@ -267,15 +240,14 @@ impl<'a> Parser<'a> {
             return Err(self.unexpected("the end of a string"));
         };
         self.at = start + len + 1;
-        std::str::from_utf8(&self.text[start..start + len])
-            .map_err(|_| Error::invalid("the `.npy` header is not valid UTF-8"))
+        std::str::from_utf8(&self.text[start..start + len]).map_err(|_| Error::invalid("a string is not UTF-8"))
     }
 
     fn descr(&mut self) -> Result<&'a str> {
         match self.peek() {
             Some(b'[' | b'(') => Err(Error::unsupported("a `.npy` file of structured records")
                 .help("save one field of it: `numpy.save(path, x['field'])`")),
-            _ => self.string(),
+            _ => self.quoted(),
         }
     }
 

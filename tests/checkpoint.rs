@@ -173,3 +173,22 @@ fn tensors_outlive_the_checkpoint() {
     fn is_send<T: Send + Sync>() {}
     is_send::<Checkpoint>();
 }
+
+/// Lone surrogates, as Python has them for file names that are not UTF-8, are no text here: all protocols give the same
+/// object, which is saved as the string that it was.
+#[test]
+fn strings_with_surrogates_are_kept() {
+    // `pickle.dumps(["\ud800 a", "\U0001f600"], protocol)`.
+    let pickles: [&[u8]; 3] = [
+        b"(lp0\nV\\ud800 a\np1\naV\\U0001f600\np2\na.",
+        b"\x80\x02]q\x00(X\x05\0\0\0\xed\xa0\x80 aq\x01X\x04\0\0\0\xf0\x9f\x98\x80q\x02e.",
+        b"\x80\x04\x95\x13\0\0\0\0\0\0\0]\x94(\x8c\x05\xed\xa0\x80 a\x94\x8c\x04\xf0\x9f\x98\x80\x94e.",
+    ];
+    for bytes in pickles {
+        let checkpoint = Checkpoint::from_bytes("surrogates", bytes).unwrap();
+        let text = checkpoint[0].as_object().unwrap();
+        assert_eq!(text.class(), "_codecs.decode");
+        assert!(matches!(&text.args()[0], Value::Bytes(bytes) if **bytes == *b"\xed\xa0\x80 a"));
+        assert_eq!(checkpoint[1].as_str().unwrap(), "\u{1f600}");
+    }
+}

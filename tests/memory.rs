@@ -1,4 +1,5 @@
-//! What a model adds to the memory of a process: at most 1.3 times its weights, and the memory of its plan.
+//! What a model adds to the memory of a process: at most 1.3 times its weights, and the memory of its plan. What
+//! converting a file takes: the memory of a tensor.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -7,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use common::made_state_dict;
-use sconce::{StateDict, models};
+use sconce::checkpoint::{Storage, StoredTensor};
+use sconce::{DType, StateDict, models};
 
 /// Files of the system, the allocator's own memory, what JSON and text take.
 const SLACK: f64 = 1.5e6;
@@ -56,4 +58,27 @@ fn resnet18() {
 #[test]
 fn resnet34() {
     check("resnet34");
+}
+
+/// 64 views of one storage of 4 MB become 64 tensors of 2 MB each, one after the other.
+#[test]
+fn a_file_is_converted_tensor_by_tensor() {
+    const ELEMENTS: usize = 1 << 20;
+    const TENSORS: usize = 64;
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("memory");
+    std::fs::create_dir_all(&folder).unwrap();
+    let storage = Storage::owned(vec![0u8; (ELEMENTS + TENSORS) * 4], "cpu");
+    let view = |i| (format!("{i}"), StoredTensor::new(storage.clone(), DType::F32, [ELEMENTS], [1], i).unwrap());
+    let (from, to) = (folder.join("views.pt"), folder.join("halves.pt"));
+    StateDict::from_iter((0..TENSORS).map(view)).save(&from).unwrap();
+    for to in [&to, &to.with_extension("safetensors")] {
+        // Of what is written alone, this is less than half.
+        let limited = "ulimit -d 49152 && exec \"$0\" convert --force --quiet --dtype=f16 \"$1\" \"$2\"";
+        let ran =
+            Command::new("sh").args(["-c", limited, env!("CARGO_BIN_EXE_sconce")]).args([&from, to]).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        assert_eq!(std::fs::metadata(to).unwrap().len() >> 20, (TENSORS * ELEMENTS * 2) as u64 >> 20);
+        std::fs::remove_file(to).unwrap();
+    }
+    std::fs::remove_file(from).unwrap();
 }

@@ -3,6 +3,7 @@
 //! [`load`](crate::load) maps a file and reads its structure: names, dtypes, shapes and where the bytes are. Tensor data
 //! is read when it is used, straight from the mapped file.
 
+mod cursor;
 mod deferred;
 pub(crate) mod export;
 mod hash;
@@ -28,6 +29,7 @@ use std::ops::{Index, IndexMut};
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use cursor::Cursor;
 pub(crate) use hash::Seeded;
 pub use location::MapLocation;
 pub(crate) use save::{NPY_MAGIC, NUMPY_DTYPES, npy_header};

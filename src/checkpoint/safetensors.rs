@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Deserializer, Value as Json};
 
+use super::cursor::Cursor;
 use super::hash::QuickMap;
 use super::source::Source;
 use super::value::{Dict, DictKind, Value};
@@ -97,7 +98,7 @@ struct Info {
 
 impl Header {
     fn parse(text: &[u8]) -> Result<Self> {
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Cursor { text, at: 0 };
         let mut header = Header { tensors: Vec::new(), metadata: None };
         let mut names: QuickMap<String, ()> = QuickMap::default();
         parser.object(|parser, name| {
@@ -151,7 +152,7 @@ impl Header {
 }
 
 impl Info {
-    fn parse(parser: &mut Parser<'_>, name: String) -> Result<Self> {
+    fn parse(parser: &mut Cursor<'_>, name: String) -> Result<Self> {
         let (mut dtype, mut shape, mut offsets) = (None, None, None);
         parser.object(|parser, key| {
             let fresh = match key.as_str() {
@@ -200,7 +201,7 @@ impl Info {
 }
 
 /// The free text: a dict of strings.
-fn metadata(parser: &mut Parser<'_>) -> Result<Value> {
+fn metadata(parser: &mut Cursor<'_>) -> Result<Value> {
     let mut entries = Vec::new();
     parser.object(|parser, key| {
         let text = parser.string()?;
@@ -210,38 +211,8 @@ fn metadata(parser: &mut Parser<'_>) -> Result<Value> {
     Ok(Value::from(Dict::new(DictKind::Dict, entries)))
 }
 
-/// Reads objects key by key, since a key that is there twice has to be seen; what is in them, serde_json reads.
-struct Parser<'a> {
-    text: &'a [u8],
-    at: usize,
-}
-
-impl Parser<'_> {
-    fn peek(&mut self) -> Option<u8> {
-        while matches!(self.text.get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
-        }
-        self.text.get(self.at).copied()
-    }
-
-    fn accept(&mut self, byte: u8) -> bool {
-        let found = self.peek() == Some(byte);
-        self.at += usize::from(found);
-        found
-    }
-
-    fn expect(&mut self, byte: u8) -> Result<()> {
-        match self.accept(byte) {
-            true => Ok(()),
-            false => Err(self.unexpected(&format!("`{}`", char::from(byte)))),
-        }
-    }
-
-    fn unexpected(&mut self, expected: &str) -> Error {
-        let found = self.peek().map_or("its end".to_owned(), |byte| format!("`{}`", byte.escape_ascii()));
-        Error::invalid(format!("{expected} expected at byte {}, found {found}", self.at))
-    }
-
+/// Objects are read key by key, since a key that is there twice has to be seen; what is in them, serde_json reads.
+impl Cursor<'_> {
     fn object(&mut self, mut entry: impl FnMut(&mut Self, String) -> Result<()>) -> Result<()> {
         self.expect(b'{')?;
         if self.accept(b'}') {

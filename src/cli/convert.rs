@@ -157,7 +157,10 @@ fn convert(state: &StateDict, dtype: DType, said: &mut Vec<String>) -> Result<St
         let known = done.entry(Arc::as_ptr(tensor.storage())).or_default();
         let new = match known.iter().find(|(old, _)| old.is_same_view(tensor)) {
             Some((_, new)) => new.clone().with_requires_grad(tensor.requires_grad()),
-            None => tensor.to(dtype).map_err(|error| Failure::about(format!("`{}`", text::clean(name)), error))?,
+            // Converted while it is written.
+            None => {
+                tensor.to_deferred(dtype).map_err(|error| Failure::about(format!("`{}`", text::clean(name)), error))?
+            }
         };
         known.push((tensor.clone(), new.clone()));
         converted.insert(name, new);

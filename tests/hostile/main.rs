@@ -1,6 +1,7 @@
 //! Files that are damaged, hostile or something else: each gives one clear error. None panics, hangs or makes the reader
 //! take memory that the file does not have bytes for.
 
+mod bombs;
 mod build;
 mod containers;
 mod files;

@@ -388,12 +388,7 @@ impl<'a> Machine<'a> {
     }
 
     fn push_made(&mut self, made: Made) -> Result<()> {
-        self.copied += made.copied();
-        if self.copied > self.input.len().saturating_mul(MOST_COPIED_PER_BYTE) {
-            return Err(Error::unsupported(
-                "calls are given the same values again and again, more than fit into memory",
-            ));
-        }
+        self.charge(made.copied(&self.arena))?;
         let node = match made {
             Made::Node(node) => node,
             Made::Existing(id) => {
@@ -405,6 +400,15 @@ impl<'a> Machine<'a> {
             Made::Object(object) => Node::Object(Box::new(object)),
         };
         self.push(node)
+    }
+
+    /// Counts parts of values that a call copied: it may be given the same large dict again and again.
+    pub(super) fn charge(&mut self, parts: usize) -> Result<()> {
+        self.copied += parts;
+        match self.copied > self.input.len().saturating_mul(MOST_COPIED_PER_BYTE) {
+            true => Err(Error::unsupported("calls are given the same large values again and again")),
+            false => Ok(()),
+        }
     }
 
     fn recall(&mut self, opcode: u8) -> Result<()> {

@@ -140,15 +140,19 @@ pub(super) enum KindNode {
     },
 }
 
-impl ExtraNode {
-    /// How many ids were copied to make it.
-    pub(super) fn copied(&self) -> usize {
-        match &self.kind {
-            KindNode::Listed { args, .. } | KindNode::Copy { args, .. } => args.len(),
+impl TensorNode {
+    /// How many numbers and ids are its own.
+    pub(super) fn copied(&self, arena: &Arena<'_>) -> usize {
+        let sizes = |id| arena.items(id).map_or(0, <[_]>::len);
+        let args = match self.extra.as_deref() {
+            Some(ExtraNode { kind: KindNode::Listed { args, .. } | KindNode::Copy { args, .. }, .. }) => args.len(),
             _ => 0,
-        }
+        };
+        sizes(self.shape) + sizes(self.stride) + args
     }
+}
 
+impl ExtraNode {
     /// Its parts, in the order in which they are converted.
     pub(super) fn part(&self, at: usize) -> Option<Id> {
         let (first, args): ([Option<Id>; 2], &[Id]) = match &self.kind {

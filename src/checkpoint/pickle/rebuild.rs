@@ -7,7 +7,7 @@ use crate::checkpoint::Layout;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 
-impl<'a> Machine<'a> {
+impl Machine<'_> {
     /// `_rebuild_tensor(storage, offset, size, stride)`; v2 adds `requires_grad, hooks`, v3 also `dtype`; both may end
     /// with a dict that holds the conjugate and negative bits. None when it names a dtype that is not known.
     pub(super) fn tensor(&self, name: &str, args: &[Id], count: usize) -> Result<Option<Made>> {
@@ -276,14 +276,11 @@ impl<'a> Machine<'a> {
     }
 
     /// Sets the state of a tensor, as torch 0.1 to 0.3 wrote it; false for what is no tensor, or no such state.
-    pub(super) fn set_tensor_state(&mut self, object: Id, state: Id) -> bool {
-        match self.with_state(object, state) {
-            Some(tensor) => {
-                self.arena.nodes[object as usize] = self.arena.tensor(tensor);
-                true
-            }
-            None => false,
-        }
+    pub(super) fn set_tensor_state(&mut self, object: Id, state: Id) -> Result<bool> {
+        let Some(tensor) = self.with_state(object, state) else { return Ok(false) };
+        self.charge(tensor.copied(&self.arena))?;
+        self.arena.nodes[object as usize] = self.arena.tensor(tensor);
+        Ok(true)
     }
 
     fn with_state(&self, object: Id, state: Id) -> Option<TensorNode> {

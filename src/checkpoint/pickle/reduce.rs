@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::machine::{Machine, pairs};
-use super::node::{DictNode, Id, Known, Node, ObjectNode, SetNode, TensorNode};
+use super::node::{Arena, DictNode, Id, Known, Node, ObjectNode, SetNode, TensorNode};
 use super::text;
 use crate::checkpoint::value::DictKind;
 use crate::error::{Error, Result};
@@ -19,13 +19,13 @@ pub(super) enum Made {
 }
 
 impl Made {
-    /// How many parts were copied to make it: a call may be given the same large dict again and again.
-    pub(super) fn copied(&self) -> usize {
+    /// How many parts were copied to make it, or will be.
+    pub(super) fn copied(&self, arena: &Arena<'_>) -> usize {
         match self {
             Made::Existing(_) => 0,
             Made::Dict(dict) => dict.entries.len(),
             Made::Object(object) => object.args.len() + object.items.len() + object.entries.len(),
-            Made::Tensor(tensor) => tensor.extra.as_ref().map_or(0, |extra| extra.copied()),
+            Made::Tensor(tensor) => tensor.copied(arena),
             Made::Node(Node::Set(set)) => set.items.len(),
             Made::Node(Node::Size(sizes)) => sizes.len(),
             Made::Node(Node::Blob(bytes) | Node::ByteArray(bytes)) => bytes.len(),
@@ -43,7 +43,7 @@ impl Made {
     }
 }
 
-impl<'a> Machine<'a> {
+impl Machine<'_> {
     pub(super) fn node(&self, id: Id) -> &Node {
         self.arena.node(id)
     }
@@ -229,7 +229,7 @@ impl<'a> Machine<'a> {
 
     /// Gives an object its state; a dict's is its attributes, such as a state dict's `_metadata`.
     pub(super) fn set_state(&mut self, object: Id, state: Id) -> Result<()> {
-        if self.set_tensor_state(object, state) {
+        if self.set_tensor_state(object, state)? {
             return Ok(());
         }
         if let Some(dict) = self.arena.dict_mut(object) {

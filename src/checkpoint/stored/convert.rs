@@ -1,6 +1,9 @@
 //! A tensor in another dtype.
 
+use std::sync::Arc;
+
 use super::{Quantizer, StoredTensor};
+use crate::checkpoint::Storage;
 use crate::dtype::{DType, convert};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
@@ -29,16 +32,49 @@ impl StoredTensor {
         if dtype == self.dtype {
             return Ok(self.clone());
         }
+        self.converted(dtype, Storage::owned(self.converted_bytes(dtype)?, self.location()))
+    }
+
+    /// The same as [`to`](Self::to), converted when the bytes are first asked for. Saving it converts it, writes it and
+    /// lets it go: so a file of any size is converted in the memory of its largest tensor.
+    ///
+    /// # Errors
+    /// As [`to`](Self::to). What is wrong with the bytes themselves is said when they are asked for.
+    pub fn to_deferred(&self, dtype: DType) -> Result<Self> {
+        // The scales of quantized tensors have to fit them.
+        if dtype == self.dtype || self.quantizer().is_some() {
+            return self.to(dtype);
+        }
+        if !self.has_data() {
+            return Err(self.no_data());
+        }
+        convert(self.dtype, dtype, &[])?;
+        let len = unpacked(self.dtype, self.shape()).numel().saturating_mul(dtype.size());
+        let source = self.clone();
+        let make = move || {
+            let bytes = source.converted_bytes(dtype)?;
+            source.storage.release_pages(source.span());
+            Ok(bytes.into())
+        };
+        self.converted(dtype, Storage::deferred(len, self.location(), make))
+    }
+
+    fn converted(&self, dtype: DType, storage: Arc<Storage>) -> Result<Self> {
+        let shape = unpacked(self.dtype, self.shape());
+        let stride = shape.contiguous_strides();
+        let converted = Self::new(storage, dtype, shape, stride, 0)?;
+        Ok(converted.with_requires_grad(self.requires_grad).with_parameter(self.is_parameter))
+    }
+
+    fn converted_bytes(&self, dtype: DType) -> Result<Vec<u8>> {
         let bytes = self.contiguous_bytes()?;
-        let bytes = match self.quantizer() {
+        match self.quantizer() {
             Some(quantizer) => {
                 let floats = quantizer.dequantize(self.dtype, self.shape(), &bytes)?;
-                convert(DType::F32, dtype, bytemuck::cast_slice(&floats))?
+                convert(DType::F32, dtype, bytemuck::cast_slice(&floats))
             }
-            None => convert(self.dtype, dtype, &bytes)?,
-        };
-        let converted = Self::from_bytes(dtype, unpacked(self.dtype, self.shape()), bytes)?;
-        Ok(converted.with_requires_grad(self.requires_grad).with_parameter(self.is_parameter))
+            None => convert(self.dtype, dtype, &bytes),
+        }
     }
 }
 
