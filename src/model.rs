@@ -58,6 +58,8 @@ struct State {
 struct Ready {
     plan: Plan,
     computes_integers: bool,
+    /// The outputs that are integers made from floats, which a float holds exactly up to a limit.
+    rounded: Arc<[usize]>,
     /// The kernels of a run, and how often it runs each.
     kernels: Vec<(String, usize)>,
 }
@@ -255,8 +257,8 @@ impl Model {
     /// [`ErrorKind::Device`](crate::ErrorKind::Device) when the device fails.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         // While a GPU works, other threads may give it more.
-        let outputs = self.start(inputs)?.wait()?;
-        as_declared(outputs, &self.declared())
+        let (started, rounded) = self.start(inputs)?;
+        as_declared(started.wait()?, &self.declared(), &rounded)
     }
 
     /// Begins a run; the future waits for its outputs and blocks no thread, whatever polls it. On a GPU the run is under
@@ -289,7 +291,10 @@ impl Model {
     pub fn run_async(&self, inputs: &[Tensor]) -> impl Future<Output = Result<Vec<Tensor>>> + Send + use<> {
         let started = if self.device.is_cpu() { self.start_on_thread(inputs) } else { self.start(inputs) };
         let declared = self.declared();
-        async move { as_declared(started?.await?, &declared) }
+        async move {
+            let (started, rounded) = started?;
+            as_declared(started.await?, &declared, &rounded)
+        }
     }
 
     /// Runs the model from tensors on its device to new ones there. On a GPU nothing is waited for: another model's run
@@ -331,22 +336,22 @@ impl Model {
     }
 
     /// Begins a run.
-    fn start(&self, inputs: &[Tensor]) -> Result<Started> {
+    fn start(&self, inputs: &[Tensor]) -> Result<(Started, Arc<[usize]>)> {
         self.with_plan(&kinds_of(inputs), |ready| {
             if ready.computes_integers {
                 inputs.iter().try_for_each(check_range)?;
             }
-            ready.plan.start(inputs)
+            Ok((ready.plan.start(inputs)?, Arc::clone(&ready.rounded)))
         })
     }
 
     /// Begins a run on a thread of its own.
-    fn start_on_thread(&self, inputs: &[Tensor]) -> Result<Started> {
-        self.with_plan(&kinds_of(inputs), |_| Ok(()))?;
+    fn start_on_thread(&self, inputs: &[Tensor]) -> Result<(Started, Arc<[usize]>)> {
+        let rounded = self.with_plan(&kinds_of(inputs), |ready| Ok(Arc::clone(&ready.rounded)))?;
         let (trace, device, state) = (Arc::clone(&self.trace), self.device.clone(), Arc::clone(&self.state));
         let model = Self { trace, device, precision: self.precision, state, inputs: Vec::new(), outputs: Vec::new() };
         let inputs = inputs.to_vec();
-        Started::on_thread(move || model.start(&inputs)?.wait())
+        Ok((Started::on_thread(move || model.start(&inputs)?.0.wait())?, rounded))
     }
 
     /// The dtypes that the outputs are declared with.
@@ -453,19 +458,21 @@ impl Model {
     }
 
     /// The steps for inputs of these shapes, and whether they compute with integers as floats.
-    fn schedule(&self, inputs: &[(Shape, DType)]) -> Result<(Schedule, bool)> {
+    fn schedule(&self, inputs: &[(Shape, DType)]) -> Result<(Schedule, bool, Arc<[usize]>)> {
         let mut graph = Graph::new();
         let vars: Vec<Var> = inputs.iter().map(|(shape, dtype)| graph.input(shape.clone(), *dtype)).collect();
         let outputs = (self.trace)(&mut graph, &vars)?;
+        let is_rounded = |x: &Var| matches!(graph.node(*x).op, Op::Unary(Unary::ToInt));
+        let rounded = (0..outputs.len()).filter(|&i| is_rounded(&outputs[i])).collect();
         graph.set_outputs(outputs);
         let computes_integers =
             graph.vars().any(|x| matches!(graph.node(x).op, Op::Unary(Unary::FromInt) if !graph.node(x).is_constant));
         let float_bytes = if self.precision == Precision::Half { 2 } else { 4 };
-        Ok((lower(&optimize(&graph)?, !self.device.is_cpu(), float_bytes)?, computes_integers))
+        Ok((lower(&optimize(&graph)?, !self.device.is_cpu(), float_bytes)?, computes_integers, rounded))
     }
 
     fn make_plan(&self, state: &mut State, inputs: &[(Shape, DType)]) -> Result<Ready> {
-        let (schedule, computes_integers) = self.schedule(inputs)?;
+        let (schedule, computes_integers, rounded) = self.schedule(inputs)?;
         for buffer in &schedule.buffers {
             if let Memory::Parameter(parameter) = &buffer.memory {
                 let storage = parameter.tensor.storage();
@@ -484,7 +491,7 @@ impl Model {
                 None => kernels.push((name.to_owned(), 1)),
             }
         }
-        Ok(Ready { plan, computes_integers, kernels })
+        Ok(Ready { plan, computes_integers, rounded, kernels })
     }
 }
 
@@ -512,8 +519,15 @@ fn kinds_of(inputs: &[Tensor]) -> Vec<(Shape, DType)> {
     inputs.iter().map(|x| (x.shape().clone(), x.dtype())).collect()
 }
 
-/// The outputs in the dtypes that the file says.
-fn as_declared(outputs: Vec<Tensor>, declared: &[DType]) -> Result<Vec<Tensor>> {
+/// The outputs in the dtypes that the file says. Those that are `rounded` were computed as floats.
+fn as_declared(outputs: Vec<Tensor>, declared: &[DType], rounded: &[usize]) -> Result<Vec<Tensor>> {
+    for &index in rounded {
+        if let Some(x) = outputs[index].to_i64()?.into_iter().find(|x| x.unsigned_abs() >= 1 << 24) {
+            return Err(Error::unsupported(format!(
+                "output {index} has {x}: integers below 2^24 are computed exactly"
+            )));
+        }
+    }
     let convert = |(i, output): (usize, Tensor)| match declared.get(i) {
         Some(&dtype) if dtype == output.dtype() => Ok(output),
         Some(DType::Bool) => {

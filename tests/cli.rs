@@ -464,6 +464,21 @@ fn bench_measures() {
     assert_eq!((results[0]["device"].as_str(), results[0]["batch"].as_u64()), (Some("cpu"), Some(1)));
 }
 
+/// Floats, integers and booleans are made up; sizes are those of the export, and a free first one is the batch.
+#[test]
+fn bench_makes_up_the_inputs_of_programs() {
+    for (name, batch, measured) in [("indices", 1, 4), ("signature", 1, 2), ("free_words", 2, 2), ("cells", 1, 3)] {
+        let path = format!("../programs/{name}.pt2");
+        let batch = format!("--batch={batch}");
+        let ran = run(&["bench", &path, &batch, "--device=cpu", "--runs=1", "--json"]);
+        assert_eq!(ran.status, 0, "{name}: {}", ran.err);
+        let json: Value = serde_json::from_str(&ran.out).expect("JSON");
+        assert_eq!(json["results"][0]["batch"], measured, "{name}: {}", ran.out);
+    }
+    let ran = run(&["bench", "../programs/tied.pt2", "--input=x.npy", "--device=cpu"]);
+    assert_error(&ran, &["`tokens`: expected [1, 3], found [2, 12]"]);
+}
+
 #[test]
 fn bench_measures_each_case_in_its_own_process() {
     let options = ["--device=cpu,cpu", "--batch=1,5", "--runs=2", "--threads=1", "--json"];

@@ -5,7 +5,7 @@ mod common;
 
 use common::compare::{Tolerance, compare};
 use common::{data, devices};
-use sconce::{Checkpoint, Device, ErrorKind, Model, ProgramInfo, Tensor};
+use sconce::{Checkpoint, DType, Device, ErrorKind, Model, ProgramInfo, Tensor};
 
 /// The tensors of a dict of the expectations, by name.
 fn tensors(case: &Checkpoint, key: &str) -> Vec<(String, Tensor)> {
@@ -32,6 +32,10 @@ fn plain(x: &Tensor) -> Tensor {
 
 /// Runs `NAME.pt2` and compares it with `expected.pt` on every device.
 fn check(name: &str, expected: &str) {
+    check_within(name, expected, 2e-6);
+}
+
+fn check_within(name: &str, expected: &str, bound: f32) {
     let case = sconce::load(file(&format!("{expected}.pt"))).unwrap();
     let (inputs, outputs) = (tensors(&case, "inputs"), tensors(&case, "outputs"));
     for device in devices() {
@@ -41,7 +45,7 @@ fn check(name: &str, expected: &str) {
         let names: Vec<&String> = found.iter().map(|(name, _)| name).collect();
         assert_eq!(names, outputs.iter().map(|(name, _)| name).collect::<Vec<_>>(), "{name}");
         for ((key, found), (_, expected)) in found.iter().zip(&outputs) {
-            let compared = compare(&[plain(found)], &[plain(expected)], Tolerance::OfLargest(2e-6));
+            let compared = compare(&[plain(found)], &[plain(expected)], Tolerance::OfLargest(bound));
             compared.unwrap_or_else(|error| panic!("{name}, `{key}` on {device:?}: {error}"));
         }
     }
@@ -66,6 +70,11 @@ programs! {
     gated_layers: "gated" as "gated";
     rows_that_see_nothing: "blind", "blind.core" as "blind";
     masks_from_the_input: "masked", "masked.core" as "masked";
+    places_from_the_input: "indices", "indices.core" as "indices";
+    orders_and_running_results: "orders", "orders.core" as "orders";
+    functions_near_and_far: "functions", "functions.core" as "functions";
+    volumes_and_folds: "volumes", "volumes.core" as "volumes";
+    recurrent_cells: "cells", "cells.core" as "cells";
     hugging_face_bert: "hugging-face/bert", "hugging-face/bert.core" as "hugging-face/bert";
     hugging_face_llama: "hugging-face/llama", "hugging-face/llama.core" as "hugging-face/llama";
     hugging_face_t5: "hugging-face/t5", "hugging-face/t5.core" as "hugging-face/t5";
@@ -219,7 +228,7 @@ fn other_archives_are_refused_by_name() {
 
 #[test]
 fn refusals_name_everything_at_once() {
-    for name in ["counter", "counter.core", "unknown"] {
+    for name in ["counter", "counter.core", "unknown", "antialias"] {
         let case = sconce::load(file(&format!("{}.pt", name.trim_end_matches(".core")))).unwrap();
         let error = match Model::load(file(&format!("{name}.pt2")), &Device::cpu()) {
             Ok(model) => model.run(&[common::made_input([2], 1.0)]).unwrap_err(),
@@ -229,6 +238,41 @@ fn refusals_name_everything_at_once() {
         for word in case["error"].as_list().unwrap() {
             assert!(error.to_string().contains(word.as_str().unwrap()), "{error}");
         }
+    }
+}
+
+/// 16-bit floats are stored and given as such, and computed with as `f32`: nearer to the truth than PyTorch's.
+#[test]
+fn programs_of_narrow_floats_run() {
+    for (name, bound) in [("float16", 2e-3), ("bfloat16", 1.6e-2), ("autocast", 1e-2)] {
+        check_within(name, name, bound);
+        check_within(&format!("{name}.core"), name, bound);
+    }
+    let model = Model::load(file("float16.pt2"), &Device::cpu()).unwrap();
+    let case = sconce::load(file("float16.pt")).unwrap();
+    let inputs: Vec<Tensor> = tensors(&case, "inputs").into_iter().map(|(_, x)| x).collect();
+    let found = model.run(&inputs).unwrap();
+    assert_eq!(found.iter().map(Tensor::dtype).collect::<Vec<_>>(), [DType::F16, DType::F16, DType::F32]);
+}
+
+/// An index beyond its own dimension is not one of the next row, and integers that a float would round are not given.
+#[test]
+fn numbers_out_of_range_are_errors() {
+    let case = sconce::load(file("indices.pt")).unwrap();
+    let inputs: Vec<Tensor> = tensors(&case, "inputs").into_iter().map(|(_, x)| x).collect();
+    for device in devices() {
+        for name in ["indices.pt2", "indices.core.pt2"] {
+            let model = Model::load(file(name), device).unwrap();
+            for bad in [[0i64, 5, 0], [0, 0, -6]] {
+                let places = Tensor::new([3], bad).unwrap();
+                let error = model.run(&[inputs[0].clone(), inputs[1].clone(), places]).unwrap_err();
+                assert!(error.to_string().contains("out of range"), "{name} on {device:?}: {error}");
+            }
+        }
+        let model = Model::load(file("orders.pt2"), device).unwrap();
+        let error = model.run(&[Tensor::new([5, 4], [1f32; 20]).unwrap(), Tensor::new([3, 5], [999i64; 15]).unwrap()]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("integers below 2^24 are computed exactly"), "{error}");
     }
 }
 

@@ -1,10 +1,10 @@
 """Writes the programs of tests/data/programs: small modules, exported with torch.export, and what PyTorch answers.
 
-usage: programs.py [archives]
+usage: programs.py [archives | families]
 
 Each NAME.pt2 has a NAME.pt: {"torch": version, "inputs": {name: tensor}, "outputs": {name: tensor}}, or "error": the words
 that the refusal must have. NAME.core.pt2 is the same module after `run_decompositions()`.
-`archives` writes only those whose container is not the usual one. `dynamic.py` writes free_*.pt2.
+`archives` writes only those whose container is not the usual one, `families` only those of `program_families.py`. `dynamic.py` writes free_*.pt2.
 """
 import json
 import sys
@@ -164,7 +164,8 @@ def write(name, module, inputs, kwargs=None, forms=("plain", "core"), error=None
             path = DATA / (f"{name}.pt2" if form == "plain" else f"{name}.core.pt2")
             done = program if form == "plain" else program.run_decompositions()
             done._example_inputs = None
-            for node in done.graph.nodes:
+            blocks = [block for block in done.graph_module.modules() if isinstance(block, torch.fx.GraphModule)]
+            for node in [node for block in blocks for node in block.graph.nodes]:
                 node.meta.pop("stack_trace", None)
             torch.export.save(done, path)
             repack(path)
@@ -279,10 +280,34 @@ def write_zip(name, entries):
             archive.writestr(zipfile.ZipInfo(f"{name}/{entry}"), data, zipfile.ZIP_DEFLATED)
 
 
+def families():
+    """The modules of `program_families`."""
+    import program_families as own
+
+    torch.manual_seed(3)
+    write("indices", own.Indices(), (torch.randn(4, 5, 4), torch.tensor([-1, 2, 0]),
+                                     torch.tensor([-1, 0, -4])))
+    x = torch.randn(5, 4)
+    x[0, 1], x[1, 2], x[1, 3] = torch.nan, torch.inf, -torch.inf
+    write("orders", own.Orders(), (x, torch.randint(-3, 4, (3, 5))))
+    x = torch.cat([torch.tensor([[1e-6, -1e-4, 3e-4, 0.02]]), torch.randn(4, 4) * 2, torch.zeros(1, 4)])
+    write("functions", own.Functions(), (x, torch.randn(6, 4)))
+    write("volumes", own.Volumes(), (torch.randn(2, 2, 3, 4, 5), torch.randn(2, 2, 2, 3, 3) * 0.8, torch.randn(2, 2, 3)))
+    write("cells", own.Cells(), (torch.randn(3, 4), torch.randn(3, 5)))
+    write("autocast", own.Autocast(), (torch.randn(3, 6),))
+    for name, dtype in [("float16", torch.float16), ("bfloat16", torch.bfloat16)]:
+        torch.manual_seed(4)
+        write(name, own.Narrow().to(dtype), (torch.randn(2, 3, 5, 5).to(dtype),))
+    write("antialias", own.Antialias(), (torch.randn(1, 1, 5, 5),), forms=["plain"],
+          error=["`aten._upsample_bilinear2d_aa.vec` (once)"])
+
+
 def main():
     DATA.mkdir(parents=True, exist_ok=True)
     if sys.argv[1:] == ["archives"]:
         return archives()
+    if sys.argv[1:] == ["families"]:
+        return families()
     torch.manual_seed(0)
     write("residual", Residual(), (torch.randn(1, 3, 17, 16),))
     write("writes", Writes(), (torch.randn(6, 6),))
@@ -305,6 +330,7 @@ def main():
     write("unknown", Unknown(), (torch.randn(2, 2),), forms=["plain"],
           error=["`aten.linalg_inv.default` (once)", "`aten.special_i0.default` (2 times)", "`aten.rand_like.default`"])
     archives()
+    families()
 
 
 if __name__ == "__main__":

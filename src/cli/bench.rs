@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use sconce::{DType, ErrorKind, Peak, Precision, Shape, Tensor, Upload};
+use sconce::{DType, ErrorKind, Peak, Precision, Shape, Tensor, TensorInfo, Upload};
 use serde_json::{Value, json};
 
 use super::statistics::Statistics;
@@ -51,6 +51,10 @@ pub(crate) struct Args {
     /// The shape of the input without the batch, as `3,224,224` [default: the architecture's own]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = parse_positive)]
     input_shape: Option<Vec<usize>>,
+
+    /// An input of the model, a `.npy` file; given twice, the first two inputs [default: numbers made up, integers 0 and 1]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["input_shape", "batch"])]
+    input: Vec<PathBuf>,
 
     /// Say where the time goes: every step with its time, its operations and bytes a second, and what the machine
     /// reaches at most
@@ -116,8 +120,8 @@ impl Case<'_> {
         }
         opens.sort_by(f64::total_cmp);
         let open_ms = opens[OPENS / 2];
-        let input = self.input(args, &opened)?;
-        let kinds = [(input.shape().clone(), input.dtype())];
+        let inputs = self.inputs(args, &opened)?;
+        let kinds: Vec<_> = inputs.iter().map(|input| (input.shape().clone(), input.dtype())).collect();
         let ((model, plan), compile_ms) = timed(|| {
             let model = self.source.build(&opened, &device)?.with_precision(self.precision);
             let plan = model.compile(&kinds)?;
@@ -127,7 +131,7 @@ impl Case<'_> {
             context.console.say(super::plan_line(plan));
             context.console.say(super::kernels_line(&model.kernels(&kinds)?, self.precision));
         }
-        let inputs = std::slice::from_ref(&input);
+        let inputs = &inputs[..];
         let (_, first_run_ms) = timed(|| Ok(model.run(inputs)?))?;
 
         let mut progress = context.console.progress();
@@ -155,7 +159,7 @@ impl Case<'_> {
                 Precision::Fast => "fast",
                 Precision::Half => "float16",
             },
-            "batch": self.batch,
+            "batch": inputs.first().and_then(|input| input.shape().first()).unwrap_or(&self.batch),
             "open_ms": round(open_ms),
             "compile_ms": round(compile_ms),
             "first_run_ms": round(first_run_ms),
@@ -242,7 +246,10 @@ impl Case<'_> {
     fn spawn(&self, args: &Args, context: &Context<'_>) -> Result<Value> {
         let fail = |error: io::Error| Failure::new(format!("a process for `{}`: {error}", self.source.path.display()));
         let mut command = std::process::Command::new(std::env::current_exe().map_err(fail)?);
-        command.args(["bench", "--json", "--device", self.device, "--batch", &self.batch.to_string()]);
+        command.args(["bench", "--json", "--device", self.device]);
+        if args.input.is_empty() {
+            command.args(["--batch", &self.batch.to_string()]);
+        }
         let options = [
             ("--arch", self.source.arch.map(String::from)),
             ("--key", args.model.key.clone()),
@@ -252,6 +259,9 @@ impl Case<'_> {
             ("--input-shape", args.input_shape.as_deref().map(join)),
             ("--threads", context.global.threads.map(|threads| threads.to_string())),
         ];
+        for input in &args.input {
+            command.arg("--input").arg(input);
+        }
         if args.model.eval {
             command.arg("--eval");
         }
@@ -284,17 +294,37 @@ impl Case<'_> {
         })
     }
 
-    fn input(&self, args: &Args, opened: &model::Opened) -> Result<Tensor> {
+    fn inputs(&self, args: &Args, opened: &model::Opened) -> Result<Vec<Tensor>> {
+        if !args.input.is_empty() {
+            return Ok(args.input.iter().map(Tensor::read_npy).collect::<sconce::Result<_>>()?);
+        }
         let shape = match &args.input_shape {
             Some(shape) => shape.clone(),
-            None => self.source.input_shape(opened)?.to_vec(),
+            None => match self.source.program_inputs(opened)? {
+                Some(inputs) => return self.program_inputs(&inputs),
+                None => self.source.input_shape(opened)?.to_vec(),
+            },
         };
-        let shape: Vec<usize> = std::iter::once(self.batch).chain(shape).collect();
-        let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
-        match count.filter(|&count| count <= 1 << 30) {
-            Some(count) => Ok(Tensor::new(shape, noise(count))?),
-            None => Err(Failure::new(format!("an input of shape {shape:?} is too large to time"))),
-        }
+        Ok(vec![made_up(std::iter::once(self.batch).chain(shape).collect(), DType::F32)?])
+    }
+
+    /// The inputs of a program, as large as at its export. A free first size is the batch; where none is free, a batch of
+    /// 1 leaves the sizes as they are.
+    fn program_inputs(&self, inputs: &[TensorInfo]) -> Result<Vec<Tensor>> {
+        let is_free = inputs.iter().any(|input| input.shape.first() == Some(&None));
+        let make = |input: &TensorInfo| {
+            let mut shape = input.exported.clone().ok_or_else(|| {
+                Failure::new(format!("`{}` does not say the shape of its input `{}`", self.model_name(), input.name))
+                    .help("give the inputs with `--input`")
+            })?;
+            if let (Some(first), Some(size)) = (shape.first_mut(), input.shape.first())
+                && (size.is_none() || !is_free && self.batch != 1)
+            {
+                *first = self.batch;
+            }
+            made_up(shape, input.dtype)
+        };
+        inputs.iter().map(make).collect()
     }
 
     fn model_name(&self) -> String {
@@ -332,6 +362,19 @@ fn round(ms: f64) -> f64 {
 
 fn join(sizes: &[usize]) -> String {
     sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// A tensor to run with: numbers from -1 to 1, or 0 and 1, which most tables have a row for.
+fn made_up(shape: Vec<usize>, dtype: DType) -> Result<Tensor> {
+    let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
+    let Some(count) = count.filter(|&count| count <= 1 << 30) else {
+        return Err(Failure::new(format!("an input of shape {shape:?} is too large to time")));
+    };
+    Ok(match dtype {
+        DType::Bool => Tensor::from_bytes(dtype, shape, &(0..count).map(|i| (i % 2) as u8).collect::<Vec<_>>())?,
+        dtype if dtype.is_float() => Tensor::new(shape, noise(count))?,
+        dtype => Tensor::new(shape, (0..count).map(|i| (i % 2) as i64).collect::<Vec<_>>())?.to(dtype)?,
+    })
 }
 
 /// Numbers from -1 to 1, the same every time. Zeros would be kinder to some processors than real data.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sconce::checkpoint::Container;
-use sconce::{Checkpoint, Device, Model, Shape, StateDict, StoredModule, Strict, models};
+use sconce::{Checkpoint, Device, Model, Shape, StateDict, StoredModule, Strict, TensorInfo, models};
 
 use super::{Failure, Result};
 
@@ -104,8 +104,7 @@ impl Source<'_> {
     pub(crate) fn input_shape(&self, opened: &Opened) -> Result<Shape> {
         let state = match opened {
             Opened::State(state) => state,
-            Opened::Program(checkpoint) => return self.program_input(checkpoint),
-            Opened::Module(_) => {
+            Opened::Program(_) | Opened::Module(_) => {
                 let message = format!("`{}` does not say the shape of its input", self.path.display());
                 return Err(Failure::new(message).help("give it with `--input-shape`"));
             }
@@ -121,15 +120,12 @@ impl Source<'_> {
         model.map_err(|error| Failure::about(format!("`{}`", self.path.display()), error))
     }
 
-    /// The shape of a program's only input without the batch.
-    fn program_input(&self, checkpoint: &Checkpoint) -> Result<Shape> {
-        let model = self.program(checkpoint, &Device::cpu())?;
-        let sizes = match model.inputs() {
-            [input] => input.exported.as_ref().and_then(|sizes| sizes.get(1..)).map(<[usize]>::to_vec),
-            _ => None,
-        };
-        let message = format!("`{}` does not say one shape of one input", self.path.display());
-        sizes.map(Shape::from).ok_or_else(|| Failure::new(message).help("give it with `--input-shape`"))
+    /// What a program takes; nothing is said of other files.
+    pub(crate) fn program_inputs(&self, opened: &Opened) -> Result<Option<Vec<TensorInfo>>> {
+        match opened {
+            Opened::Program(checkpoint) => Ok(Some(self.program(checkpoint, &Device::cpu())?.inputs().to_vec())),
+            _ => Ok(None),
+        }
     }
 
     fn about(&self, error: sconce::Error) -> Failure {

@@ -28,6 +28,8 @@ pub(super) struct Build<'a> {
 
 struct Frame<'a> {
     graph: &'a schema::Graph,
+    /// In an `autocast` block operations choose the width of floats, and the file says which.
+    chooses_width: bool,
     values: HashMap<&'a str, Value>,
 }
 
@@ -47,7 +49,7 @@ impl<'a> Build<'a> {
     /// Adds the program to `graph`; gives its outputs with the dtypes that the program says.
     pub(super) fn run(graph: &'a mut Graph, program: &'a Program, inputs: &[Var]) -> Result<Vec<(Var, DType)>> {
         let top = &program.schema.graph;
-        let frame = Frame { graph: top, values: HashMap::with_capacity(top.nodes.len() + 16) };
+        let frame = Frame { graph: top, chooses_width: false, values: HashMap::with_capacity(top.nodes.len() + 16) };
         let mut build = Self { graph, program, frame, bases: Vec::new(), symbols: HashMap::new() };
         build.bind_inputs(inputs)?;
         build.run_nodes(top)?;
@@ -133,7 +135,8 @@ impl<'a> Build<'a> {
                 values.insert(name.as_str(), value);
             }
         }
-        let outer = std::mem::replace(&mut self.frame, Frame { graph: inner, values });
+        let chooses_width = node.target == "higher_order.wrap_with_autocast" || self.frame.chooses_width;
+        let outer = std::mem::replace(&mut self.frame, Frame { graph: inner, chooses_width, values });
         let results = self
             .run_nodes(inner)
             .and_then(|()| inner.outputs.iter().map(|arg| self.argument(arg)).collect::<Result<Vec<_>>>());
@@ -158,6 +161,10 @@ impl<'a> Build<'a> {
 
     fn bind(&mut self, node: &'a Node, out: Out) -> Result<()> {
         let names = output_names(node);
+        let out = match out {
+            Out::X(x) if self.frame.chooses_width => Out::X(self.declared(names.first(), x)?),
+            out => out,
+        };
         let values: Vec<Value> = match out {
             Out::X(x) => vec![Value::Tensor(self.fresh(x))],
             Out::Xs(xs) => xs.into_iter().map(|x| Value::Tensor(self.fresh(x))).collect(),
@@ -180,6 +187,15 @@ impl<'a> Build<'a> {
         match values.next() {
             None => Ok(()),
             Some(_) => Err(Error::invalid("the program names fewer results than the operation has")),
+        }
+    }
+
+    /// A float as wide as the file says.
+    fn declared(&mut self, name: Option<&&str>, x: X) -> Result<X> {
+        let dtype = name.and_then(|name| self.frame.graph.tensors.get(*name)).and_then(|meta| meta.dtype);
+        match dtype.filter(|dtype| dtype.is_float() && x.dtype.is_float()) {
+            Some(dtype) => self.cast(&x, dtype),
+            None => Ok(x),
         }
     }
 

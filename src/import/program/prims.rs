@@ -267,6 +267,9 @@ impl Build<'_> {
         if dims.is_empty() {
             return Ok(X::var(var, dtype));
         }
+        if let (true, Fold::Any | Fold::All) = (dims.iter().any(|&dim| self.shape(&x)[dim] == 0), fold) {
+            return self.full(&kept(&self.shape(&x), dims, keepdim), dtype, f64::from(u8::from(fold == Fold::All)));
+        }
         let signed: Vec<isize> = dims.iter().map(|&dim| dim as isize).collect();
         let graph = &mut *self.graph;
         let var = match fold {
@@ -289,7 +292,10 @@ impl Build<'_> {
         for &dim in dims {
             let mut len = shape[dim];
             if len == 0 {
-                return Err(Error::unsupported("a product of nothing"));
+                let mut one = self.shape(&x);
+                one[dim] = 1;
+                x = self.full(&one, x.dtype, 1.0)?;
+                len = 1;
             }
             while len > 1 {
                 let part = |start: usize, len: usize| ViewOp::Slice { dim, start, step: 1, len };

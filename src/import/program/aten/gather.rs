@@ -13,12 +13,23 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "aten.index.Tensor" | "aten._unsafe_index.Tensor" => index,
         "aten.index_select.default" => index_select,
         "aten.gather.default" => gather,
+        "aten.take.default" => take,
+        "aten.take_along_dim.default" => take_along_dim,
         "aten.roll.default" => roll,
         "aten.flip.default" => flip_dims,
+        "aten.fliplr.default" => |call| flip_one(call, 1),
+        "aten.flipud.default" => |call| flip_one(call, 0),
+        "aten.rot90.default" => rot90,
         "aten.repeat_interleave.self_int" => repeat_interleave,
         "aten.upsample_nearest1d.vec" | "aten.upsample_nearest1d.default" => |call| resize(call, 1, Kind::Nearest),
         "aten.upsample_nearest2d.vec" | "aten.upsample_nearest2d.default" => |call| resize(call, 2, Kind::Nearest),
         "aten.upsample_nearest3d.vec" | "aten.upsample_nearest3d.default" => |call| resize(call, 3, Kind::Nearest),
+        "aten._upsample_nearest_exact1d.vec" | "aten._upsample_nearest_exact1d.default" => {
+            |call| resize(call, 1, Kind::NearestExact)
+        }
+        "aten._upsample_nearest_exact3d.vec" | "aten._upsample_nearest_exact3d.default" => {
+            |call| resize(call, 3, Kind::NearestExact)
+        }
         "aten._upsample_nearest_exact2d.vec" | "aten._upsample_nearest_exact2d.default" => {
             |call| resize(call, 2, Kind::NearestExact)
         }
@@ -54,7 +65,11 @@ impl Places {
         let neighbours = dims.windows(2).all(|pair| pair[1] == pair[0] + 1);
         let mut place: Option<X> = None;
         for (index, &d) in given.iter().zip(dims) {
-            let index = from_front(call, index, shape[d])?;
+            let mut index = from_front(call, index, shape[d])?;
+            if dims.len() > 1 {
+                // A place that is not there would be one of another row.
+                index = within(call, &index, shape[d])?;
+            }
             place = Some(match place {
                 None => index,
                 Some(place) => {
@@ -93,20 +108,33 @@ fn index(call: &mut Call<'_, '_>) -> Result<Out> {
     call.build.reshape(&y, &full).map(Out::X)
 }
 
-/// An index with negative places counted from the end. What depends on the input is taken as it is: a place that is
-/// not there is an error of the run.
+/// An index with negative places counted from the end. One that depends on the input and is out of range stays so: that
+/// is an error of the run, where it is looked up.
 pub(super) fn from_front(call: &mut Call<'_, '_>, index: &X, size: usize) -> Result<X> {
-    match call.build.known(index)? {
-        Some(host) => {
-            let wrap = |&i: &i64| if i < 0 { i + size as i64 } else { i };
-            let places: Vec<i64> = host.as_ints()?.iter().map(wrap).collect();
-            if let Some(bad) = places.iter().find(|place| !(0..size as i64).contains(place)) {
-                return Err(Error::shape(format!("index {bad} is out of range, expected 0..{size}")));
-            }
-            Ok(X::host(Host::ints(&host.shape, places), DType::I64))
-        }
-        None => Ok(index.clone()),
+    let Some(host) = call.build.known(index)? else {
+        let negative = call.build.with_number(Bin::Lt, index, 0.0)?;
+        let size = call.build.with_number(Bin::Mul, &X { dtype: index.dtype, ..negative }, size as f64)?;
+        return call.build.binary(Bin::Add, index, &size);
+    };
+    let wrap = |&i: &i64| if i < 0 { i + size as i64 } else { i };
+    let places = host.as_ints()?.iter().map(wrap).collect();
+    within(call, &X::host(Host::ints(&host.shape, places), DType::I64), size)
+}
+
+/// Places of so many; those that depend on the input go through a table, so that one that is not there is an error.
+pub(super) fn within(call: &mut Call<'_, '_>, places: &X, size: usize) -> Result<X> {
+    if let Some(host) = call.build.known(places)? {
+        return match host.as_ints()?.iter().find(|place| !(0..size as i64).contains(place)) {
+            Some(bad) => Err(Error::shape(format!("index {bad} is out of range, expected 0..{size}"))),
+            None => Ok(X::host((*host).clone(), DType::I64)),
+        };
     }
+    let shape = call.build.shape(places);
+    let flat = call.build.reshape(places, &[shape.iter().product()])?;
+    let table = X::host(Host::floats(&[size], (0..size).map(|i| i as f64).collect()), DType::F32);
+    let found = call.build.index_select(&table, 0, &flat)?;
+    let found = call.build.reshape(&found, &shape)?;
+    Ok(X { dtype: DType::I64, ..found })
 }
 
 /// The elements where a mask is true, which must be known.
@@ -138,12 +166,24 @@ fn index_select(call: &mut Call<'_, '_>) -> Result<Out> {
     call.build.index_select(&x, dim, &indices).map(Out::X)
 }
 
-/// `y[i][j] = x[index[i][j]][j]`: one look-up among all elements.
 fn gather(call: &mut Call<'_, '_>) -> Result<Out> {
-    let (x, index) = (call.x("self")?, call.x("index")?);
-    let (shape, out) = (call.build.shape(&x), call.build.shape(&index));
-    let dim = call.dim_of("dim", shape.len(), 0)?;
-    if shape.len() != out.len() || shape.is_empty() || (0..out.len()).any(|d| d != dim && out[d] > shape[d]) {
+    let (mut x, mut index) = (call.x("self")?, call.x("index")?);
+    let out = call.build.shape(&index);
+    for x in [&mut x, &mut index] {
+        if call.build.rank(x) == 0 {
+            *x = call.build.reshape(x, &[1])?;
+        }
+    }
+    let rank = call.build.rank(&x);
+    let dim = call.dim_of("dim", rank, 0)?;
+    let y = gathered(call, &x, &index, dim)?;
+    call.build.reshape(&y, &out).map(Out::X)
+}
+
+/// `y[i][j] = x[index[i][j]][j]`: one look-up among all elements.
+fn gathered(call: &mut Call<'_, '_>, x: &X, index: &X, dim: usize) -> Result<X> {
+    let (shape, out) = (call.build.shape(x), call.build.shape(index));
+    if shape.len() != out.len() || (0..out.len()).any(|d| d != dim && out[d] > shape[d]) {
         return Err(Error::shape(format!("an index of {out:?} for {shape:?}")));
     }
     // The places of the elements as if the index were 0.
@@ -157,14 +197,47 @@ fn gather(call: &mut Call<'_, '_>) -> Result<Out> {
         let sum = call.build.binary(Bin::Add, &a, &b)?;
         base = (*call.build.known(&sum)?.expect("numbers")).clone();
     }
-    let index = from_front(call, &index, shape[dim])?;
+    let index = within(call, index, shape[dim])?;
     let step = call.build.with_number(Bin::Mul, &index, strides[dim] as f64)?;
     let places = call.build.binary(Bin::Add, &step, &X::host(base, DType::I64))?;
     let numel: usize = shape.iter().product();
+    let flat = call.build.reshape(x, &[numel])?;
+    let places = call.build.reshape(&places, &[out.iter().product()])?;
+    let y = call.build.index_select(&flat, 0, &places)?;
+    call.build.reshape(&y, &out)
+}
+
+/// Elements by their places in row-major order.
+fn take(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (x, index) = (call.x("self")?, call.x("index")?);
+    let (numel, out) = (call.build.shape(&x).iter().product(), call.build.shape(&index));
     let flat = call.build.reshape(&x, &[numel])?;
+    let places = from_front(call, &index, numel)?;
     let places = call.build.reshape(&places, &[out.iter().product()])?;
     let y = call.build.index_select(&flat, 0, &places)?;
     call.build.reshape(&y, &out).map(Out::X)
+}
+
+/// `gather` with the other dimensions broadcast, or of all elements in a row.
+fn take_along_dim(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (x, index) = (call.x("self")?, call.x("indices")?);
+    let (mut shape, mut places) = (call.build.shape(&x), call.build.shape(&index));
+    let dim = call.opt_int("dim")?;
+    let Some(dim) = dim else {
+        let x = call.build.reshape(&x, &[shape.iter().product()])?;
+        let index = call.build.reshape(&index, &[places.iter().product()])?;
+        return gathered(call, &x, &index, 0).map(Out::X);
+    };
+    let dim = wrap_dim(dim, shape.len())?;
+    if places.len() != shape.len() {
+        return Err(Error::shape(format!("an index of {places:?} for {shape:?}")));
+    }
+    for d in (0..shape.len()).filter(|&d| d != dim) {
+        let size = if shape[d] == 1 { places[d] } else { shape[d] };
+        (shape[d], places[d]) = (size, size);
+    }
+    let (x, index) = (call.build.expand(&x, &shape)?, call.build.expand(&index, &places)?);
+    gathered(call, &x, &index, dim).map(Out::X)
 }
 
 fn roll(call: &mut Call<'_, '_>) -> Result<Out> {
@@ -215,6 +288,33 @@ fn flip_dims(call: &mut Call<'_, '_>) -> Result<Out> {
         x = flip(call, &x, wrap_dim(dim, rank)?)?;
     }
     Ok(Out::X(x))
+}
+
+fn flip_one(call: &mut Call<'_, '_>, dim: usize) -> Result<Out> {
+    let x = call.x("self")?;
+    let rank = call.build.rank(&x);
+    flip(call, &x, wrap_dim(dim as i64, rank)?).map(Out::X)
+}
+
+/// Quarter turns in the plane of two dimensions.
+fn rot90(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let rank = call.build.rank(&x);
+    let [a, b] = call.opt_ints("dims")?.unwrap_or(vec![0, 1])[..] else {
+        return Err(Error::shape("a turn is in a plane of two dimensions"));
+    };
+    let (a, b) = (wrap_dim(a, rank)?, wrap_dim(b, rank)?);
+    let turns = call.int_or("k", 1)?.rem_euclid(4);
+    let mut y = x;
+    for dim in [vec![], vec![b], vec![a, b], vec![a]][turns as usize].clone() {
+        y = flip(call, &y, dim)?;
+    }
+    if turns % 2 == 1 {
+        let mut order: Vec<usize> = (0..rank).collect();
+        order.swap(a, b);
+        y = call.build.view(&y, &ViewOp::Permute(order))?;
+    }
+    Ok(Out::X(y))
 }
 
 fn repeat_interleave(call: &mut Call<'_, '_>) -> Result<Out> {

@@ -1,12 +1,15 @@
 //! Products with matrices, and look-ups in tables.
 
 use super::{Call, Function, Out};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::op::Op;
 use crate::graph::{Graph, Var};
 use crate::import::program::alias::ViewOp;
+use crate::import::program::host::Host;
 use crate::import::program::prims::{Bin, Fold};
 use crate::import::program::value::{X, promote};
+use crate::shape::Shape;
 
 pub(super) fn find(target: &str) -> Option<Function> {
     Some(match target {
@@ -17,7 +20,10 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "aten.mv.default" => |call| product(call, "self", "vec"),
         "aten.dot.default" => |call| product(call, "self", "tensor"),
         "aten.baddbmm.default" => baddbmm,
-        "aten.outer.default" => outer,
+        "aten.addbmm.default" => addbmm,
+        "aten.inner.default" => inner,
+        "aten.cross.default" | "aten.linalg_cross.default" => cross,
+        "aten.outer.default" | "aten.ger.default" => outer,
         "aten.einsum.default" => einsum,
         "aten.embedding.default" => embedding,
         _ => return None,
@@ -35,9 +41,6 @@ fn linear(call: &mut Call<'_, '_>) -> Result<Out> {
 
 pub(super) fn matmul(call: &mut Call<'_, '_>, a: &X, b: &X) -> Result<X> {
     let dtype = promote(a.dtype, b.dtype);
-    if !dtype.is_float() {
-        return Err(Error::unsupported("a product of matrices of integers"));
-    }
     let build = &mut *call.build;
     let (a, b) = (build.var(a)?, build.var(b)?);
     let graph = &mut *build.graph;
@@ -110,6 +113,51 @@ fn baddbmm(call: &mut Call<'_, '_>) -> Result<Out> {
     let (alpha, beta) = (call.float_or("alpha", 1.0)?, call.float_or("beta", 1.0)?);
     let y = matmul(call, &a, &b)?;
     scaled_sum(call, &x, beta, &y, alpha).map(Out::X)
+}
+
+fn addbmm(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (x, a, b) = (call.x("self")?, call.x("batch1")?, call.x("batch2")?);
+    let (alpha, beta) = (call.float_or("alpha", 1.0)?, call.float_or("beta", 1.0)?);
+    let y = matmul(call, &a, &b)?;
+    let y = call.build.fold(Fold::Sum, &y, &[0], false)?;
+    scaled_sum(call, &x, beta, &y, alpha).map(Out::X)
+}
+
+/// The products of the last dimensions.
+fn inner(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (a, b) = (call.x("self")?, call.x("other")?);
+    let rank = call.build.rank(&b);
+    if rank > 2 {
+        return Err(Error::unsupported(format!("an inner product with a tensor of {rank} dimensions")));
+    }
+    if call.build.rank(&a) == 0 || rank == 0 {
+        return call.build.binary(Bin::Mul, &a, &b).map(Out::X);
+    }
+    let b = call.build.view(&b, &ViewOp::Permute((0..rank).rev().collect()))?;
+    matmul(call, &a, &b).map(Out::X)
+}
+
+/// Of vectors of three along `dim`, which is the first such dimension where it is not given.
+fn cross(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (a, b) = (call.x("self")?, call.x("other")?);
+    let shape = Shape::broadcast(&call.build.shape(&a)[..].into(), &call.build.shape(&b)[..].into())?;
+    let dim = match (call.opt_int("dim")?, &call.node.target[..]) {
+        (Some(dim), _) => super::wrap_dim(dim, shape.len())?,
+        (None, "aten.cross.default") => shape.iter().position(|&size| size == 3).unwrap_or(0),
+        (None, _) => super::wrap_dim(-1, shape.len())?,
+    };
+    let (a, b) = (call.build.expand(&a, &shape)?, call.build.expand(&b, &shape)?);
+    if shape[dim] != 3 {
+        return Err(Error::shape(format!("vectors of {} along dimension {dim}, expected 3", shape[dim])));
+    }
+    let turned = |call: &mut Call<'_, '_>, x: &X, first: i64| -> Result<X> {
+        let places = (0..3).map(|i| (i + first) % 3).collect();
+        call.build.index_select(x, dim, &X::host(Host::ints(&[3], places), DType::I64))
+    };
+    let (a1, a2) = (turned(call, &a, 1)?, turned(call, &a, 2)?);
+    let (b1, b2) = (turned(call, &b, 1)?, turned(call, &b, 2)?);
+    let (left, right) = (call.build.binary(Bin::Mul, &a1, &b2)?, call.build.binary(Bin::Mul, &a2, &b1)?);
+    call.build.binary(Bin::Sub, &left, &right).map(Out::X)
 }
 
 /// `beta * x + alpha * y`; with a `beta` of 0, `x` does not count, NaN or not.

@@ -11,6 +11,7 @@ mod copy;
 mod create;
 mod gather;
 mod linear;
+mod math;
 mod norm;
 mod order;
 mod pointwise;
@@ -18,6 +19,7 @@ mod pool;
 mod reduce;
 mod rnn;
 mod sample;
+mod scan;
 mod scatter;
 mod shape;
 mod sym;
@@ -74,7 +76,12 @@ pub(super) fn find(target: &str) -> Option<Handler> {
         return Some(Handler { function, in_place: false });
     }
     let (name, overload) = target.rsplit_once('.')?;
-    let function = find_function(&format!("{}.{overload}", name.strip_suffix('_')?))?;
+    // `x &= y` is `__iand__`, others end with `_`.
+    let name = match name.strip_prefix("aten.__i").filter(|name| name.ends_with("__")) {
+        Some(name) => format!("aten.__{name}"),
+        None => name.strip_suffix('_')?.to_string(),
+    };
+    let function = find_function(&format!("{name}.{overload}"))?;
     Some(Handler { function, in_place: true })
 }
 
@@ -85,6 +92,7 @@ fn find_function(target: &str) -> Option<Function> {
         norm::find,
         bits::find,
         pointwise::find,
+        math::find,
         shape::find,
         arrange::find,
         pool::find,
@@ -95,6 +103,7 @@ fn find_function(target: &str) -> Option<Function> {
         scatter::find,
         order::find,
         rnn::find,
+        scan::find,
         create::find,
         copy::find,
         sym::find,
@@ -120,9 +129,9 @@ impl Handler {
                 call.build.write(&target, x)?;
                 Ok(Out::View(target, vec![]))
             }
-            // Nothing was computed: dropout in eval mode, `detach_`.
-            Out::View(handle, views) if views.is_empty() => Ok(Out::View(handle, views)),
-            _ => Err(Error::unsupported("an in-place change of a tensor's shape")),
+            // Nothing was computed (dropout in eval mode, `detach_`), or the shape alone: the result is what is used.
+            Out::View(handle, views) => Ok(Out::View(handle, views)),
+            _ => Err(Error::unsupported("an operation in place with several results")),
         }
     }
 }

@@ -17,6 +17,12 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "aten.sort.default" | "aten.sort.stable" => sort,
         "aten.argsort.default" | "aten.argsort.stable" => argsort,
         "aten.topk.default" => topk,
+        "aten.msort.default" => msort,
+        "aten.kthvalue.default" => kthvalue,
+        "aten.median.default" => |call| median(call).map(|[value, _]| Out::X(value)),
+        "aten.median.dim" => |call| median(call).map(|both| Out::Xs(both.into())),
+        "aten.searchsorted.Tensor" | "aten.searchsorted.Scalar" => |call| counted(call, "sorted_sequence", "self"),
+        "aten.bucketize.Tensor" | "aten.bucketize.Scalar" => |call| counted(call, "boundaries", "self"),
         _ => return None,
     })
 }
@@ -106,12 +112,91 @@ fn topk(call: &mut Call<'_, '_>) -> Result<Out> {
     let x = call.x("self")?;
     let shape = call.build.shape(&x);
     let (count, largest) = (usize::try_from(call.int("k")?).unwrap_or(usize::MAX), call.bool_or("largest", true)?);
-    if shape.is_empty() {
-        return Err(Error::unsupported("a scalar"));
+    if shape.is_empty() && count == 1 {
+        return Ok(Out::Xs(vec![x, X::host(Host::ints(&[], vec![0]), DType::I64)]));
     }
     let dim = call.dim_of("dim", shape.len(), -1)?;
     if count > shape[dim] {
         return Err(Error::shape(format!("{count} of {} elements", shape[dim])));
     }
     sorted(call, &x, dim, largest, count).map(|both| Out::Xs(both.into()))
+}
+
+fn msort(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let shape = call.build.shape(&x);
+    if shape.iter().product::<usize>() == 0 || shape.is_empty() {
+        return Ok(Out::X(x));
+    }
+    let [values, _] = sorted(call, &x, 0, false, shape[0])?;
+    Ok(Out::X(values))
+}
+
+/// The `k`-th smallest element along a dimension, counted from 1, and its place.
+fn place_of(call: &mut Call<'_, '_>, x: &X, dim: usize, k: usize, keepdim: bool) -> Result<[X; 2]> {
+    let shape = call.build.shape(x);
+    if !(1..=shape[dim]).contains(&k) {
+        return Err(Error::shape(format!("number {k} of {} elements", shape[dim])));
+    }
+    let out = crate::import::program::prims::kept(&shape, &[dim], keepdim);
+    let both = sorted(call, x, dim, false, k)?;
+    let last = both.map(|x| {
+        let x = call.build.view(&x, &ViewOp::Slice { dim, start: k - 1, step: 1, len: 1 })?;
+        call.build.reshape(&x, &out)
+    });
+    let [values, places] = last;
+    Ok([values?, places?])
+}
+
+fn kthvalue(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let rank = call.build.rank(&x);
+    let dim = call.dim_of("dim", rank, -1)?;
+    let (k, keepdim) = (usize::try_from(call.int("k")?).unwrap_or(0), call.bool_or("keepdim", false)?);
+    place_of(call, &x, dim, k, keepdim).map(|both| Out::Xs(both.into()))
+}
+
+/// The lower one of the two in the middle; NaN where there is one.
+fn median(call: &mut Call<'_, '_>) -> Result<[X; 2]> {
+    let x = call.x("self")?;
+    let shape = call.build.shape(&x);
+    let keepdim = call.bool_or("keepdim", false)?;
+    let (x, dim) = match call.opt_int("dim")? {
+        Some(dim) if !shape.is_empty() => (x, super::wrap_dim(dim, shape.len())?),
+        _ => (call.build.reshape(&x, &[shape.iter().product()])?, 0),
+    };
+    let len = call.build.shape(&x)[dim];
+    let [values, places] = place_of(call, &x, dim, len.div_ceil(2), keepdim)?;
+    if !x.dtype.is_float() {
+        return Ok([values, places]);
+    }
+    let nan = call.build.binary(Bin::Ne, &x, &x)?;
+    let any = call.build.fold(Fold::Any, &nan, &[dim], keepdim)?;
+    let values = call.build.select(&any, &X::number(f64::NAN, DType::F32), &values)?;
+    Ok([values, places])
+}
+
+/// How many of the bounds, which rise, are below each value; with `right`, or equal to it.
+fn counted(call: &mut Call<'_, '_>, bounds: &str, values: &str) -> Result<Out> {
+    let (bounds, values) = (call.x(bounds)?, call.x(values)?);
+    let is_right = call.bool_or("right", false)? || call.str_or("side", "left")? == "right";
+    if call.has("sorter") {
+        return Err(Error::unsupported("bounds that are sorted by the operation"));
+    }
+    let (shape, out) = (call.build.shape(&bounds), call.build.shape(&values));
+    let len = *shape.last().ok_or_else(|| Error::shape("no bounds"))?;
+    if out.iter().product::<usize>().saturating_mul(len) > MAX_PAIRS {
+        return Err(Error::unsupported(format!("{out:?} values among {len} bounds: at most {MAX_PAIRS} pairs")));
+    }
+    let column = call.build.reshape(&values, &[&out[..], &[1]].concat())?;
+    let bounds = match shape.len() {
+        1 => bounds,
+        rank => call.build.reshape(&bounds, &[&shape[..rank - 1], &[1, len]].concat())?,
+    };
+    let below = call.build.binary(if is_right { Bin::Le } else { Bin::Lt }, &bounds, &column)?;
+    let count = call.build.fold(Fold::Sum, &below, &[out.len()], false)?;
+    match call.bool_or("out_int32", false)? {
+        true => call.build.cast(&count, DType::I32).map(Out::X),
+        false => Ok(Out::X(count)),
+    }
 }

@@ -15,7 +15,7 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "other" if name == "max" => Some(|call| binary(call, Bin::Maximum)),
         "other" if name == "min" => Some(|call| binary(call, Bin::Minimum)),
         "Tensor" | "Scalar" | "self" | "Tensor_Scalar" | "Tensor_Tensor" | "Tensor_mode" | "Scalar_mode"
-        | "ScalarSelf" | "ScalarOther" => find_binary(name),
+        | "ScalarSelf" | "ScalarOther" | "Scalar_Tensor" => find_binary(name),
         _ => None,
     }
 }
@@ -55,15 +55,15 @@ fn find_default(name: &str) -> Option<Function> {
         "softplus" => softplus,
         "mish" => mish,
         "log_sigmoid" => log_sigmoid,
-        "log1p" => log1p,
-        "expm1" => expm1,
         "log2" => |call| scaled(call, Unary::Log, std::f64::consts::LOG2_E),
         "log10" => |call| scaled(call, Unary::Log, std::f64::consts::LOG10_E),
         "exp2" => exp2,
         "tan" => tan,
         "square" => square,
         "reciprocal" => reciprocal,
-        "sign" => sign,
+        "sign" | "sgn" => sign,
+        "positive" => |call| operand(call).map(Out::X),
+        "erfc" => erfc,
         "prelu" | "_prelu_kernel" => prelu,
         "glu" => glu,
         "clamp" | "clip" => |call| clamp(call, "min", "max"),
@@ -264,18 +264,6 @@ fn log_sigmoid(call: &mut Call<'_, '_>) -> Result<Out> {
     call.build.unary(Unary::Neg, &y).map(Out::X)
 }
 
-fn log1p(call: &mut Call<'_, '_>) -> Result<Out> {
-    let x = operand(call)?;
-    let y = call.build.with_number(Bin::Add, &x, 1.0)?;
-    call.build.unary(Unary::Log, &y).map(Out::X)
-}
-
-fn expm1(call: &mut Call<'_, '_>) -> Result<Out> {
-    let x = operand(call)?;
-    let y = call.build.unary(Unary::Exp, &x)?;
-    call.build.with_number(Bin::Sub, &y, 1.0).map(Out::X)
-}
-
 fn scaled(call: &mut Call<'_, '_>, unary: Unary, factor: f64) -> Result<Out> {
     let x = operand(call)?;
     let y = call.build.unary(unary, &x)?;
@@ -311,6 +299,12 @@ fn sign(call: &mut Call<'_, '_>) -> Result<Out> {
     let negative = build.with_number(Bin::Lt, &x, 0.0)?;
     let (positive, negative) = (build.cast(&positive, x.dtype)?, build.cast(&negative, x.dtype)?);
     build.binary(Bin::Sub, &positive, &negative).map(Out::X)
+}
+
+fn erfc(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = operand(call)?;
+    let y = call.build.unary(Unary::Erf, &x)?;
+    call.build.binary(Bin::Sub, &X::int(1), &y).map(Out::X)
 }
 
 fn prelu(call: &mut Call<'_, '_>) -> Result<Out> {
@@ -381,17 +375,21 @@ fn logical_not(call: &mut Call<'_, '_>) -> Result<Out> {
 /// `log(exp(a) + exp(b))`, as the larger one and the logarithm of what the other adds to it.
 fn logaddexp(call: &mut Call<'_, '_>) -> Result<Out> {
     let (a, b) = (call.x("self")?, call.x("other")?);
-    let larger = call.build.binary(Bin::Maximum, &a, &b)?;
-    let difference = call.build.binary(Bin::Sub, &a, &b)?;
+    log_sum(call, &a, &b).map(Out::X)
+}
+
+pub(super) fn log_sum(call: &mut Call<'_, '_>, a: &X, b: &X) -> Result<X> {
+    let larger = call.build.binary(Bin::Maximum, a, b)?;
+    let difference = call.build.binary(Bin::Sub, a, b)?;
     // Equal infinities have no difference.
-    let equal = call.build.binary(Bin::Eq, &a, &b)?;
+    let equal = call.build.binary(Bin::Eq, a, b)?;
     let difference = call.build.select(&equal, &X::number(0.0, DType::F32), &difference)?;
     let distance = call.build.unary(Unary::Abs, &difference)?;
     let negative = call.build.unary(Unary::Neg, &distance)?;
     let exp = call.build.unary(Unary::Exp, &negative)?;
     let sum = call.build.with_number(Bin::Add, &exp, 1.0)?;
     let log = call.build.unary(Unary::Log, &sum)?;
-    call.build.binary(Bin::Add, &larger, &log).map(Out::X)
+    call.build.binary(Bin::Add, &larger, &log)
 }
 
 fn isnan(call: &mut Call<'_, '_>) -> Result<Out> {
@@ -413,15 +411,29 @@ fn isfinite(call: &mut Call<'_, '_>) -> Result<Out> {
 
 fn nan_to_num(call: &mut Call<'_, '_>) -> Result<Out> {
     let x = operand(call)?;
-    if call.has("posinf") || call.has("neginf") {
-        return Err(Error::unsupported("`nan_to_num` with values for the infinities"));
+    if !x.dtype.is_float() {
+        return Ok(Out::X(x));
     }
     let value = X::number(call.float_or("nan", 0.0)?, DType::F32);
+    let given = [call.opt_float("posinf")?, call.opt_float("neginf")?];
+    let limit = match x.dtype {
+        DType::F16 => 65504.0,
+        DType::BF16 => f64::from(half::bf16::MAX),
+        _ => f64::from(f32::MAX),
+    };
     let build = &mut *call.build;
     let good = build.binary(Bin::Eq, &x, &x)?;
     let y = build.select(&good, &x, &value)?;
-    let limit = f32::MAX;
-    build.unary(Unary::Clamp { min: -limit, max: limit }, &y).map(Out::X)
+    if given == [None, None] {
+        return build.unary(Unary::Clamp { min: -limit as f32, max: limit as f32 }, &y).map(Out::X);
+    }
+    let mut y = y;
+    for (infinity, to) in [(f64::INFINITY, given[0].unwrap_or(limit)), (f64::NEG_INFINITY, given[1].unwrap_or(-limit))]
+    {
+        let is_it = build.binary(Bin::Eq, &x, &X::number(infinity, DType::F32))?;
+        y = build.select(&is_it, &X::number(to, DType::F32), &y)?;
+    }
+    Ok(Out::X(y))
 }
 
 fn add_combined(call: &mut Call<'_, '_>, bin: Bin) -> Result<Out> {

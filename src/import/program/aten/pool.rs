@@ -3,7 +3,7 @@
 use super::{Call, Function, Out};
 use crate::error::{Error, Result};
 use crate::graph::{AvgPoolOptions, MaxPoolOptions};
-use crate::import::program::prims::Fold;
+use crate::import::program::prims::{Bin, Fold};
 use crate::import::program::value::X;
 
 pub(super) fn find(target: &str) -> Option<Function> {
@@ -138,16 +138,14 @@ fn max_pool3d(call: &mut Call<'_, '_>) -> Result<Out> {
 
 fn avg_pool3d(call: &mut Call<'_, '_>) -> Result<Out> {
     let all: AvgPoolOptions<3> = avg_options(call)?;
-    if all.divisor_override.is_some() {
-        return Err(Error::unsupported("an average over volumes with a divisor"));
-    }
     let part = |kernel_size: [usize; 2], stride: [usize; 2], padding: [usize; 2]| AvgPoolOptions {
         kernel_size,
         stride,
         padding,
         ceil_mode: all.ceil_mode,
         count_include_pad: all.count_include_pad,
-        divisor_override: None,
+        // The sum of each plane, then that of the planes.
+        divisor_override: all.divisor_override.map(|_| 1),
     };
     let ([kd, kh, kw], [sd, sh, sw], [pd, ph, pw]) = (all.kernel_size, all.stride, all.padding);
     let (plane, depth) = (part([kh, kw], [sh, sw], [ph, pw]), part([kd, 1], [sd, 1], [pd, 0]));
@@ -155,7 +153,11 @@ fn avg_pool3d(call: &mut Call<'_, '_>) -> Result<Out> {
         let var = call.build.var(x)?;
         Ok(X::var(call.build.graph.avg_pool2d(var, options)?, x.dtype))
     };
-    in_two_steps(call, &mut |call, x| pool(call, x, &plane), &mut |call, x| pool(call, x, &depth))
+    let y = in_two_steps(call, &mut |call, x| pool(call, x, &plane), &mut |call, x| pool(call, x, &depth))?;
+    match (y, all.divisor_override) {
+        (Out::X(y), Some(divisor)) => call.build.with_number(Bin::Div, &y, divisor as f64).map(Out::X),
+        (y, _) => Ok(y),
+    }
 }
 
 fn adaptive(call: &mut Call<'_, '_>, dims: usize, is_max: bool) -> Result<Out> {

@@ -2,7 +2,7 @@
 
 use super::{Call, Function, Out};
 use crate::dtype::DType;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::op::Unary;
 use crate::import::program::host::Host;
 use crate::import::program::prims::{Bin, Fold};
@@ -23,7 +23,12 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "aten.argmin.default" => |call| position(call, Fold::Min),
         "aten.var.correction" | "aten.var.dim" | "aten.var.default" => |call| variance(call, false),
         "aten.std.correction" | "aten.std.dim" | "aten.std.default" => |call| variance(call, true),
-        "aten.var_mean.correction" => var_mean,
+        "aten.var_mean.correction" | "aten.var_mean.dim" | "aten.var_mean.default" => |call| var_mean(call, false),
+        "aten.std_mean.correction" | "aten.std_mean.dim" | "aten.std_mean.default" => |call| var_mean(call, true),
+        "aten.aminmax.default" => aminmax,
+        "aten.count_nonzero.default" | "aten.count_nonzero.dim_IntList" => count_nonzero,
+        "aten.nansum.default" => nansum,
+        "aten.nanmean.default" => nanmean,
         "aten.linalg_vector_norm.default" => vector_norm,
         "aten.norm.ScalarOpt_dim" => vector_norm,
         "aten.softmax.int" | "aten._softmax.default" => |call| softmax(call, false),
@@ -52,7 +57,12 @@ fn first_position(call: &mut Call<'_, '_>, fold: Fold, x: &X, dim: usize) -> Res
     let len = shape[dim];
     let build = &mut *call.build;
     let extreme = build.fold(fold, x, &[dim], true)?;
-    let is_it = build.binary(Bin::Eq, x, &extreme)?;
+    let mut is_it = build.binary(Bin::Eq, x, &extreme)?;
+    if x.dtype.is_float() {
+        // NaN is the extreme one, and equals nothing.
+        let is_nan = build.binary(Bin::Ne, x, x)?;
+        is_it = build.binary(Bin::Or, &is_it, &is_nan)?;
+    }
     let mut each = vec![1; shape.len()];
     each[dim] = len;
     let positions = X::host(Host::ints(&each, (0..len as i64).collect()), DType::I64);
@@ -63,11 +73,11 @@ fn first_position(call: &mut Call<'_, '_>, fold: Fold, x: &X, dim: usize) -> Res
 fn extreme(call: &mut Call<'_, '_>, fold: Fold) -> Result<Out> {
     let x = call.x("self")?;
     let shape = call.build.shape(&x);
-    let dim = call.dim_of("dim", shape.len(), 0)?;
     let keepdim = call.bool_or("keepdim", false)?;
     if shape.is_empty() {
-        return Err(Error::unsupported("a scalar"));
+        return Ok(Out::Xs(vec![x, X::host(Host::ints(&[], vec![0]), DType::I64)]));
     }
+    let dim = call.dim_of("dim", shape.len(), 0)?;
     let values = call.build.fold(fold, &x, &[dim], keepdim)?;
     let positions = first_position(call, fold, &x, dim)?;
     let out = call.build.shape(&values);
@@ -80,12 +90,13 @@ fn position(call: &mut Call<'_, '_>, fold: Fold) -> Result<Out> {
     let mut shape = call.build.shape(&x);
     let keepdim = call.bool_or("keepdim", false)?;
     let dim = match call.opt_int("dim")? {
-        Some(dim) => super::wrap_dim(dim, shape.len())?,
-        None if keepdim => return Err(Error::unsupported("`keepdim` over all dimensions")),
-        None => {
+        Some(dim) if !shape.is_empty() => super::wrap_dim(dim, shape.len())?,
+        _ => {
+            let out = if keepdim { vec![1; shape.len()] } else { vec![] };
             shape = vec![shape.iter().product()];
             x = call.build.reshape(&x, &shape)?;
-            0
+            let y = first_position(call, fold, &x, 0)?;
+            return call.build.reshape(&y, &out).map(Out::X);
         }
     };
     let y = first_position(call, fold, &x, dim)?;
@@ -124,8 +135,53 @@ fn variance(call: &mut Call<'_, '_>, root: bool) -> Result<Out> {
     }
 }
 
-fn var_mean(call: &mut Call<'_, '_>) -> Result<Out> {
-    moments(call).map(|both| Out::Xs(both.into()))
+fn var_mean(call: &mut Call<'_, '_>, root: bool) -> Result<Out> {
+    let [mut variance, mean] = moments(call)?;
+    if root {
+        variance = call.build.unary(Unary::Sqrt, &variance)?;
+    }
+    Ok(Out::Xs(vec![variance, mean]))
+}
+
+fn aminmax(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let rank = call.build.rank(&x);
+    let dims = call.dims_of("dim", rank)?;
+    let keepdim = call.bool_or("keepdim", false)?;
+    let both = [Fold::Min, Fold::Max].map(|fold| call.build.fold(fold, &x, &dims, keepdim));
+    both.into_iter().collect::<Result<_>>().map(Out::Xs)
+}
+
+fn count_nonzero(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let rank = call.build.rank(&x);
+    let dims = call.dims_of("dim", rank)?;
+    let counted = call.build.with_number(Bin::Ne, &x, 0.0)?;
+    call.build.fold(Fold::Sum, &counted, &dims, false).map(Out::X)
+}
+
+/// `self` with zeros for NaN, and what is not NaN.
+fn numbers(call: &mut Call<'_, '_>) -> Result<[X; 2]> {
+    let x = call.x("self")?;
+    let good = call.build.binary(Bin::Eq, &x, &x)?;
+    let zero = call.build.full(&[], x.dtype, 0.0)?;
+    Ok([call.build.select(&good, &x, &zero)?, good])
+}
+
+fn nansum(call: &mut Call<'_, '_>) -> Result<Out> {
+    let [x, _] = numbers(call)?;
+    let rank = call.build.rank(&x);
+    let (dims, keepdim) = (call.dims_of("dim", rank)?, call.bool_or("keepdim", false)?);
+    call.build.fold(Fold::Sum, &x, &dims, keepdim).map(Out::X)
+}
+
+fn nanmean(call: &mut Call<'_, '_>) -> Result<Out> {
+    let [x, good] = numbers(call)?;
+    let rank = call.build.rank(&x);
+    let (dims, keepdim) = (call.dims_of("dim", rank)?, call.bool_or("keepdim", false)?);
+    let sum = call.build.fold(Fold::Sum, &x, &dims, keepdim)?;
+    let count = call.build.fold(Fold::Sum, &good, &dims, keepdim)?;
+    call.build.binary(Bin::Div, &sum, &count).map(Out::X)
 }
 
 fn vector_norm(call: &mut Call<'_, '_>) -> Result<Out> {
@@ -147,7 +203,17 @@ fn vector_norm(call: &mut Call<'_, '_>) -> Result<Out> {
     match order {
         1.0 => build.fold(Fold::Sum, &size, &dims, keepdim).map(Out::X),
         f64::INFINITY => build.fold(Fold::Max, &size, &dims, keepdim).map(Out::X),
-        other => Err(Error::unsupported(format!("a norm of the order {other}"))),
+        f64::NEG_INFINITY => build.fold(Fold::Min, &size, &dims, keepdim).map(Out::X),
+        0.0 => {
+            let is_any = build.with_number(Bin::Ne, &size, 0.0)?;
+            let counted = build.cast(&is_any, x.dtype)?;
+            build.fold(Fold::Sum, &counted, &dims, keepdim).map(Out::X)
+        }
+        order => {
+            let power = build.with_number(Bin::Pow, &size, order)?;
+            let sum = build.fold(Fold::Sum, &power, &dims, keepdim)?;
+            build.with_number(Bin::Pow, &sum, 1.0 / order).map(Out::X)
+        }
     }
 }
 
@@ -169,14 +235,13 @@ fn safe_softmax(call: &mut Call<'_, '_>) -> Result<Out> {
 fn softmax(call: &mut Call<'_, '_>, log: bool) -> Result<Out> {
     let x = call.x("self")?;
     let dtype = call.opt_dtype("dtype")?.unwrap_or(x.dtype);
-    let rank = call.build.rank(&x);
-    let dim = call.dim_of("dim", rank, -1)? as isize;
-    if rank == 0 {
-        return Err(Error::unsupported("a scalar"));
-    }
-    let var = call.build.var(&x)?;
+    let shape = call.build.shape(&x);
+    let dim = call.dim_of("dim", shape.len().max(1), -1)? as isize;
+    let lines = if shape.is_empty() { call.build.reshape(&x, &[1])? } else { x };
+    let var = call.build.var(&lines)?;
     let graph = &mut *call.build.graph;
-    Ok(Out::X(X::var(if log { graph.log_softmax(var, dim)? } else { graph.softmax(var, dim)? }, dtype)))
+    let y = if log { graph.log_softmax(var, dim)? } else { graph.softmax(var, dim)? };
+    call.build.reshape(&X::var(y, dtype), &shape).map(Out::X)
 }
 
 fn logsumexp(call: &mut Call<'_, '_>) -> Result<Out> {
@@ -200,10 +265,10 @@ fn cumsum(call: &mut Call<'_, '_>) -> Result<Out> {
     let dtype = call.opt_dtype("dtype")?.unwrap_or(if x.dtype.is_float() { x.dtype } else { DType::I64 });
     x = call.build.cast(&x, dtype)?;
     let rank = call.build.rank(&x);
-    let dim = call.dim_of("dim", rank, 0)?;
     if rank == 0 {
         return Ok(Out::X(x));
     }
+    let dim = call.dim_of("dim", rank, 0)?;
     if let Some(host) = call.build.known(&x)?.filter(|_| x.is_host()) {
         let running = |line: &[f64]| {
             let mut sum = 0.0;

@@ -11,8 +11,45 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "aten.gru.input" => |call| layers(call, Cell::Gru),
         "aten.rnn_tanh.input" => |call| layers(call, Cell::Tanh),
         "aten.rnn_relu.input" => |call| layers(call, Cell::Relu),
+        "aten.lstm_cell.default" => |call| cell(call, Cell::Lstm),
+        "aten.gru_cell.default" => |call| cell(call, Cell::Gru),
+        "aten.rnn_tanh_cell.default" => |call| cell(call, Cell::Tanh),
+        "aten.rnn_relu_cell.default" => |call| cell(call, Cell::Relu),
         _ => return None,
     })
+}
+
+/// One step: a layer over a sequence of one.
+fn cell(call: &mut Call<'_, '_>, cell: Cell) -> Result<Out> {
+    let input = call.x("input")?;
+    let states = match cell {
+        Cell::Lstm => call.xs("hx")?,
+        _ => vec![call.x("hx")?],
+    };
+    let mut sequence = |x: &X| {
+        let shape = [&[1], &call.build.shape(x)[..]].concat();
+        let x = call.build.reshape(x, &shape)?;
+        call.build.var(&x)
+    };
+    let x = sequence(&input)?;
+    let states = states.iter().map(sequence).collect::<Result<Vec<_>>>()?;
+    let mut weight = |name: &str| -> Result<Option<Var>> { call.opt_x(name)?.map(|x| call.build.var(&x)).transpose() };
+    let missing = || Error::invalid("a weight is missing");
+    let weights = vec![CellWeights {
+        input: weight("w_ih")?.ok_or_else(missing)?,
+        hidden: weight("w_hh")?.ok_or_else(missing)?,
+        input_bias: weight("b_ih")?,
+        hidden_bias: weight("b_hh")?,
+        projection: None,
+    }];
+    let layers = Recurrent { cell, weights, bidirectional: false, batch_first: false };
+    let (_, last) = layers.run(&mut *call.build.graph, x, Some(&states))?;
+    let step = |var: Var| {
+        let x = X::var(var, input.dtype);
+        let shape = call.build.shape(&x)[1..].to_vec();
+        call.build.reshape(&x, &shape)
+    };
+    last.into_iter().map(step).collect::<Result<_>>().map(Out::Xs)
 }
 
 fn layers(call: &mut Call<'_, '_>, cell: Cell) -> Result<Out> {

@@ -12,8 +12,10 @@ use crate::import::program::value::X;
 
 pub(super) fn find(target: &str) -> Option<Function> {
     Some(match target {
-        "aten.grid_sampler.default" | "aten.grid_sampler_2d.default" => grid_sampler,
+        "aten.grid_sampler.default" | "aten.grid_sampler_2d.default" | "aten.grid_sampler_3d.default" => grid_sampler,
+        "aten.affine_grid_generator.default" => affine_grid,
         "aten.im2col.default" => im2col,
+        "aten.col2im.default" => col2im,
         _ => return None,
     })
 }
@@ -21,8 +23,9 @@ pub(super) fn find(target: &str) -> Option<Function> {
 /// One coordinate in pixels: `-1 ..= 1` is the image.
 fn pixels(call: &mut Call<'_, '_>, grid: &X, index: usize, size: usize, align: bool) -> Result<X> {
     let shape = call.build.shape(grid);
-    let part = call.build.view(grid, &ViewOp::Slice { dim: 3, start: index, step: 1, len: 1 })?;
-    let part = call.build.reshape(&part, &shape[..3])?;
+    let dim = shape.len() - 1;
+    let part = call.build.view(grid, &ViewOp::Slice { dim, start: index, step: 1, len: 1 })?;
+    let part = call.build.reshape(&part, &shape[..dim])?;
     let (scale, shift) = match align {
         true => ((size as f64 - 1.0) / 2.0, (size as f64 - 1.0) / 2.0),
         false => (size as f64 / 2.0, (size as f64 - 1.0) / 2.0),
@@ -36,8 +39,8 @@ struct Sampling {
     /// Zeros, the edge, or the image mirrored.
     padding: i64,
     align: bool,
-    /// Height and width.
-    sizes: [usize; 2],
+    /// Height and width, of volumes the depth before them.
+    sizes: Vec<usize>,
 }
 
 impl Sampling {
@@ -125,53 +128,102 @@ fn cubic(call: &mut Call<'_, '_>, x: &X, factors: [f64; 4]) -> Result<X> {
     call.build.with_number(Bin::Add, &y, factors[3])
 }
 
-/// Pixels around each place, weighted by how near they are.
+/// Pixels around each place, weighted by how near they are; of images, or of volumes.
 fn grid_sampler(call: &mut Call<'_, '_>) -> Result<Out> {
     let (x, grid) = (call.x("input")?, call.x("grid")?);
     let (mode, padding) = (call.int_or("interpolation_mode", 0)?, call.int_or("padding_mode", 0)?);
     let align = call.bool_or("align_corners", false)?;
     let (shape, places) = (call.build.shape(&x), call.build.shape(&grid));
-    let (&[n, c, h, w], &[_, height, width, 2]) = (&shape[..], &places[..]) else {
-        return Err(Error::unsupported(format!("an image {shape:?} sampled at {places:?}")));
-    };
-    if !(0..=2).contains(&mode) || !(0..=2).contains(&padding) || h * w == 0 {
+    let dims = shape.len().saturating_sub(2);
+    if !(2..=3).contains(&dims) || places.len() != shape.len() || places[dims + 1] != dims || places[0] != shape[0] {
+        return Err(Error::shape(format!("an image {shape:?} sampled at {places:?}")));
+    }
+    let (n, c, sizes) = (shape[0], shape[1], shape[2..].to_vec());
+    let pixel_count: usize = sizes.iter().product();
+    if !(0..=2).contains(&mode) || !(0..=2).contains(&padding) || pixel_count == 0 || (mode == 2 && dims == 3) {
         return Err(Error::unsupported(format!("the mode {mode} and the padding {padding} for {shape:?}")));
     }
-    let sampling = Sampling { padding, align, sizes: [h, w] };
-    let (y, x_axis) = (pixels(call, &grid, 1, h, align)?, pixels(call, &grid, 0, w, align)?);
-    let rows_taps = sampling.taps(call, &y, 0, mode)?;
-    let columns_taps = sampling.taps(call, &x_axis, 1, mode)?;
+    let sampling = Sampling { padding, align, sizes: sizes.clone() };
     // Pixels are rows of channels.
-    let rows = call.build.view(&x, &ViewOp::Permute(vec![0, 2, 3, 1]))?;
-    let rows = call.build.reshape(&rows, &[n * h * w, c])?;
-    let first = (0..n).map(|i| (i * h * w) as i64).collect();
-    let first = X::host(Host::ints(&[n, 1, 1], first), DType::I64);
-    let mut sum: Option<X> = None;
-    for (row, row_weight) in &rows_taps {
-        let row = call.build.with_number(Bin::Mul, row, w as f64)?;
-        let row = call.build.binary(Bin::Add, &first, &row)?;
-        for (column, column_weight) in &columns_taps {
-            let place = call.build.binary(Bin::Add, &row, column)?;
-            let place = call.build.cast(&place, DType::I64)?;
-            let place = call.build.reshape(&place, &[n * height * width])?;
-            let pixel = call.build.index_select(&rows, 0, &place)?;
-            let weight = call.build.binary(Bin::Mul, row_weight, column_weight)?;
-            let weight = call.build.reshape(&weight, &[n * height * width, 1])?;
-            let part = call.build.binary(Bin::Mul, &pixel, &weight)?;
-            sum = Some(match sum {
-                None => part,
-                Some(sum) => call.build.binary(Bin::Add, &sum, &part)?,
-            });
+    let order = [&[0], &(2..shape.len()).collect::<Vec<_>>()[..], &[1]].concat();
+    let rows = call.build.view(&x, &ViewOp::Permute(order))?;
+    let rows = call.build.reshape(&rows, &[n * pixel_count, c])?;
+    let mut first = vec![1; dims + 1];
+    first[0] = n;
+    let first = X::host(Host::ints(&first, (0..n).map(|i| (i * pixel_count) as i64).collect()), DType::I64);
+    // The places and weights of each combination of what the dimensions have.
+    let mut taps = vec![(first, X::number(1.0, DType::F32))];
+    for d in 0..dims {
+        let axis = pixels(call, &grid, dims - 1 - d, sizes[d], align)?;
+        let stride: usize = sizes[d + 1..].iter().product();
+        let mut all = Vec::new();
+        for (at, weight) in sampling.taps(call, &axis, d, mode)? {
+            let at = call.build.with_number(Bin::Mul, &at, stride as f64)?;
+            for (place, before) in &taps {
+                all.push((call.build.binary(Bin::Add, place, &at)?, call.build.binary(Bin::Mul, before, &weight)?));
+            }
         }
+        taps = all;
     }
-    let y = call.build.reshape(&sum.expect("a tap"), &[n, height, width, c])?;
-    let y = call.build.view(&y, &ViewOp::Permute(vec![0, 3, 1, 2]))?;
+    let samples: usize = places[..=dims].iter().product();
+    let mut sum: Option<X> = None;
+    for (place, weight) in taps {
+        let place = call.build.cast(&place, DType::I64)?;
+        let place = call.build.reshape(&place, &[samples])?;
+        let pixel = call.build.index_select(&rows, 0, &place)?;
+        let weight = call.build.reshape(&weight, &[samples, 1])?;
+        let part = call.build.binary(Bin::Mul, &pixel, &weight)?;
+        sum = Some(match sum {
+            None => part,
+            Some(sum) => call.build.binary(Bin::Add, &sum, &part)?,
+        });
+    }
+    let y = call.build.reshape(&sum.expect("a tap"), &[&places[..=dims], &[c]].concat())?;
+    let back = [&[0, dims + 1], &(1..=dims).collect::<Vec<_>>()[..]].concat();
+    let y = call.build.view(&y, &ViewOp::Permute(back))?;
     Ok(Out::X(X { dtype: x.dtype, ..y }))
+}
+
+/// Where the pixels of an image or a volume come from, by matrices `[n, dims, dims + 1]`.
+fn affine_grid(call: &mut Call<'_, '_>) -> Result<Out> {
+    let theta = call.x("theta")?;
+    let size = call.shape("size")?;
+    let align = call.bool_or("align_corners", false)?;
+    let dims = size.len().saturating_sub(2);
+    if !(2..=3).contains(&dims) || call.build.shape(&theta) != [size[0], dims, dims + 1] {
+        return Err(Error::shape(format!("{:?} for images of {size:?}", call.build.shape(&theta))));
+    }
+    // The coordinates of all pixels in homogeneous form, x first.
+    let sizes = &size[2..];
+    let count: usize = sizes.iter().product();
+    let mut points = Vec::with_capacity(count * (dims + 1));
+    for i in 0..count {
+        let mut rest = i;
+        for &size in sizes.iter().rev() {
+            let (at, last) = ((rest % size) as f64, size as f64 - 1.0);
+            points.push(match align {
+                true if size > 1 => 2.0 * at / last - 1.0,
+                true => 0.0,
+                false => (2.0 * at + 1.0) / size as f64 - 1.0,
+            });
+            rest /= size;
+        }
+        points.push(1.0);
+    }
+    let points = X::host(Host::floats(&[1, count, dims + 1], points), DType::F32);
+    let turned = call.build.view(&theta, &ViewOp::Permute(vec![0, 2, 1]))?;
+    let y = super::linear::matmul(call, &points, &turned)?;
+    let y = call.build.reshape(&y, &[&size[..1], sizes, &[dims]].concat())?;
+    Ok(Out::X(X { dtype: theta.dtype, ..y }))
 }
 
 /// `[n, c, h, w]` as `[n, c * kh * kw, windows]`: `torch.nn.functional.unfold`.
 fn im2col(call: &mut Call<'_, '_>) -> Result<Out> {
     let mut x = call.x("self")?;
+    let given = call.build.shape(&x);
+    if let [c, h, w] = given[..] {
+        x = call.build.reshape(&x, &[1, c, h, w])?;
+    }
     let kernel: [usize; 2] = call.sizes("kernel_size", 1)?;
     let (dilation, padding): ([usize; 2], [usize; 2]) = (call.sizes("dilation", 1)?, call.sizes("padding", 0)?);
     let stride: [usize; 2] = call.sizes("stride", 1)?;
@@ -201,5 +253,53 @@ fn im2col(call: &mut Call<'_, '_>) -> Result<Out> {
         }
     }
     let y = call.build.cat(&taps, 2)?;
-    call.build.reshape(&y, &[shape[0], shape[1] * taps.len(), counts[0] * counts[1]]).map(Out::X)
+    let out = [shape[0], shape[1] * taps.len(), counts[0] * counts[1]];
+    call.build.reshape(&y, &out[4 - given.len()..]).map(Out::X)
+}
+
+/// `[n, c * kh * kw, windows]` added up as `[n, c, h, w]`: `torch.nn.functional.fold`.
+fn col2im(call: &mut Call<'_, '_>) -> Result<Out> {
+    let x = call.x("self")?;
+    let (out, kernel): ([usize; 2], [usize; 2]) = (call.sizes("output_size", 1)?, call.sizes("kernel_size", 1)?);
+    let (dilation, padding): ([usize; 2], [usize; 2]) = (call.sizes("dilation", 1)?, call.sizes("padding", 0)?);
+    let stride: [usize; 2] = call.sizes("stride", 1)?;
+    let given = call.build.shape(&x);
+    let taps = kernel[0] * kernel[1];
+    let wide = [out[0] + 2 * padding[0], out[1] + 2 * padding[1]];
+    let mut counts = [0; 2];
+    for d in 0..2 {
+        let reach = dilation[d] * kernel[d].saturating_sub(1) + 1;
+        let free = wide[d].checked_sub(reach).filter(|_| stride[d] > 0 && taps > 0);
+        counts[d] = free.ok_or_else(|| Error::shape(format!("{out:?} is too small for {kernel:?}")))? / stride[d] + 1;
+    }
+    let (n, rows) = match given[..] {
+        [n, rows, _] => (n, rows),
+        [rows, _] => (1, rows),
+        _ => return Err(Error::shape(format!("{given:?} is no batch of columns"))),
+    };
+    if rows % taps != 0 || given[given.len() - 1] != counts[0] * counts[1] {
+        return Err(Error::shape(format!("{given:?} does not fold into {out:?} by {kernel:?}")));
+    }
+    let c = rows / taps;
+    let x = call.build.reshape(&x, &[n, c, taps, counts[0], counts[1]])?;
+    let mut sum: Option<X> = None;
+    for tap in 0..taps {
+        let at = [tap / kernel[1] * dilation[0], tap % kernel[1] * dilation[1]];
+        let part = call.build.view(&x, &ViewOp::Slice { dim: 2, start: tap, step: 1, len: 1 })?;
+        let part = call.build.reshape(&part, &[n, c, counts[0], counts[1]])?;
+        let zeros = call.build.full(&[n, c, wide[0], wide[1]], x.dtype, 0.0)?;
+        let views: Vec<ViewOp> =
+            (0..2).map(|d| ViewOp::Slice { dim: 2 + d, start: at[d], step: stride[d], len: counts[d] }).collect();
+        let placed = super::arrange::replaced(call, &zeros, &views, &part)?;
+        sum = Some(match sum {
+            None => placed,
+            Some(sum) => call.build.binary(Bin::Add, &sum, &placed)?,
+        });
+    }
+    let mut y = sum.expect("a tap");
+    for d in 0..2 {
+        y = call.build.view(&y, &ViewOp::Slice { dim: 2 + d, start: padding[d], step: 1, len: out[d] })?;
+    }
+    let full = [n, c, out[0], out[1]];
+    call.build.reshape(&y, &full[3 - given.len()..]).map(Out::X)
 }

@@ -13,9 +13,10 @@ const MAX_PAIRS: usize = 1 << 24;
 
 pub(super) fn find(target: &str) -> Option<Function> {
     Some(match target {
-        "aten.scatter.src" => |call| scatter(call, "src", false),
-        "aten.scatter.value" => |call| scatter(call, "value", false),
-        "aten.scatter_add.default" => |call| scatter(call, "src", true),
+        "aten.scatter.src" => |call| scatter(call, "src", How::Last),
+        "aten.scatter.value" => |call| scatter(call, "value", How::Last),
+        "aten.scatter_add.default" => |call| scatter(call, "src", How::Sum),
+        "aten.scatter_reduce.two" => scatter_reduce,
         "aten.index_add.default" => index_add,
         "aten.index_copy.default" => index_copy,
         "aten.index_fill.int_Scalar" | "aten.index_fill.int_Tensor" => index_fill,
@@ -29,7 +30,20 @@ struct Writes<'x> {
     x: &'x X,
     places: &'x X,
     values: &'x X,
-    adds: bool,
+    how: How,
+}
+
+/// What becomes of an element that is written.
+#[derive(Clone, Copy)]
+enum How {
+    Last,
+    /// The sum with what was there.
+    Sum,
+    /// The writes, and what was there if it counts, folded; of one column.
+    Fold {
+        fold: Fold,
+        counts_self: bool,
+    },
 }
 
 fn write(call: &mut Call<'_, '_>, writes: &Writes<'_>) -> Result<X> {
@@ -39,7 +53,7 @@ fn write(call: &mut Call<'_, '_>, writes: &Writes<'_>) -> Result<X> {
     if r * k * i == 0 || d == 0 {
         return if r * k * i == 0 { Ok(writes.x.clone()) } else { Err(Error::shape("a write into nothing")) };
     }
-    let places = checked_places(call, writes.places, d)?;
+    let places = super::gather::within(call, writes.places, d)?;
     let pairs = r.checked_mul(k).and_then(|n| n.checked_mul(d));
     let limit = if places.is_host() { MAX_ELEMENTS } else { MAX_PAIRS };
     if pairs.is_none_or(|pairs| pairs > limit) {
@@ -50,7 +64,13 @@ fn write(call: &mut Call<'_, '_>, writes: &Writes<'_>) -> Result<X> {
     let column = call.build.reshape(&places, &[r, k, 1])?;
     let all = X::host(Host::ints(&[d], (0..d as i64).collect()), DType::I64);
     let hits = call.build.binary(Bin::Eq, &column, &all)?;
-    if writes.adds {
+    if let How::Fold { fold, counts_self } = writes.how {
+        return folded(call, writes.x, &values, &hits, fold, counts_self);
+    }
+    if matches!(writes.how, How::Sum) && i == 1 {
+        return folded(call, writes.x, &values, &hits, Fold::Sum, true);
+    }
+    if matches!(writes.how, How::Sum) {
         let hits = call.build.view(&hits, &ViewOp::Permute(vec![0, 2, 1]))?;
         let hits = call.build.cast(&hits, DType::F32)?;
         let floats = call.build.cast(&values, DType::F32)?;
@@ -74,21 +94,54 @@ fn write(call: &mut Call<'_, '_>, writes: &Writes<'_>) -> Result<X> {
     call.build.reshape(&y, &[r, d, i])
 }
 
-/// Places from the front; those that depend on the input go through a table, so that one that is not there is an error.
-fn checked_places(call: &mut Call<'_, '_>, places: &X, size: usize) -> Result<X> {
-    let places = super::gather::from_front(call, places, size)?;
-    if places.is_host() {
-        return Ok(places);
+/// `x [r, d, 1]` folded with the `values [r, k, 1]` that `hits [r, k, d]` says are written there.
+fn folded(call: &mut Call<'_, '_>, x: &X, values: &X, hits: &X, fold: Fold, counts_self: bool) -> Result<X> {
+    let shape = call.build.shape(x);
+    // A mean is the sum with the number of writes.
+    let (rest, bin) = match fold {
+        Fold::Sum | Fold::Mean => (0.0, Bin::Add),
+        Fold::Prod => (1.0, Bin::Mul),
+        Fold::Max => (f64::NEG_INFINITY, Bin::Maximum),
+        _ => (f64::INFINITY, Bin::Minimum),
+    };
+    let own = call.build.reshape(x, &shape[..2])?;
+    let (own, values) = (call.build.cast(&own, DType::F32)?, call.build.cast(values, DType::F32)?);
+    let each = call.build.select(hits, &values, &X::number(rest, DType::F32))?;
+    let sum = matches!(fold, Fold::Sum | Fold::Mean);
+    let written = call.build.fold(if sum { Fold::Sum } else { fold }, &each, &[1], false)?;
+    let mut count = call.build.fold(Fold::Sum, hits, &[1], false)?;
+    let is_written = call.build.with_number(Bin::Gt, &count, 0.0)?;
+    let mut y = written.clone();
+    if counts_self {
+        y = call.build.binary(bin, &own, &written)?;
+        count = call.build.with_number(Bin::Add, &count, 1.0)?;
     }
-    let shape = call.build.shape(&places);
-    let flat = call.build.reshape(&places, &[shape.iter().product()])?;
-    let table = X::host(Host::floats(&[size], (0..size).map(|i| i as f64).collect()), DType::F32);
-    let found = call.build.index_select(&table, 0, &flat)?;
-    let found = call.build.reshape(&found, &shape)?;
-    Ok(X { dtype: DType::I64, ..found })
+    if fold == Fold::Mean {
+        y = call.build.binary(Bin::Div, &y, &count)?;
+    }
+    if !sum || fold == Fold::Mean || !counts_self {
+        y = call.build.select(&is_written, &y, &own)?;
+    }
+    call.build.reshape(&X { dtype: x.dtype, ..y }, &shape)
 }
 
-fn scatter(call: &mut Call<'_, '_>, source: &str, adds: bool) -> Result<Out> {
+fn scatter_reduce(call: &mut Call<'_, '_>) -> Result<Out> {
+    let fold = match call.str_or("reduce", "")? {
+        "sum" => Fold::Sum,
+        "mean" => Fold::Mean,
+        "prod" => Fold::Prod,
+        "amax" => Fold::Max,
+        "amin" => Fold::Min,
+        other => return Err(Error::unsupported(format!("the reduction `{other}`"))),
+    };
+    if fold == Fold::Mean && !call.x("self")?.dtype.is_float() {
+        return Err(Error::unsupported("a mean of integers"));
+    }
+    let counts_self = call.bool_or("include_self", true)?;
+    scatter(call, "src", How::Fold { fold, counts_self })
+}
+
+fn scatter(call: &mut Call<'_, '_>, source: &str, how: How) -> Result<Out> {
     let (x, index, src) = (call.x("self")?, call.x("index")?, call.x(source)?);
     let (shape, places) = (call.build.shape(&x), call.build.shape(&index));
     let rank = shape.len();
@@ -112,7 +165,7 @@ fn scatter(call: &mut Call<'_, '_>, source: &str, adds: bool) -> Result<Out> {
     };
     let (old, index, values) =
         (lines(&part, &[shape[dim], 1])?, lines(&index, &[places[dim]])?, lines(&src, &[places[dim], 1])?);
-    let y = write(call, &Writes { x: &old, places: &index, values: &values, adds })?;
+    let y = write(call, &Writes { x: &old, places: &index, values: &values, how })?;
     // Back in place.
     let moved: Vec<usize> = order.iter().map(|&d| if d == dim { shape[d] } else { places[d] }).collect();
     let y = call.build.reshape(&y, &moved)?;
@@ -142,7 +195,7 @@ fn cut(call: &mut Call<'_, '_>, x: &X, sizes: &[usize], whole: Option<usize>) ->
 }
 
 /// `x` with `values` written at the places `index [n]` along `dim`.
-fn along(call: &mut Call<'_, '_>, x: &X, dim: usize, index: &X, values: &X, adds: bool) -> Result<X> {
+fn along(call: &mut Call<'_, '_>, x: &X, dim: usize, index: &X, values: &X, how: How) -> Result<X> {
     let shape = call.build.shape(x);
     let count: usize = call.build.shape(index).iter().product();
     let index = call.build.reshape(index, &[1, count])?;
@@ -154,7 +207,7 @@ fn along(call: &mut Call<'_, '_>, x: &X, dim: usize, index: &X, values: &X, adds
         call.build.reshape(&x, &[1, len, inner])
     };
     let (old, values) = (rows(x, shape[dim])?, rows(values, count)?);
-    let y = write(call, &Writes { x: &old, places: &index, values: &values, adds })?;
+    let y = write(call, &Writes { x: &old, places: &index, values: &values, how })?;
     let moved: Vec<usize> = order.iter().map(|&d| shape[d]).collect();
     let y = call.build.reshape(&y, &moved)?;
     let mut back = vec![0; order.len()];
@@ -168,24 +221,25 @@ fn index_add(call: &mut Call<'_, '_>) -> Result<Out> {
     let dim = call.dim_of("dim", rank, 0)?;
     let alpha = call.float_or("alpha", 1.0)?;
     let source = if alpha == 1.0 { source } else { call.build.with_number(Bin::Mul, &source, alpha)? };
-    along(call, &x, dim, &index, &source, true).map(Out::X)
+    along(call, &x, dim, &index, &source, How::Sum).map(Out::X)
 }
 
 fn index_copy(call: &mut Call<'_, '_>) -> Result<Out> {
     let (x, index, source) = (call.x("self")?, call.x("index")?, call.x("source")?);
     let rank = call.build.rank(&x);
     let dim = call.dim_of("dim", rank, 0)?;
-    along(call, &x, dim, &index, &source, false).map(Out::X)
+    along(call, &x, dim, &index, &source, How::Last).map(Out::X)
 }
 
 fn index_fill(call: &mut Call<'_, '_>) -> Result<Out> {
     let (x, index, value) = (call.x("self")?, call.x("index")?, call.x("value")?);
     let mut shape = call.build.shape(&x);
     let dim = call.dim_of("dim", shape.len(), 0)?;
-    shape[dim] = call.build.shape(&index).iter().product();
+    let size = std::mem::replace(&mut shape[dim], call.build.shape(&index).iter().product());
+    let index = super::gather::from_front(call, &index, size)?;
     let value = call.build.cast(&value, x.dtype)?;
     let values = call.build.expand(&value, &shape)?;
-    along(call, &x, dim, &index, &values, false).map(Out::X)
+    along(call, &x, dim, &index, &values, How::Last).map(Out::X)
 }
 
 /// `x[indices] = values`, or `+=`.
@@ -222,7 +276,8 @@ fn index_put(call: &mut Call<'_, '_>) -> Result<Out> {
     let count: usize = out.iter().product();
     let values = call.build.reshape(&values, &[1, count, columns])?;
     let flat = call.build.reshape(&places.place, &[1, count])?;
-    let y = write(call, &Writes { x: &old, places: &flat, values: &values, adds })?;
+    let how = if adds { How::Sum } else { How::Last };
+    let y = write(call, &Writes { x: &old, places: &flat, values: &values, how })?;
     let sizes: Vec<usize> = order.iter().map(|&d| shape[d]).collect();
     let y = call.build.reshape(&y, &sizes)?;
     let mut back = vec![0; order.len()];

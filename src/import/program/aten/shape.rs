@@ -10,17 +10,18 @@ pub(super) fn find(target: &str) -> Option<Function> {
     Some(match name {
         "view.default" | "_unsafe_view.default" | "view_copy.default" => |call| view(call, "size"),
         "reshape.default" => |call| view(call, "shape"),
+        "ravel.default" => ravel,
         "flatten.using_ints" => flatten,
         "unflatten.int" => unflatten,
         "permute.default" | "permute_copy.default" => permute,
-        "transpose.int" | "transpose_copy.int" => |call| transpose(call, "dim0", "dim1"),
+        "transpose.int" | "transpose_copy.int" | "transpose.default" => |call| transpose(call, "dim0", "dim1"),
         "swapaxes.default" => |call| transpose(call, "axis0", "axis1"),
         "swapdims.default" => |call| transpose(call, "dim0", "dim1"),
-        "t.default" | "numpy_T.default" | "mT.default" => last_two,
+        "t.default" | "numpy_T.default" | "mT.default" | "mH.default" | "adjoint.default" => last_two,
         "movedim.int" | "movedim.intlist" | "moveaxis.int" | "moveaxis.intlist" => movedim,
         "unsqueeze.default" | "unsqueeze_copy.default" => unsqueeze,
         "squeeze.default" | "squeeze.dim" | "squeeze.dims" | "squeeze_copy.dims" => squeeze,
-        "expand.default" | "expand_copy.default" => expand,
+        "expand.default" | "expand_copy.default" | "broadcast_to.default" => expand,
         "expand_as.default" => expand_as,
         "view_as.default" | "reshape_as.default" => view_as,
         "slice.Tensor" | "slice_copy.Tensor" => slice,
@@ -108,6 +109,12 @@ fn flatten(call: &mut Call<'_, '_>) -> Result<Out> {
     let mut sizes = shape[..start].to_vec();
     sizes.push(shape[start..=end].iter().product());
     sizes.extend(&shape[end + 1..]);
+    reshaped(call, handle, &shape, sizes)
+}
+
+fn ravel(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (handle, shape) = own_shape(call)?;
+    let sizes = vec![shape.iter().product()];
     reshaped(call, handle, &shape, sizes)
 }
 
@@ -338,7 +345,6 @@ fn unbind(call: &mut Call<'_, '_>) -> Result<Out> {
     Ok(Out::Views(handle, (0..shape[dim]).map(|index| place(&shape, dim, index)).collect()))
 }
 
-/// The diagonal of the last two dimensions, which are square.
 /// The elements on a line from the upper left to the lower right, along a new last dimension.
 fn diagonal(call: &mut Call<'_, '_>) -> Result<Out> {
     let (handle, shape) = own_shape(call)?;
