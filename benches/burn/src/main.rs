@@ -105,7 +105,7 @@ fn main() {
     let run = || {
         let start = Instant::now();
         let y = net.forward(x.clone()).into_data();
-        assert_eq!(y.shape.as_slice(), [1, 1000]);
+        assert_eq!(y.shape().as_slice(), [1, 1000]);
         start.elapsed().as_secs_f64() * 1e3
     };
     // The first runs compile and tune the kernels.
