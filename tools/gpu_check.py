@@ -11,10 +11,15 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PRECISIONS = ["f32", "fast", "f16"]
 NAMES = ["mlp", "resnet18", "resnet50", "mobilenet_v2", "vgg16", "vit_b_16", "convnext_tiny"]
 # The tests that run kernels; the others need no adapter. A software adapter takes minutes for all.
 TESTS = ["backend::gpu", "device::"]
 QUICK_TESTS = ["backend::gpu::tests", "backend::gpu::cache", "backend::gpu::tune", "kernels::tests::every_case_is_right", "device::"]
+
+
+# What is said of a precision that the device does not have.
+REFUSED = re.compile(r"^error: precision `\w+` on device `[^`]*`: (.*)", re.M)
 
 
 def say(*text):
@@ -53,17 +58,6 @@ def kernel_tests(args):
     return {"passed": result.returncode == 0, "summary": summary, "failed": [l[5:] for l in lines if l.endswith("... FAILED")]}
 
 
-def precisions(args):
-    """Those that the command offers."""
-    help_text = run([args.bins / "sconce", "bench", "--help"]).stdout
-    section = re.search(r"--dtype.*?(?=\n\s+-|\Z)", help_text, re.S)
-    values = section and re.search(r"possible values: ([^\]]+)", section.group())
-    if values:
-        return [value.strip() for value in values.group(1).split(",")]
-    listed = section and re.findall(r"^\s+- (\w+):", section.group(), re.M)
-    return listed or [None]
-
-
 def models(args):
     """The folder with the models; those that are missing are made with torch."""
     folder = Path(args.models) if args.models else Path(tempfile.gettempdir()) / "sconce-gpu-check"
@@ -86,27 +80,30 @@ def largest(path):
 def bench(args, folder):
     rows = []
     for name in args.only:
-        for precision in precisions(args):
-            extra = ["--dtype", precision] if precision else []
-            shared = [folder / f"{name}.pt", "--arch", name, "--device", "gpu", "--quiet", *extra]
+        for precision in PRECISIONS:
+            shared = [folder / f"{name}.pt", "--arch", name, "--device", "gpu", "--quiet", "--dtype", precision]
             check = None
             if (folder / f"{name}.y.npy").exists():
                 files = ["--input", folder / f"{name}.x.npy", "--expect", folder / f"{name}.y.npy"]
                 # A part of the largest output.
-                part = 2e-5 if precision in (None, "f32", "exact", "float32") else 2e-2
+                part = 2e-5 if precision == "f32" else 2e-2
                 tolerance = ["--atol", f"{part * largest(folder / f'{name}.y.npy'):e}", "--rtol", "0"]
                 checked = run([args.bins / "sconce", "run", *shared, *files, *tolerance])
                 check = "right" if checked.returncode == 0 else (checked.stderr or checked.stdout).strip().splitlines()[-1]
             for batch in args.batch.split(","):
                 result = run([args.bins / "sconce", "bench", *shared, "--batch", batch, "--json", *args.runs])
-                row = {"model": name, "precision": precision or "f32", "batch": int(batch), "check": check}
-                if result.returncode:
-                    row["error"] = result.stderr.strip().splitlines()[0]
+                row = {"model": name, "precision": precision, "batch": int(batch), "check": check}
+                refused = REFUSED.search(result.stderr)
+                if refused:
+                    row = {"model": name, "precision": precision, "batch": int(batch), "refused": refused.group(1)}
+                elif result.returncode:
+                    row["failed"] = result.stderr.strip().splitlines()[0]
                 else:
                     row.update(json.loads(result.stdout)["results"][0])
                     row["model"] = name
                 rows.append(row)
-                say("sconce", name, row["precision"], "batch", batch, row.get("error") or row["forward_ms"]["median"], check)
+                said = row.get("refused") or row.get("failed") or f"{row['forward_ms']['median']} {check}"
+                say("sconce", name, precision, "batch", batch, said)
     return rows
 
 
@@ -133,19 +130,21 @@ def table(report):
     peers = ["eager_f32", "graph_f32", "compiled_f32", "eager_tf32", "eager_f16"]
     torch = {(row["model"], row["batch"]): row for row in report["torch"]}
     used = [peer for peer in peers if any(peer in row for row in report["torch"])]
-    lines = [["model", "batch", "precision", "sconce ms", "min", "cold", "warm", *(f"torch {peer}" for peer in used), "eager/sconce", "check"]]
+    lines = [["model", "batch", "precision", "sconce ms", "min", "cold", "warm", *(f"torch {peer}" for peer in used), "eager/sconce", "from f32", "check"]]
     for row in report["bench"]:
-        if "error" in row:
-            lines.append([row["model"], row["batch"], row["precision"], row["error"]])
+        if "failed" in row or "refused" in row:
+            cells = [row["model"], row.get("batch", "-"), row["precision"], row.get("failed") or row["refused"]]
+            lines.append(cells + ["-"] * (len(lines[0]) - len(cells)))
             continue
         peer = torch.get((row["model"], row["batch"]), {})
         median = row["forward_ms"]["median"]
         eager = peer.get("eager_f32")
         ratio = f"{eager / median:.2f}" if isinstance(eager, float) else "-"
         show = lambda value: f"{value:.3f}" if isinstance(value, (int, float)) else str(value if value is not None else "-")
+        difference = f"{row['error']['of_largest_output']:.1e}" if "error" in row else "-"
         cells = [row["model"], row["batch"], row["precision"], show(median), show(row["forward_ms"]["min"])]
         cells += [show(row.get("cold_first_ms")), show(row.get("warm_first_ms"))]
-        lines.append([*cells, *(show(peer.get(name)) for name in used), ratio, row["check"] or "-"])
+        lines.append([*cells, *(show(peer.get(name)) for name in used), ratio, difference, row["check"] or "-"])
     out = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
     out.insert(1, "|" + "---|" * len(lines[0]))
     kernels = report["kernels"]
@@ -203,7 +202,7 @@ def main():
     say(table(report))
     say(f"\nwritten: {out}")
     failed = report["tests"] and not report["tests"]["passed"]
-    wrong = [row for row in report["bench"] if row.get("error") or row["check"] not in (None, "right")]
+    wrong = [row for row in report["bench"] if row.get("failed") or row.get("check") not in (None, "right")]
     sys.exit(1 if failed or wrong or "error" in report["kernels"] else 0)
 
 
