@@ -173,6 +173,8 @@ def main():
     parser.add_argument("--only")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    # Some of the programs run elsewhere.
+    args.bins = args.bins.resolve()
     args.python = sys.executable
     args.batch = args.batch or ("1" if args.quick else "1,32")
     args.only = args.only.split(",") if args.only else (["mlp", "resnet18"] if args.quick else NAMES)

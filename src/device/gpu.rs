@@ -172,16 +172,11 @@ impl Gpu {
         })
     }
 
-    /// The size of a staging chunk. A software adapter copies with the processor, out of its cache if the chunk fits there.
+    /// The size of a staging chunk. A software adapter copies with the processor, out of its cache if the chunks fit
+    /// there; smaller ones leave one side of the copy waiting for the other too often.
     pub(crate) fn staging_bytes(&self) -> usize {
         let is_software = self.info.kind == DeviceKind::Software;
-        self.options.staging_bytes.unwrap_or(if is_software { 1 << 20 } else { 16 << 20 })
-    }
-
-    /// The staging chunks that may be under way at once: one is filled while the device works on the others. On a
-    /// software adapter the two wait for the same cores, so that more of them are needed to keep both at work.
-    pub(crate) fn staging_chunks(&self) -> usize {
-        if self.info.kind == DeviceKind::Software { 8 } else { 3 }
+        self.options.staging_bytes.unwrap_or(if is_software { 4 << 20 } else { 16 << 20 })
     }
 
     /// Whether weights are packed by the host and not by shaders: where these run on the processor too, only slower.

@@ -14,6 +14,9 @@ use crate::device::staging::{Direction, Mapped};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 
+/// The chunks that may be under way at once: one is filled while the device works on the others.
+pub(super) const CHUNKS: usize = 3;
+
 /// Smaller ranges are not worth a call to release their pages.
 const RELEASE_BYTES: usize = 64 << 10;
 
@@ -211,7 +214,7 @@ impl Uploader {
             self.copy(from as u64, target.buffer, at as u64, length as u64);
             // What lies before a piece is done with where both sides have one order.
             if let Source::Stored(storage, _) = source
-                && start >= released + RELEASE_BYTES
+                && start >= released + self.chunk_bytes.max(RELEASE_BYTES)
                 && let Some(outer) = piece.region.dims.first()
                 && region.dims.iter().all(|dim| dim.source <= outer.source)
             {
@@ -274,7 +277,7 @@ impl Uploader {
 
     /// A chunk that the host has: a new one while there are few, else the one that was submitted first.
     fn free_chunk(&mut self) -> Result<usize> {
-        if self.chunks.len() < self.gpu.staging_chunks() {
+        if self.chunks.len() < CHUNKS {
             let bound = self.gpu.has_host_memory();
             let host = Mapped::new(&self.gpu, "staging", self.chunk_bytes as u64, Direction::ToDevice, bound)?;
             self.chunks.push(Chunk { host, device: None, submission: None });

@@ -6,6 +6,7 @@ use super::on_every_gpu;
 use crate::backend::cases::{self, Case};
 use crate::backend::gpu::kernels::Caps;
 use crate::backend::gpu::pipeline::Pipelines;
+use crate::backend::gpu::upload::CHUNKS;
 use crate::backend::gpu::{Plan, Weights};
 use crate::backend::lowered::schedule_of;
 use crate::device::gpu::{Gpu, GpuOptions};
@@ -115,7 +116,7 @@ fn memory_is_what_the_plan_says() {
             let plan = Plan::new(&schedule, &mut weights).unwrap();
             // Shaders have a copy of a chunk where they cannot read the host's.
             let copies = if gpu.has_host_memory() { 1 } else { 2 };
-            let staging = gpu.staging_chunks() * gpu.staging_bytes() * copies;
+            let staging = CHUNKS * gpu.staging_bytes() * copies;
             let scratch = plan.arena_bytes() - arenas;
             assert!(is_software || scratch > 0, "no sum is split");
             let memory = gpu.account().memory();

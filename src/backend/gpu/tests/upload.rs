@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{on_every_gpu, read_words};
 use crate::backend::cases::Random;
 use crate::backend::gpu::dispatch::Pack;
-use crate::backend::gpu::upload::Uploader;
+use crate::backend::gpu::upload::{CHUNKS, Uploader};
 use crate::backend::gpu::weights::Weights;
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::device::gpu::{Gpu, GpuOptions};
@@ -252,7 +252,7 @@ fn memory_is_accounted_and_given_back() {
         up.finish().unwrap();
         let memory = gpu.account().memory();
         assert_eq!(memory.weights, 2_000_000);
-        assert!(memory.staging <= (2 * gpu.staging_chunks() * gpu.staging_bytes()) as u64, "{memory:?}");
+        assert!(memory.staging <= (2 * CHUNKS * gpu.staging_bytes()) as u64, "{memory:?}");
         drop((weights, up));
         assert_eq!(gpu.account().memory().total(), held);
     });
