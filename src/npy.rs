@@ -398,7 +398,7 @@ mod tests {
             (header("'<f4", "False", "(1,)"), ErrorKind::Invalid, "header"),
             (file("{'descr': '<f4', 'shape': (1,)}", &[]), ErrorKind::Invalid, "no `fortran_order`"),
             (file("{'descr': '<f4', 'size': 1}", &[]), ErrorKind::Invalid, "unknown key `size`"),
-            (file("", &[]), ErrorKind::Invalid, "its end at byte 0"),
+            (file("", &[]), ErrorKind::Invalid, "byte 0, found its end"),
         ] {
             let (found, text) = error(&bytes);
             assert_eq!(found, kind, "{text}");
