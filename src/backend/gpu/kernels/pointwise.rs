@@ -185,12 +185,13 @@ fn values(program: &Program, layout: &Layout) -> String {
                 Binary::Minimum => format!("smaller(v{a}, v{b})"),
                 Binary::Pow => unreachable!("has its own arm"),
                 Binary::Eq => compared(a, "==", b),
-                Binary::Ne => compared(a, "!=", b),
+                // Not `!=`, which is false of NaN once it is SPIR-V.
+                Binary::Ne => format!("select(T(1.0), T(0.0), v{a} == v{b})"),
                 Binary::Lt => compared(a, "<", b),
                 Binary::Le => compared(a, "<=", b),
                 Binary::Gt => compared(a, ">", b),
                 Binary::Ge => compared(a, ">=", b),
-                Binary::Keep => format!("select(T(0.0), v{b}, v{a} != T(0.0))"),
+                Binary::Keep => format!("select(v{b}, T(0.0), v{a} == T(0.0))"),
             },
         };
         let _ = writeln!(text, "    let v{n} = {value};");

@@ -58,9 +58,6 @@ impl Places {
         let Some(&first) = dims.first().filter(|_| dims.last().is_some_and(|&last| last < shape.len())) else {
             return Err(Error::shape(format!("{} indices for {shape:?}", dims.len())));
         };
-        if given.iter().any(|x| x.dtype == DType::Bool) {
-            return Err(Error::unsupported("a mask among indices"));
-        }
         // Indexed dimensions come together: in place when they are neighbours, else in front.
         let neighbours = dims.windows(2).all(|pair| pair[1] == pair[0] + 1);
         let mut place: Option<X> = None;
@@ -90,11 +87,9 @@ fn index(call: &mut Call<'_, '_>) -> Result<Out> {
     let x = call.x("self")?;
     let indices = call.opt_xs("indices")?;
     let shape = call.build.shape(&x);
+    let indices = without_masks(call, &shape, indices)?;
     let dims: Vec<usize> = (0..indices.len()).filter(|&d| indices[d].is_some()).collect();
     let given: Vec<X> = indices.into_iter().flatten().collect();
-    if given.iter().any(|x| x.dtype == DType::Bool) {
-        return masked(call, &x, &given, &dims);
-    }
     let Places { place, shape: out, count, at, .. } = Places::read(call, &shape, &given, &dims)?;
     let mut order: Vec<usize> = (0..shape.len()).filter(|d| !dims.contains(d)).collect();
     order.splice(at..at, dims.iter().copied());
@@ -137,24 +132,33 @@ pub(super) fn within(call: &mut Call<'_, '_>, places: &X, size: usize) -> Result
     Ok(X { dtype: DType::I64, ..found })
 }
 
-/// The elements where a mask is true, which must be known.
-fn masked(call: &mut Call<'_, '_>, x: &X, given: &[X], dims: &[usize]) -> Result<Out> {
-    let ([mask], [0]) = (given, dims) else {
-        return Err(Error::unsupported("a mask among indices"));
-    };
-    let Some(host) = call.build.known(mask)? else {
-        return Err(Error::unsupported("a mask that depends on the input, so that the result's shape does"));
-    };
-    let shape = call.build.shape(x);
-    let rank = host.shape.len();
-    if rank > shape.len() || host.shape != shape[..rank] {
-        return Err(Error::shape(format!("a mask of {:?} for {shape:?}", host.shape)));
+/// Indices along the dimensions of `shape`, a mask among them as the places where it is true; it must be known.
+pub(super) fn without_masks(
+    call: &mut Call<'_, '_>,
+    shape: &[usize],
+    indices: Vec<Option<X>>,
+) -> Result<Vec<Option<X>>> {
+    let mut all: Vec<Option<X>> = Vec::new();
+    for index in indices {
+        let Some(mask) = index.as_ref().filter(|x| x.dtype == DType::Bool) else {
+            all.push(index);
+            continue;
+        };
+        let Some(host) = call.build.known(mask)? else {
+            return Err(Error::unsupported("a mask that depends on the input, so that the result's shape does"));
+        };
+        let rank = host.shape.len();
+        if rank == 0 || shape.get(all.len()..all.len() + rank) != Some(&host.shape[..]) {
+            return Err(Error::shape(format!("a mask of {:?} from dimension {} of {shape:?}", host.shape, all.len())));
+        }
+        let places: Vec<usize> = (0..host.len()).filter(|&i| host.at(i) != 0.0).collect();
+        let strides = crate::shape::Shape::from(&host.shape[..]).contiguous_strides();
+        for (stride, size) in strides.iter().zip(&host.shape) {
+            let along = places.iter().map(|place| (place / stride % size) as i64).collect();
+            all.push(Some(X::host(Host::ints(&[places.len()], along), DType::I64)));
+        }
     }
-    let places: Vec<i64> = (0..host.len()).filter(|&i| host.at(i) != 0.0).map(|i| i as i64).collect();
-    let flat = [&[host.len()], &shape[rank..]].concat();
-    let x = call.build.reshape(x, &flat)?;
-    let places = X::host(Host::ints(&[places.len()], places), DType::I64);
-    call.build.index_select(&x, 0, &places).map(Out::X)
+    Ok(all)
 }
 
 fn index_select(call: &mut Call<'_, '_>) -> Result<Out> {

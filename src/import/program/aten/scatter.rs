@@ -249,15 +249,19 @@ fn index_put(call: &mut Call<'_, '_>) -> Result<Out> {
     let adds = call.bool_or("accumulate", false)?;
     let values = call.build.cast(&values, x.dtype)?;
     let shape = call.build.shape(&x);
-    let dims: Vec<usize> = (0..indices.len()).filter(|&d| indices[d].is_some()).collect();
-    let given: Vec<X> = indices.into_iter().flatten().collect();
-    if let ([mask], [0]) = (&given[..], &dims[..])
-        && mask.dtype == DType::Bool
+    let only_mask = match &indices[..] {
+        [Some(mask)] if mask.dtype == DType::Bool => Some(mask.clone()),
+        _ => None,
+    };
+    if let Some(mask) = only_mask
         && !adds
         && call.build.shape(&values).iter().all(|&size| size == 1)
     {
-        return masked(call, &x, mask, &values).map(Out::X);
+        return masked(call, &x, &mask, &values).map(Out::X);
     }
+    let indices = super::gather::without_masks(call, &shape, indices)?;
+    let dims: Vec<usize> = (0..indices.len()).filter(|&d| indices[d].is_some()).collect();
+    let given: Vec<X> = indices.into_iter().flatten().collect();
     let places = super::gather::Places::read(call, &shape, &given, &dims)?;
     let (at, out) = (places.at, places.shape.clone());
     // The indexed dimensions come first, as one.
