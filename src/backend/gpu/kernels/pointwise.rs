@@ -180,7 +180,11 @@ fn values(program: &Program, layout: &Layout) -> String {
                 Binary::Add => format!("v{a} + v{b}"),
                 Binary::Sub => format!("v{a} - v{b}"),
                 Binary::Mul => format!("v{a} * v{b}"),
-                Binary::Div => format!("v{a} / v{b}"),
+                // A driver may take a written-out division by 0 for one that never happens.
+                Binary::Div => match program.instrs[b] {
+                    Instr::Const(zero) if zero == 0.0 => format!("v{a} * {}", literal(1.0 / zero)),
+                    _ => format!("v{a} / v{b}"),
+                },
                 Binary::Maximum => format!("larger(v{a}, v{b})"),
                 Binary::Minimum => format!("smaller(v{a}, v{b})"),
                 Binary::Pow => unreachable!("has its own arm"),
