@@ -81,8 +81,8 @@ def theirs(run, seconds):
 
 def measure(args, name, batch):
     runs = peers(args.folder, name, batch, args.threads)
-    timers = {peer: functools.partial(theirs, run, args.seconds) for peer, run in runs.items()}
-    timers["sconce"] = functools.partial(ours, args, name, batch)
+    timers = {"sconce": functools.partial(ours, args, name, batch)}
+    timers |= {peer: functools.partial(theirs, run, args.seconds) for peer, run in runs.items()}
     times = {who: [timer()] for who, timer in timers.items()}
     for who, timer in reversed(timers.items()):
         times[who].append(timer())
