@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::alias::{Base, Handle, ViewOp};
 use super::aten::{self, Call, Out};
 use super::host::Host;
+use super::info::printable;
 use super::schema::{self, Arg, Meta, Node, Size};
 use super::value::{Data, X};
 use super::{Program, symbols};
@@ -68,9 +69,12 @@ impl<'a> Build<'a> {
                 inputs.len()
             )));
         }
-        for (port, &var) in ports.iter().zip(inputs) {
+        // Twice: a size may be an expression of one that a later input has.
+        for (port, &var) in ports.iter().chain(ports).zip(inputs.iter().chain(inputs)) {
             let meta = self.meta(&port.arg)?;
             symbols::bind(&mut self.symbols, &program.schema.ranges, port, &meta.sizes, self.graph.shape(var))?;
+        }
+        for (port, &var) in ports.iter().zip(inputs) {
             let dtype = port.dtype;
             if dtype.is_float() == self.graph.node(var).is_int {
                 let given = if dtype.is_float() { "integers" } else { "floats" };
@@ -94,6 +98,7 @@ impl<'a> Build<'a> {
             Arg::Sym(name) => match self.value(name)? {
                 Value::Int(value) => X::int(value),
                 Value::Float(value) => X::number(value, DType::F32),
+                Value::Bool(value) => X::number(f64::from(u8::from(value)), DType::Bool),
                 _ => return Err(Error::unsupported(format!("the output `{name}` is no number"))),
             },
             other => return Err(Error::unsupported(format!("an output of the kind {other:?}"))),
@@ -105,8 +110,9 @@ impl<'a> Build<'a> {
     fn run_nodes(&mut self, graph: &'a schema::Graph) -> Result<()> {
         for node in &graph.nodes {
             self.run_node(node).map_err(|error| {
-                let place = if node.module.is_empty() { String::new() } else { format!("`{}`: ", node.module) };
-                error.context(format_args!("{place}{}", node.target))
+                let module = printable(&node.module);
+                let place = if module.is_empty() { module } else { format!("`{module}`: ") };
+                error.context(format_args!("{place}{}", printable(&node.target)))
             })?;
         }
         Ok(())
