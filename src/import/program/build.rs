@@ -25,6 +25,8 @@ pub(super) struct Build<'a> {
     pub(super) bases: Vec<Base>,
     /// The sizes that the inputs have, by symbol.
     symbols: HashMap<String, i64>,
+    /// How large the elements of each value of the graph can be, as far as it was asked for.
+    pub(super) bounds: Vec<f64>,
 }
 
 struct Frame<'a> {
@@ -51,7 +53,7 @@ impl<'a> Build<'a> {
     pub(super) fn run(graph: &'a mut Graph, program: &'a Program, inputs: &[Var]) -> Result<Vec<(Var, DType)>> {
         let top = &program.schema.graph;
         let frame = Frame { graph: top, chooses_width: false, values: HashMap::with_capacity(top.nodes.len() + 16) };
-        let mut build = Self { graph, program, frame, bases: Vec::new(), symbols: HashMap::new() };
+        let mut build = Self { graph, program, frame, bases: Vec::new(), symbols: HashMap::new(), bounds: Vec::new() };
         build.bind_inputs(inputs)?;
         build.run_nodes(top)?;
         program.outputs().map(|output| build.output(output)).collect()

@@ -5,10 +5,12 @@
 
 mod alias;
 mod aten;
+mod bounds;
 mod build;
 mod host;
 mod info;
 mod json;
+mod numbers;
 mod prims;
 mod schema;
 mod symbols;
