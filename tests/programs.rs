@@ -74,6 +74,11 @@ programs! {
     orders_and_running_results: "orders", "orders.core" as "orders";
     functions_near_and_far: "functions", "functions.core" as "functions";
     volumes_and_folds: "volumes", "volumes.core" as "volumes";
+    integers_that_grow: "numbers", "numbers.core" as "numbers";
+    places_in_large_tensors: "large" as "large";
+    classes: "classes" as "classes";
+    sums_of_exponentials: "spreads", "spreads.core" as "spreads";
+    a_size_that_is_twice_another: "double" as "double";
     recurrent_cells: "cells", "cells.core" as "cells";
     hugging_face_bert: "hugging-face/bert", "hugging-face/bert.core" as "hugging-face/bert";
     hugging_face_llama: "hugging-face/llama", "hugging-face/llama.core" as "hugging-face/llama";
@@ -272,8 +277,55 @@ fn numbers_out_of_range_are_errors() {
         let model = Model::load(file("orders.pt2"), device).unwrap();
         let error = model.run(&[Tensor::new([5, 4], [1f32; 20]).unwrap(), Tensor::new([3, 5], [999i64; 15]).unwrap()]);
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("integers below 2^24 are computed exactly"), "{error}");
+        assert!(error.contains("an integer of 2^24 or more"), "{error}");
     }
+}
+
+/// Integers between an input and an output, and a class that is not there.
+#[test]
+fn integers_that_would_be_rounded_are_errors() {
+    let small = Tensor::new([2, 2], [0.5f32, 1.0, 2.0, 3.0]).unwrap();
+    let run = |name: &str, device: &Device, inputs: &[Tensor]| Model::load(file(name), device).unwrap().run(inputs);
+    for device in devices() {
+        for name in ["numbers.pt2", "numbers.core.pt2"] {
+            let a = Tensor::new([2, 3], [4099i64, 1, 1, 1, 1, 1]).unwrap();
+            let error = run(name, device, &[a, small.clone()]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Shape, "{error}");
+            assert!(error.to_string().starts_with("an integer of 2^24 or more: "), "{name} on {device:?}: {error}");
+            let x = Tensor::new([2, 2], [1f32, 2.0, 3.0, -20000.0]).unwrap();
+            let error = run(name, device, &[Tensor::new([2, 3], [1i64; 6]).unwrap(), x]).unwrap_err().to_string();
+            assert!(error.starts_with("an integer of 2^24 or more: "), "{name} on {device:?}: {error}");
+        }
+        for bad in [5i64, -1] {
+            let error = run("classes.pt2", device, &[Tensor::new([3], [0, bad, 4]).unwrap()]).unwrap_err().to_string();
+            assert!(error.contains("at position 1 is out of range, expected 0..5"), "{device:?}: {error}");
+        }
+    }
+    let wide = |len: usize| Tensor::new([len], vec![0f32; len]).unwrap();
+    let inputs = [wide(4100), wide(4100), Tensor::new([2], [1i64, 2]).unwrap()];
+    let error = run("pairs.pt2", &Device::cpu(), &inputs).unwrap_err().to_string();
+    assert!(error.contains("indices from the input among 16810000 places: at most 2^24"), "{error}");
+}
+
+#[test]
+fn numbers_of_python_keep_their_kind() {
+    for name in ["numbers.pt2", "numbers.core.pt2"] {
+        let model = Model::load(file(name), &Device::cpu()).unwrap();
+        let dtypes: Vec<DType> = model.outputs().iter().rev().take(3).rev().map(|info| info.dtype).collect();
+        assert_eq!(dtypes, [DType::Bool, DType::F32, DType::I64]);
+        let a = Tensor::new([2, 3], [1i64; 6]).unwrap();
+        let found = model.run(&[a, Tensor::new([2, 2], [1f32; 4]).unwrap()]).unwrap();
+        assert_eq!(found.iter().rev().take(3).rev().map(Tensor::dtype).collect::<Vec<_>>(), dtypes);
+    }
+}
+
+#[test]
+fn a_size_that_does_not_fit_is_named() {
+    let model = Model::load(file("double.pt2"), &Device::cpu()).unwrap();
+    let error = model.run(&[common::made_input([5, 2], 1.0), common::made_input([3, 2], 1.0)]).unwrap_err().to_string();
+    assert!(error.contains("dimension 0 is 5, expected 2*s") && error.contains("which is 6 here"), "{error}");
+    let shown: Vec<String> = model.inputs().iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["x: float32 [?, 2]", "y: float32 [2..=9, 2]"]);
 }
 
 #[test]

@@ -123,3 +123,50 @@ class Narrow(nn.Module):
 class Antialias(nn.Module):
     def forward(self, x):
         return F.interpolate(x, size=3, mode="bilinear", antialias=True)
+
+
+class Numbers(nn.Module):
+    """Integers that grow in between, classes, and Python numbers as outputs."""
+
+    def forward(self, a, x):
+        flat = a.reshape(-1)
+        return {
+            "product": (a * a) % 1000, "sum": flat.sum() % 7, "running": a.cumsum(1) % 5, "power": (a ** 3) % 11,
+            "cast": (x * 1000).long() % 13, "matrix": (a @ a.T) % 17, "row": x[(flat[:1] * flat[:1]) % 2],
+            "added": torch.zeros(4, dtype=torch.long).index_add(0, torch.arange(2), a[:, 0]) % 3,
+            "classes": F.one_hot(a[0] % 5, 5), "numbers": (True, 3.0, 7),
+        }
+
+
+class Large(nn.Module):
+    """Places in a tensor of more than 2^24 elements."""
+
+    def forward(self, v, w, i):
+        table = v[:, None] + w
+        return {"rows": table.gather(0, i[None].expand(1, 4100)), "columns": table.gather(1, i[:, None].expand(4100, 1)[:3])}
+
+
+class Pairs(nn.Module):
+    """A look-up by two indices in a tensor of more than 2^24 elements."""
+
+    def forward(self, v, w, i):
+        return (v[:, None] + w)[i, i]
+
+
+class Classes(nn.Module):
+    def forward(self, a):
+        return F.one_hot(a, 5)
+
+
+class Spreads(nn.Module):
+    """Sums of exponentials where a row has nothing but infinities."""
+
+    def forward(self, x):
+        return x.logsumexp(1), x.logsumexp((0, 1)), x.logsumexp(0, keepdim=True)
+
+
+class Double(nn.Module):
+    """A size that is twice another one."""
+
+    def forward(self, x, y):
+        return x + torch.cat([y, y])

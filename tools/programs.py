@@ -1,10 +1,11 @@
 """Writes the programs of tests/data/programs: small modules, exported with torch.export, and what PyTorch answers.
 
-usage: programs.py [archives | families]
+usage: programs.py [archives | families | numbers]
 
 Each NAME.pt2 has a NAME.pt: {"torch": version, "inputs": {name: tensor}, "outputs": {name: tensor}}, or "error": the words
 that the refusal must have. NAME.core.pt2 is the same module after `run_decompositions()`.
-`archives` writes only those whose container is not the usual one, `families` only those of `program_families.py`. `dynamic.py` writes free_*.pt2.
+`archives` writes only those whose container is not the usual one, `families` only those of `program_families.py`,
+`numbers` a part of those. `dynamic.py` writes free_*.pt2.
 """
 import json
 import sys
@@ -186,7 +187,7 @@ def named(path, value):
         return {k: v for key, child in value.items() for k, v in named(join(key), child).items()}
     if isinstance(value, (tuple, list)):
         return {k: v for i, child in enumerate(value) for k, v in named(join(i), child).items()}
-    return {path or "output": value}
+    return {path or "output": torch.as_tensor(value)}
 
 
 def named_inputs(module, inputs, kwargs):
@@ -294,6 +295,7 @@ def families():
     write("functions", own.Functions(), (x, torch.randn(6, 4)))
     write("volumes", own.Volumes(), (torch.randn(2, 2, 3, 4, 5), torch.randn(2, 2, 2, 3, 3) * 0.8, torch.randn(2, 2, 3)))
     write("cells", own.Cells(), (torch.randn(3, 4), torch.randn(3, 5)))
+    numbers()
     write("autocast", own.Autocast(), (torch.randn(3, 6),))
     for name, dtype in [("float16", torch.float16), ("bfloat16", torch.bfloat16)]:
         torch.manual_seed(4)
@@ -302,10 +304,28 @@ def families():
           error=["`aten._upsample_bilinear2d_aa.vec` (once)"])
 
 
+def numbers():
+    """What is exact, or an error."""
+    import program_families as own
+
+    write("numbers", own.Numbers(), (torch.tensor([[3, -7, 12], [5, 40, -9]]), torch.tensor([[0.5, -2.25], [7.1, 3.0]])))
+    halves = torch.arange(4100) % 2 * 0.5
+    write("large", own.Large(), (torch.arange(4100.0), halves, torch.arange(4100).flip(0)), forms=["plain"])
+    write("pairs", own.Pairs(), (torch.arange(4100.0), halves, torch.tensor([4099, 4097])), forms=["plain"])
+    write("classes", own.Classes(), (torch.tensor([4, 0, 2]),), forms=["plain"])
+    x = torch.tensor([[-torch.inf, -torch.inf], [torch.inf, 1.0], [0.5, -torch.inf], [torch.nan, 1.0]])
+    write("spreads", own.Spreads(), (x,))
+    d = torch.export.Dim("d", min=2, max=9)
+    write("double", own.Double(), (torch.randn(6, 2), torch.randn(3, 2)), forms=["plain"],
+          dynamic_shapes=({0: 2 * d}, {0: d}))
+
+
 def main():
     DATA.mkdir(parents=True, exist_ok=True)
     if sys.argv[1:] == ["archives"]:
         return archives()
+    if sys.argv[1:] == ["numbers"]:
+        return numbers()
     if sys.argv[1:] == ["families"]:
         return families()
     torch.manual_seed(0)

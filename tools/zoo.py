@@ -6,7 +6,8 @@ usage: zoo.py --sconce PATH [--dir DIR] [--device cpu,llvmpipe] [--form plain,co
 A pattern is a part of a group's or model's name; without one all models run. Each is built with seeded random weights,
 exported at a small input size in both forms, plain (as `torch.export.export` gives it) and core (after
 `run_decompositions()`), run on each device, compared and deleted, one at a time. The error is the largest difference of
-an output divided by the largest absolute value of that output. With `--rows` each result is added to that file, and what
+an output divided by the largest absolute value of that output; NaN and infinities must be in the same places, and the
+dtypes and the number of the outputs the same. With `--rows` each result is added to that file, and what
 is in it is not run again: a run can be cut, and the table has all of them.
 """
 import argparse
@@ -213,34 +214,45 @@ def export(model, inputs, form):
     return program if form == "plain" else program.run_decompositions()
 
 
-def flatten(value):
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+def flatten(value, kinds=torch.Tensor):
+    """The tensors in a structure, and the other leaves of these kinds as tensors."""
+    return [torch.as_tensor(leaf) for leaf in torch.utils._pytree.tree_leaves(value) if isinstance(leaf, kinds)]
 
 
 def run(sconce, device, path, inputs, expected, folder):
-    """The largest error, or the message of the failure; and the milliseconds of a later run where bench can time it."""
+    """The largest error, or the message of the failure; and the seconds that the process took, loading included."""
     command = [sconce, "run", path, "--quiet", "--device", device]
     for i, x in enumerate(inputs):
         np.save(folder / f"x{i}.npy", x.numpy())
         command += ["--input", folder / f"x{i}.npy"]
+    for old in folder.glob("y*.npy"):
+        old.unlink()
     for i in range(len(expected)):
         command += ["--output", folder / f"y{i}.npy"]
-    start = time.time()
+    start = time.perf_counter()
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    seconds = time.time() - start
+    seconds = time.perf_counter() - start
     if done.returncode != 0:
         return None, done.stderr.strip(), seconds
+    about = subprocess.run([sconce, "inspect", path, "--json"], capture_output=True, text=True)
+    count = len(json.loads(about.stdout)["programs"][0]["outputs"])
+    if count != len(expected):
+        return None, f"{count} outputs, expected {len(expected)}", seconds
     error = 0.0
     for i, want in enumerate(expected):
         got = np.load(folder / f"y{i}.npy")
         if list(got.shape) != list(want.shape):
             return None, f"output {i} is {list(got.shape)}, expected {list(want.shape)}", seconds
-        want = want.double().numpy()
-        scale = np.abs(want).max() if want.size else 0
-        worst = np.abs(got.astype(np.float64) - want).max() if want.size else 0
+        if want.dtype != torch.bfloat16 and got.dtype != want.numpy().dtype:
+            return None, f"output {i} is {got.dtype}, expected {want.numpy().dtype}", seconds
+        got, want = got.astype(np.float64), want.double().numpy()
+        own, other = (np.where(np.isfinite(x), 0.0, x) for x in (got, want))
+        if not np.array_equal(own, other, equal_nan=True):
+            return None, f"output {i} is not finite in other places than PyTorch's", seconds
+        finite = np.isfinite(want)
+        scale = np.abs(want[finite]).max(initial=0)
+        worst = np.abs(got[finite] - want[finite]).max(initial=0)
         error = max(error, float(worst / scale) if scale > 0 else float(worst))
-        if np.isnan(got).any() != np.isnan(want).any():
-            return None, f"output {i} has NaN where PyTorch has none, or the other way round", seconds
     return error, "", seconds
 
 
@@ -290,7 +302,7 @@ def model_rows(args, group, name, build, known):
             print(f"{name}: {megabytes:.0f} MB, left out", flush=True)
             return []
         with torch.no_grad():
-            expected = flatten(model(*inputs))
+            expected = flatten(model(*inputs), (torch.Tensor, bool, int, float))
     except Exception as error:  # noqa: BLE001
         print(f"{name}: cannot be built: {error}", flush=True)
         return []
@@ -337,7 +349,7 @@ def totals(rows):
 def cell(row):
     if row is None:
         return ""
-    return "failed" if row["error"] is None else f"{row['error']:.1e}"
+    return "failed" if row["error"] is None else f"{row['error']:.1e}, {row['seconds'] * 1e3:.0f} ms"
 
 
 def table(rows):
@@ -348,7 +360,8 @@ def table(rows):
         " input sizes, run by sconce.",
         "*plain* is as exported, *core* is after `run_decompositions()`. The error on a device is the largest difference of an",
         "output, divided by the largest absolute value of that output. `*.body` is the backbone of a detection model with its",
-        "dense head: `torch.export` does not export the rest. An empty cell was not run. Written by `tools/zoo.py`.", ""]
+        "dense head: `torch.export` does not export the rest. The time is that of the whole process, loading and compiling",
+        "included, on a machine that did other things too. An empty cell was not run. Written by `tools/zoo.py`.", ""]
     lines += [f"{line}\n" for line, _ in totals(rows)]
     lines += ["| group | model | form | ops | " + " | ".join(devices) + " | note |", "|" + "---|" * (5 + len(devices))]
     order = list(GROUPS)

@@ -54,6 +54,13 @@ pub struct Graph {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Var(u32);
 
+impl Var {
+    /// Its place in the order of computation.
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// One operation with its inputs.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {

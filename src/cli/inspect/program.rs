@@ -17,7 +17,14 @@ pub(super) fn write(out: &mut dyn Write, checkpoint: &Checkpoint) -> Result<()> 
                 let steps = text::count(cost.steps, "step");
                 writeln!(out, "  a run at {shapes}: {flops}, {bytes} read and written, {steps}")?;
             }
-            Some(Err(error)) => writeln!(out, "  it does not run: {}", text::clean(&error.to_string()))?,
+            Some(Err(error)) => {
+                let error = error.to_string();
+                writeln!(
+                    out,
+                    "  it does not run: {}",
+                    error.lines().map(text::clean).collect::<Vec<_>>().join("\n  ")
+                )?;
+            }
             None => {}
         }
     }
@@ -50,7 +57,8 @@ pub(super) fn json(checkpoint: &Checkpoint) -> Result<Json> {
 }
 
 fn tensor(info: &TensorInfo) -> Json {
-    json!({"name": info.name, "dtype": info.dtype.name(), "shape": info.shape, "exported": info.exported})
+    let TensorInfo { name, shape, exported, ranges, .. } = info;
+    json!({"name": name, "dtype": info.dtype.name(), "shape": shape, "exported": exported, "ranges": ranges})
 }
 
 /// What a run at the sizes of the export takes, and those sizes; nothing when the file does not say them.

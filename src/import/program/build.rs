@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::alias::{Base, Handle, ViewOp};
 use super::aten::{self, Call, Out};
 use super::host::Host;
+use super::info::printable;
 use super::schema::{self, Arg, Meta, Node, Size};
 use super::value::{Data, X};
 use super::{Program, symbols};
@@ -24,6 +25,8 @@ pub(super) struct Build<'a> {
     pub(super) bases: Vec<Base>,
     /// The sizes that the inputs have, by symbol.
     symbols: HashMap<String, i64>,
+    /// How large the elements of each value of the graph can be, as far as it was asked for.
+    pub(super) bounds: Vec<f64>,
 }
 
 struct Frame<'a> {
@@ -50,7 +53,7 @@ impl<'a> Build<'a> {
     pub(super) fn run(graph: &'a mut Graph, program: &'a Program, inputs: &[Var]) -> Result<Vec<(Var, DType)>> {
         let top = &program.schema.graph;
         let frame = Frame { graph: top, chooses_width: false, values: HashMap::with_capacity(top.nodes.len() + 16) };
-        let mut build = Self { graph, program, frame, bases: Vec::new(), symbols: HashMap::new() };
+        let mut build = Self { graph, program, frame, bases: Vec::new(), symbols: HashMap::new(), bounds: Vec::new() };
         build.bind_inputs(inputs)?;
         build.run_nodes(top)?;
         program.outputs().map(|output| build.output(output)).collect()
@@ -68,9 +71,12 @@ impl<'a> Build<'a> {
                 inputs.len()
             )));
         }
-        for (port, &var) in ports.iter().zip(inputs) {
+        // Twice: a size may be an expression of one that a later input has.
+        for (port, &var) in ports.iter().chain(ports).zip(inputs.iter().chain(inputs)) {
             let meta = self.meta(&port.arg)?;
             symbols::bind(&mut self.symbols, &program.schema.ranges, port, &meta.sizes, self.graph.shape(var))?;
+        }
+        for (port, &var) in ports.iter().zip(inputs) {
             let dtype = port.dtype;
             if dtype.is_float() == self.graph.node(var).is_int {
                 let given = if dtype.is_float() { "integers" } else { "floats" };
@@ -94,6 +100,7 @@ impl<'a> Build<'a> {
             Arg::Sym(name) => match self.value(name)? {
                 Value::Int(value) => X::int(value),
                 Value::Float(value) => X::number(value, DType::F32),
+                Value::Bool(value) => X::number(f64::from(u8::from(value)), DType::Bool),
                 _ => return Err(Error::unsupported(format!("the output `{name}` is no number"))),
             },
             other => return Err(Error::unsupported(format!("an output of the kind {other:?}"))),
@@ -105,8 +112,9 @@ impl<'a> Build<'a> {
     fn run_nodes(&mut self, graph: &'a schema::Graph) -> Result<()> {
         for node in &graph.nodes {
             self.run_node(node).map_err(|error| {
-                let place = if node.module.is_empty() { String::new() } else { format!("`{}`: ", node.module) };
-                error.context(format_args!("{place}{}", node.target))
+                let module = printable(&node.module);
+                let place = if module.is_empty() { module } else { format!("`{module}`: ") };
+                error.context(format_args!("{place}{}", printable(&node.target)))
             })?;
         }
         Ok(())

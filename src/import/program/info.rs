@@ -46,6 +46,9 @@ pub struct TensorInfo {
     pub shape: Vec<Option<usize>>,
     /// The sizes that the model was exported with, when the file says them: an example of what runs.
     pub exported: Option<Vec<usize>>,
+    /// The least and the largest size where the caller chooses, as far as the file says them; without a largest one
+    /// there is no limit.
+    pub ranges: Vec<Option<(usize, Option<usize>)>>,
 }
 
 /// An operation of a program and how often it is in it.
@@ -85,36 +88,70 @@ impl ProgramInfo {
     }
 }
 
+/// A name of the file in one line.
+pub(super) fn printable(name: &str) -> String {
+    let one = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    name.chars().map(one).collect()
+}
+
 impl From<&Port> for TensorInfo {
     fn from(port: &Port) -> Self {
-        Self { name: port.name.clone(), dtype: port.dtype, shape: port.shape.clone(), exported: port.exported.clone() }
+        let Port { name, dtype, shape, exported, ranges, .. } = port.clone();
+        Self { name, dtype, shape, exported, ranges }
     }
 }
 
 impl fmt::Display for TensorInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sizes: Vec<String> = self.shape.iter().map(|size| size.map_or("?".into(), |n| n.to_string())).collect();
-        write!(f, "{}: {} [{}]", self.name, self.dtype, sizes.join(", "))
+        let size = |(d, size): (usize, &Option<usize>)| match (size, self.ranges.get(d).copied().flatten()) {
+            (Some(size), _) => size.to_string(),
+            (None, Some((least, Some(most)))) => format!("{least}..={most}"),
+            (None, Some((least, None))) => format!("{least}.."),
+            (None, None) => "?".into(),
+        };
+        let sizes: Vec<String> = self.shape.iter().enumerate().map(size).collect();
+        write!(f, "{}: {} [{}]", printable(&self.name), self.dtype, sizes.join(", "))
     }
 }
 
 impl fmt::Display for ProgramInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let form = if self.is_training_ir { "as exported" } else { "decomposed" };
-        write!(f, "program `{}` of torch {}, {form}", self.name, self.torch_version)?;
+        write!(f, "program `{}` of torch {}, {form}", printable(&self.name), printable(&self.torch_version))?;
         for (role, tensors) in [("input", &self.inputs), ("output", &self.outputs)] {
             for tensor in tensors {
                 write!(f, "\n  {role:6} {tensor}")?;
             }
         }
         let total: usize = self.ops.iter().map(|op| op.count).sum();
-        write!(f, "\n  {total} operations of {} kinds", self.ops.len())?;
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        let kinds = self.ops.len();
+        write!(f, "\n  {total} operation{} of {kinds} kind{}", plural(total), plural(kinds))?;
         let mut ops: Vec<&OpCount> = self.ops.iter().collect();
         ops.sort_by_key(|op| std::cmp::Reverse(op.count));
         for op in ops {
             let note = if op.is_supported { "" } else { "  not supported" };
-            write!(f, "\n  {:6} {}{note}", op.count, op.name)?;
+            write!(f, "\n  {:6} {}{note}", op.count, printable(&op.name))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_in_their_lines_and_sizes_say_their_range() {
+        let shape = vec![None, Some(3), None, None];
+        let ranges = vec![Some((2, Some(9))), None, Some((1, None)), None];
+        let input = TensorInfo { name: "x\nerror".into(), dtype: DType::F32, shape, exported: None, ranges };
+        let ops = vec![OpCount { name: "aten.\u{1b}[2J\n".into(), count: 1, is_supported: true }];
+        let (name, torch_version) = ("model".into(), "2.15".into());
+        let program =
+            ProgramInfo { name, torch_version, is_training_ir: true, inputs: vec![input], outputs: vec![], ops };
+        let expected = "program `model` of torch 2.15, as exported\n  input  x\\nerror: float32 [2..=9, 3, 1.., ?]\n  \
+                        1 operation of 1 kind\n       1 aten.\\u{1b}[2J\\n";
+        assert_eq!(program.to_string(), expected);
     }
 }

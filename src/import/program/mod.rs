@@ -5,10 +5,12 @@
 
 mod alias;
 mod aten;
+mod bounds;
 mod build;
 mod host;
 mod info;
 mod json;
+mod numbers;
 mod prims;
 mod schema;
 mod symbols;
@@ -48,6 +50,8 @@ pub(crate) struct Port {
     pub(crate) shape: Vec<Option<usize>>,
     /// The sizes at export, when the file says all of them.
     pub(crate) exported: Option<Vec<usize>>,
+    /// The least and the largest size where the caller chooses one that the file bounds.
+    pub(crate) ranges: Vec<Option<(usize, Option<usize>)>>,
     /// The graph's name.
     arg: String,
 }
@@ -110,7 +114,7 @@ impl Program {
 
     fn outputs(&self) -> impl Iterator<Item = &Arg> {
         self.schema.outputs.iter().filter_map(|output| match output {
-            Output::User(arg) if !matches!(arg, Arg::None) => Some(arg),
+            Output::User(arg, _) if !matches!(arg, Arg::None) => Some(arg),
             _ => None,
         })
     }
@@ -164,8 +168,9 @@ impl Program {
         if !missing.is_empty() {
             let one = |(op, (count, module)): (&&str, &(usize, &str))| {
                 let times = if *count == 1 { "once".into() } else { format!("{count} times") };
-                let place = if module.is_empty() { String::new() } else { format!(", first in `{module}`") };
-                format!("`{op}` ({times}{place})")
+                let place =
+                    if module.is_empty() { String::new() } else { format!(", first in `{}`", info::printable(module)) };
+                format!("`{}` ({times}{place})", info::printable(op))
             };
             let (count, list) = (missing.len(), missing.iter().map(one).collect::<Vec<_>>().join(", "));
             let plural = if count == 1 { "operation that is" } else { "operations that are" };
@@ -230,8 +235,14 @@ fn port(schema: &schema::Program, name: String, arg: &str) -> Result<Port> {
         Size::Int(size) | Size::Expr(_, Some(size)) => usize::try_from(*size).ok(),
         Size::Expr(_, None) => None,
     };
+    // The largest number that the file can say is no bound.
+    let range = |size: &Size| {
+        let &(least, most) = schema.ranges.get(size.symbol()?)?;
+        Some((usize::try_from(least).ok()?, usize::try_from(most).ok().filter(|_| most < i64::MAX - 1)))
+    };
     let shape = meta.sizes.iter().map(size).collect();
-    Ok(Port { name, dtype, shape, exported: meta.sizes.iter().map(exported).collect(), arg: arg.into() })
+    let (exported, ranges) = (meta.sizes.iter().map(exported).collect(), meta.sizes.iter().map(range).collect());
+    Ok(Port { name, dtype, shape, exported, ranges, arg: arg.into() })
 }
 
 fn input_ports(schema: &schema::Program) -> Result<Vec<Port>> {
@@ -275,16 +286,16 @@ fn argument_name(schema: &schema::Program, path: &str) -> String {
 
 fn output_ports(schema: &schema::Program) -> Result<Vec<Port>> {
     let leaves = schema.out_spec.leaves();
-    let user: Vec<&Arg> = schema
+    let user: Vec<(&Arg, Option<DType>)> = schema
         .outputs
         .iter()
         .filter_map(|output| match output {
-            Output::User(arg) => Some(arg),
+            Output::User(arg, scalar) => Some((arg, *scalar)),
             _ => None,
         })
         .collect();
     let mut ports = Vec::new();
-    for (index, arg) in user.iter().enumerate() {
+    for (index, (arg, scalar)) in user.iter().enumerate() {
         let name = match leaves.get(index).filter(|_| leaves.len() == user.len()) {
             Some(name) if !name.is_empty() => name.clone(),
             _ if user.len() == 1 => "output".into(),
@@ -293,11 +304,16 @@ fn output_ports(schema: &schema::Program) -> Result<Vec<Port>> {
         match arg {
             Arg::Tensor(arg) => ports.push(port(schema, name, arg)?),
             Arg::None => {}
-            Arg::Int(_) | Arg::Sym(_) => {
-                ports.push(Port { name, dtype: DType::I64, shape: vec![], exported: Some(vec![]), arg: String::new() });
-            }
             _ => {
-                ports.push(Port { name, dtype: DType::F32, shape: vec![], exported: Some(vec![]), arg: String::new() });
+                let dtype = scalar.unwrap_or(DType::F32);
+                ports.push(Port {
+                    name,
+                    dtype,
+                    shape: vec![],
+                    exported: Some(vec![]),
+                    ranges: vec![],
+                    arg: String::new(),
+                });
             }
         }
     }
@@ -342,6 +358,10 @@ mod tests {
         counts
     }
 
+    /// What is no model: `counter` does not run, the others are collections of single operations, some of which PyTorch
+    /// decomposes in a way of its own.
+    const OTHER_STEPS: [&str; 5] = ["counter", "functions", "indices", "numbers", "volumes"];
+
     /// A decomposed program becomes the same steps as the one that was exported; `SCONCE_FORMS` names a folder of more
     /// pairs `NAME.plain.pt2`, `NAME.core.pt2`.
     #[test]
@@ -354,7 +374,9 @@ mod tests {
             folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path())
         {
             let name = path.file_name().unwrap().to_str().unwrap();
-            let Some(stem) = name.strip_suffix(".core.pt2").filter(|stem| *stem != "counter") else { continue };
+            let Some(stem) = name.strip_suffix(".core.pt2").filter(|stem| !OTHER_STEPS.contains(stem)) else {
+                continue;
+            };
             let other = [".pt2", ".plain.pt2"].map(|end| path.with_file_name(format!("{stem}{end}")));
             let plain = other.iter().find(|path| path.exists()).expect("both forms");
             let (plain, core) = (kernels(plain), kernels(&path));

@@ -2,8 +2,10 @@
 //! graph: booleans are 0 and 1 there, and integers are floats unless they are only moved.
 
 use super::alias::ViewOp;
+use super::bounds::EXACT;
 use super::build::{Build, expand_to};
-use super::host::{Host, MAX_ELEMENTS, Numbers, round, wrap};
+use super::host::{Host, MAX_ELEMENTS, Numbers, round};
+use super::numbers::{fold_line, host_binary, on_host};
 use super::value::{Data, X, promote, result_type};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -85,7 +87,10 @@ impl Build<'_> {
                 self.graph.binary(Binary::Ne, var, zero)?
             }
             () if from_float && !to_float => {
-                let whole = self.graph.unary(Unary::Trunc, var)?;
+                let mut whole = self.graph.unary(Unary::Trunc, var)?;
+                if self.reach(&X::var(whole, DType::F32)) > EXACT {
+                    whole = self.guarded(whole, whole)?;
+                }
                 wrapped(self.graph, whole, dtype)?
             }
             () if !to_float => wrapped(self.graph, var, dtype)?,
@@ -144,6 +149,7 @@ impl Build<'_> {
             Bin::And | Bin::Or | Bin::Xor => (self.cast(a, DType::Bool)?, self.cast(b, DType::Bool)?),
             _ => (a.clone(), b.clone()),
         };
+        let most = self.result_reach(bin, &a, &b, dtype);
         let (a, b) = (self.var(&a)?, self.var(&b)?);
         let is_bool = common == DType::Bool;
         let simple = match bin {
@@ -167,14 +173,33 @@ impl Build<'_> {
         // `x * sigmoid(x)`, as it is decomposed.
         let gate = |x: Var| matches!(graph.node(x).op, Op::Unary(Unary::Sigmoid)).then(|| graph.node(x).inputs[0]);
         let is_silu = bin == Bin::Mul && gate(b) == Some(a);
-        let var = match simple {
+        let mut var = match simple {
             Some(_) if is_silu => graph.unary(Unary::Silu, a)?,
             Some(binary) => graph.binary(binary, a, b)?,
             None => divided(graph, bin, a, b)?,
         };
+        if most > EXACT {
+            // A power may be beyond all floats.
+            let limit = graph.scalar(2.0 * EXACT as f32);
+            let sizes = if bin == Bin::Pow { graph.binary(Binary::Minimum, var, limit)? } else { var };
+            var = self.guarded(var, sizes)?;
+        }
         let wraps = matches!(bin, Bin::Add | Bin::Sub | Bin::Mul | Bin::Pow);
-        let var = if wraps { wrapped(graph, var, dtype)? } else { var };
+        let var = if wraps { wrapped(self.graph, var, dtype)? } else { var };
         Ok(X::var(var, dtype))
+    }
+
+    /// How large integers can become by a function that makes them larger; 0 for others.
+    fn result_reach(&mut self, bin: Bin, a: &X, b: &X, dtype: DType) -> f64 {
+        if dtype.is_float() || dtype == DType::Bool {
+            return 0.0;
+        }
+        match bin {
+            Bin::Add | Bin::Sub => self.reach(a) + self.reach(b),
+            Bin::Mul => self.reach(a) * self.reach(b),
+            Bin::Pow => self.reach(a).max(1.0).powf(self.reach(b)),
+            _ => 0.0,
+        }
     }
 
     /// `x op number`.
@@ -270,9 +295,16 @@ impl Build<'_> {
         if let (true, Fold::Any | Fold::All) = (dims.iter().any(|&dim| self.shape(&x)[dim] == 0), fold) {
             return self.full(&kept(&self.shape(&x), dims, keepdim), dtype, f64::from(u8::from(fold == Fold::All)));
         }
+        let count: usize = dims.iter().map(|&dim| self.shape(&x)[dim]).product();
+        let is_long = fold == Fold::Sum && !dtype.is_float() && self.reach(&x) * count as f64 > EXACT;
         let signed: Vec<isize> = dims.iter().map(|&dim| dim as isize).collect();
         let graph = &mut *self.graph;
         let var = match fold {
+            Fold::Sum if is_long => {
+                let (sum, size) = (graph.sum(var, &signed, keepdim)?, graph.abs(var)?);
+                let sizes = graph.sum(size, &signed, keepdim)?;
+                self.guarded(sum, sizes)?
+            }
             Fold::Sum => graph.sum(var, &signed, keepdim)?,
             Fold::Mean => graph.mean(var, &signed, keepdim)?,
             Fold::Max | Fold::Any => graph.amax(var, &signed, keepdim)?,
@@ -446,146 +478,9 @@ fn runs_of(indices: &[usize], dim: usize) -> Option<Vec<ViewOp>> {
     (!views.is_empty()).then_some(views)
 }
 
-fn on_host(unary: Unary) -> Option<fn(f64) -> f64> {
-    Some(match unary {
-        Unary::Relu => |x| if x < 0.0 { 0.0 } else { x },
-        Unary::Neg => |x| -x,
-        Unary::Abs => f64::abs,
-        Unary::Exp => f64::exp,
-        Unary::Log => f64::ln,
-        Unary::Sqrt => f64::sqrt,
-        Unary::Rsqrt => |x| 1.0 / x.sqrt(),
-        Unary::Sin => f64::sin,
-        Unary::Cos => f64::cos,
-        Unary::Tanh => f64::tanh,
-        Unary::Sigmoid => |x| 1.0 / (1.0 + (-x).exp()),
-        Unary::Floor => f64::floor,
-        Unary::Ceil => f64::ceil,
-        Unary::Round => f64::round_ties_even,
-        Unary::Trunc => f64::trunc,
-        _ => return None,
-    })
-}
-
-fn host_binary(bin: Bin, a: &Host, b: &Host, common: DType, dtype: DType) -> Result<Host> {
-    let shape = a.shape.clone();
-    let (a, b) = (a.cast(common), b.cast(common));
-    if let (Numbers::Int(a), Numbers::Int(b)) = (&a.data, &b.data) {
-        let pairs = a.iter().zip(b);
-        let data = pairs.map(|(&a, &b)| int_binary(bin, a, b).map(|y| wrap(y, dtype))).collect::<Result<_>>()?;
-        return Ok(Host::ints(&shape, data));
-    }
-    let data: Vec<f64> = (0..a.len()).map(|i| float_binary(bin, a.at(i), b.at(i))).collect();
-    Ok(match dtype.is_float() {
-        true => Host::floats(&shape, data.into_iter().map(|y| round(y, dtype)).collect()),
-        false => Host::ints(&shape, data.into_iter().map(|y| y as i64).collect()),
-    })
-}
-
-fn int_binary(bin: Bin, a: i64, b: i64) -> Result<i64> {
-    let divides = matches!(bin, Bin::FloorDivide | Bin::TruncDivide | Bin::Remainder | Bin::Fmod);
-    if divides && b == 0 {
-        return Err(Error::shape("an integer division by zero"));
-    }
-    Ok(match bin {
-        Bin::Add => a.wrapping_add(b),
-        Bin::Sub => a.wrapping_sub(b),
-        Bin::Mul => a.wrapping_mul(b),
-        Bin::Div => return Err(Error::invalid("true division gives floats")),
-        Bin::FloorDivide => {
-            let quotient = a.wrapping_div(b);
-            if a.wrapping_rem(b) != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }
-        }
-        Bin::TruncDivide => a.wrapping_div(b),
-        Bin::Remainder => {
-            let rest = a.wrapping_rem(b);
-            if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
-        }
-        Bin::Fmod => a.wrapping_rem(b),
-        Bin::Pow => match u32::try_from(b) {
-            Ok(b) => a.wrapping_pow(b),
-            Err(_) => return Err(Error::shape("integers to negative powers are not integers")),
-        },
-        Bin::Maximum => a.max(b),
-        Bin::Minimum => a.min(b),
-        Bin::Eq => i64::from(a == b),
-        Bin::Ne => i64::from(a != b),
-        Bin::Lt => i64::from(a < b),
-        Bin::Le => i64::from(a <= b),
-        Bin::Gt => i64::from(a > b),
-        Bin::Ge => i64::from(a >= b),
-        Bin::And => i64::from(a != 0 && b != 0),
-        Bin::Or => i64::from(a != 0 || b != 0),
-        Bin::Xor => i64::from((a != 0) != (b != 0)),
-    })
-}
-
-fn float_binary(bin: Bin, a: f64, b: f64) -> f64 {
-    let flag = |flag: bool| f64::from(u8::from(flag));
-    match bin {
-        Bin::Add => a + b,
-        Bin::Sub => a - b,
-        Bin::Mul => a * b,
-        Bin::Div => a / b,
-        Bin::FloorDivide => (a / b).floor(),
-        Bin::TruncDivide => (a / b).trunc(),
-        Bin::Remainder => {
-            let rest = a % b;
-            if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
-        }
-        Bin::Fmod => a % b,
-        Bin::Pow => a.powf(b),
-        Bin::Maximum => {
-            if a.is_nan() || a > b {
-                a
-            } else {
-                b
-            }
-        }
-        Bin::Minimum => {
-            if a.is_nan() || a < b {
-                a
-            } else {
-                b
-            }
-        }
-        Bin::Eq => flag(a == b),
-        Bin::Ne => flag(a != b),
-        Bin::Lt => flag(a < b),
-        Bin::Le => flag(a <= b),
-        Bin::Gt => flag(a > b),
-        Bin::Ge => flag(a >= b),
-        Bin::And => flag(a != 0.0 && b != 0.0),
-        Bin::Or => flag(a != 0.0 || b != 0.0),
-        Bin::Xor => flag((a != 0.0) != (b != 0.0)),
-    }
-}
-
-fn fold_line(fold: Fold, line: &[f64]) -> f64 {
-    match fold {
-        Fold::Sum => line.iter().sum(),
-        Fold::Mean => line.iter().sum::<f64>() / line.len() as f64,
-        Fold::Max | Fold::Any => line.iter().copied().fold(f64::NEG_INFINITY, |a, b| float_binary(Bin::Maximum, a, b)),
-        Fold::Min | Fold::All => line.iter().copied().fold(f64::INFINITY, |a, b| float_binary(Bin::Minimum, a, b)),
-        Fold::Prod => line.iter().product(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Values of PyTorch.
-    #[test]
-    fn divides_integers_as_pytorch_does() {
-        let all = |bin: Bin| [(7, 2), (-7, 2), (7, -2), (-7, -2)].map(|(a, b)| int_binary(bin, a, b).unwrap());
-        assert_eq!(all(Bin::FloorDivide), [3, -4, -4, 3]);
-        assert_eq!(all(Bin::TruncDivide), [3, -3, -3, 3]);
-        assert_eq!(all(Bin::Remainder), [1, 1, -1, -1]);
-        assert_eq!(all(Bin::Fmod), [1, -1, 1, -1]);
-        assert!(int_binary(Bin::FloorDivide, 1, 0).is_err());
-        assert_eq!(float_binary(Bin::Remainder, -7.5, 2.0), 0.5);
-    }
 
     #[test]
     fn runs_of_indices_are_slices() {

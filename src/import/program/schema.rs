@@ -122,7 +122,8 @@ pub(super) enum Input {
 /// What an output of the graph is.
 #[derive(Debug)]
 pub(super) enum Output {
-    User(Arg),
+    /// A tensor, or a Python number with its dtype.
+    User(Arg, Option<DType>),
     /// The new value of a buffer, parameter or input.
     Mutation {
         kind: &'static str,
@@ -337,6 +338,16 @@ impl Input {
     }
 }
 
+/// The dtype of an output that is a Python number.
+fn scalar(json: &Json<'_>) -> Option<DType> {
+    match json.entry()?.0 {
+        "as_int" | "as_sym_int" => Some(DType::I64),
+        "as_float" | "as_sym_float" => Some(DType::F32),
+        "as_bool" | "as_sym_bool" => Some(DType::Bool),
+        _ => None,
+    }
+}
+
 impl Output {
     fn read(json: &Json<'_>) -> Result<Self> {
         let Some((kind, spec)) = json.entry() else {
@@ -346,7 +357,7 @@ impl Output {
             Ok(Output::Mutation { kind, target: text(spec, field)? })
         };
         Ok(match kind {
-            "user_output" => Output::User(Arg::read(&spec["arg"])?),
+            "user_output" => Output::User(Arg::read(&spec["arg"])?, scalar(&spec["arg"])),
             "buffer_mutation" => mutation("buffer", "buffer_name")?,
             "parameter_mutation" => mutation("parameter", "parameter_name")?,
             "user_input_mutation" => mutation("input", "user_input_name")?,

@@ -169,6 +169,8 @@ fn one_hot(call: &mut Call<'_, '_>) -> Result<Out> {
     let Ok(count) = usize::try_from(classes) else {
         return Err(Error::unsupported("a number of classes that depends on the input"));
     };
+    // A class that is not there is an error.
+    let x = super::gather::within(call, &x, count)?;
     let shape = call.build.shape(&x);
     super::checked([&shape[..], &[count]].concat())?;
     let column = call.build.reshape(&x, &[&shape[..], &[1]].concat())?;

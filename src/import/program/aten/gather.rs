@@ -4,6 +4,7 @@ use super::{Call, Function, Out, wrap_dim};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::import::program::alias::ViewOp;
+use crate::import::program::bounds::EXACT;
 use crate::import::program::host::{Host, split};
 use crate::import::program::prims::Bin;
 use crate::import::program::value::X;
@@ -77,6 +78,9 @@ impl Places {
         }
         let place = place.expect("there is an index");
         let count = dims.iter().map(|&d| shape[d]).product();
+        if !place.is_host() {
+            countable(count)?;
+        }
         let at = if neighbours { first } else { 0 };
         Ok(Self { shape: call.build.shape(&place), place, count, at, neighbours })
     }
@@ -107,13 +111,26 @@ fn index(call: &mut Call<'_, '_>) -> Result<Out> {
 /// is an error of the run, where it is looked up.
 pub(super) fn from_front(call: &mut Call<'_, '_>, index: &X, size: usize) -> Result<X> {
     let Some(host) = call.build.known(index)? else {
-        let negative = call.build.with_number(Bin::Lt, index, 0.0)?;
-        let size = call.build.with_number(Bin::Mul, &X { dtype: index.dtype, ..negative }, size as f64)?;
-        return call.build.binary(Bin::Add, index, &size);
+        countable(size)?;
+        // As floats: no sum of the two is larger than one of them.
+        let float = |x: X| X { dtype: DType::F32, is_number: false, ..x };
+        let (dtype, index) = (index.dtype, float(index.clone()));
+        let negative = call.build.with_number(Bin::Lt, &index, 0.0)?;
+        let size = call.build.with_number(Bin::Mul, &float(negative), size as f64)?;
+        let place = call.build.binary(Bin::Add, &index, &size)?;
+        return Ok(X { dtype, ..place });
     };
     let wrap = |&i: &i64| if i < 0 { i + size as i64 } else { i };
     let places = host.as_ints()?.iter().map(wrap).collect();
     within(call, &X::host(Host::ints(&host.shape, places), DType::I64), size)
+}
+
+/// An error when places among so many cannot be computed exactly.
+fn countable(size: usize) -> Result<()> {
+    match size as f64 <= EXACT {
+        true => Ok(()),
+        false => Err(Error::unsupported(format!("indices from the input among {size} places: at most 2^24"))),
+    }
 }
 
 /// Places of so many; those that depend on the input go through a table, so that one that is not there is an error.
@@ -124,6 +141,7 @@ pub(super) fn within(call: &mut Call<'_, '_>, places: &X, size: usize) -> Result
             None => Ok(X::host((*host).clone(), DType::I64)),
         };
     }
+    countable(size)?;
     let shape = call.build.shape(places);
     let flat = call.build.reshape(places, &[shape.iter().product()])?;
     let table = X::host(Host::floats(&[size], (0..size).map(|i| i as f64).collect()), DType::F32);
@@ -190,6 +208,9 @@ fn gathered(call: &mut Call<'_, '_>, x: &X, index: &X, dim: usize) -> Result<X> 
     if shape.len() != out.len() || (0..out.len()).any(|d| d != dim && out[d] > shape[d]) {
         return Err(Error::shape(format!("an index of {out:?} for {shape:?}")));
     }
+    if shape.iter().product::<usize>() as f64 > EXACT && call.build.known(index)?.is_none() {
+        return gathered_in_parts(call, x, index, dim);
+    }
     // The places of the elements as if the index were 0.
     let strides = crate::shape::Shape::from(&shape[..]).contiguous_strides();
     let mut base = Host::ints(&vec![1; out.len()], vec![0]);
@@ -209,6 +230,28 @@ fn gathered(call: &mut Call<'_, '_>, x: &X, index: &X, dim: usize) -> Result<X> 
     let places = call.build.reshape(&places, &[out.iter().product()])?;
     let y = call.build.index_select(&flat, 0, &places)?;
     call.build.reshape(&y, &out)
+}
+
+/// Of a tensor with so many elements that their places are not exact: halves, until they are.
+fn gathered_in_parts(call: &mut Call<'_, '_>, x: &X, index: &X, dim: usize) -> Result<X> {
+    let (shape, out) = (call.build.shape(x), call.build.shape(index));
+    let part = |dim: usize, start: usize, len: usize| ViewOp::Slice { dim, start, step: 1, len };
+    if let Some(d) = (0..out.len()).find(|&d| d != dim && out[d] < shape[d]) {
+        let seen = call.build.view(x, &part(d, 0, out[d]))?;
+        return gathered(call, &seen, index, dim);
+    }
+    let widest = (0..out.len()).filter(|&d| d != dim && out[d] > 1).max_by_key(|&d| out[d]);
+    let Some(d) = widest else {
+        return Err(countable(shape[dim]).expect_err("one line is as long as all of it"));
+    };
+    let half = out[d] / 2;
+    let mut parts = Vec::new();
+    for (start, len) in [(0, half), (half, out[d] - half)] {
+        let x = call.build.view(x, &part(d, start, len))?;
+        let index = call.build.view(index, &part(d, start, len))?;
+        parts.push(gathered(call, &x, &index, dim)?);
+    }
+    call.build.cat(&parts, d)
 }
 
 /// Elements by their places in row-major order.

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::graph::op::Op;
 use crate::graph::{Graph, Var};
 use crate::import::program::alias::ViewOp;
+use crate::import::program::bounds::EXACT;
 use crate::import::program::host::Host;
 use crate::import::program::prims::{Bin, Fold};
 use crate::import::program::value::{X, promote};
@@ -33,6 +34,14 @@ pub(super) fn find(target: &str) -> Option<Function> {
 fn linear(call: &mut Call<'_, '_>) -> Result<Out> {
     let (x, weight, bias) = (call.x("input")?, call.x("weight")?, call.opt_x("bias")?);
     let dtype = promote(x.dtype, weight.dtype);
+    if !dtype.is_float() {
+        let columns = call.build.view(&weight, &ViewOp::Permute(vec![1, 0]))?;
+        let y = matmul(call, &x, &columns)?;
+        return match bias {
+            Some(bias) => call.build.binary(Bin::Add, &y, &bias).map(Out::X),
+            None => Ok(Out::X(y)),
+        };
+    }
     let build = &mut *call.build;
     let (x, weight) = (build.var(&x)?, build.var(&weight)?);
     let bias = bias.map(|bias| build.var(&bias)).transpose()?;
@@ -42,6 +51,14 @@ fn linear(call: &mut Call<'_, '_>) -> Result<Out> {
 pub(super) fn matmul(call: &mut Call<'_, '_>, a: &X, b: &X) -> Result<X> {
     let dtype = promote(a.dtype, b.dtype);
     let build = &mut *call.build;
+    let len = build.shape(a).last().copied().unwrap_or(1);
+    if !dtype.is_float() && build.reach(a) * build.reach(b) * len as f64 > EXACT {
+        let (a, b) = (build.var(a)?, build.var(b)?);
+        let y = build.graph.matmul(a, b)?;
+        let (a, b) = (build.graph.abs(a)?, build.graph.abs(b)?);
+        let sizes = build.graph.matmul(a, b)?;
+        return Ok(X::var(build.guarded(y, sizes)?, dtype));
+    }
     let (a, b) = (build.var(a)?, build.var(b)?);
     let graph = &mut *build.graph;
     let (left, right) = match (graph.shape(a).len(), graph.shape(b).len()) {
@@ -92,8 +109,8 @@ fn product(call: &mut Call<'_, '_>, a: &str, b: &str) -> Result<Out> {
 fn addmm(call: &mut Call<'_, '_>) -> Result<Out> {
     let (bias, a, b) = (call.x("self")?, call.x("mat1")?, call.x("mat2")?);
     let (alpha, beta) = (call.float_or("alpha", 1.0)?, call.float_or("beta", 1.0)?);
-    let is_layer =
-        alpha == 1.0 && beta == 1.0 && call.build.rank(&b) == 2 && call.build.shape(&bias) == call.build.shape(&b)[1..];
+    let is_plain = alpha == 1.0 && beta == 1.0 && a.dtype.is_float();
+    let is_layer = is_plain && call.build.rank(&b) == 2 && call.build.shape(&bias) == call.build.shape(&b)[1..];
     if is_layer {
         let dtype = promote(a.dtype, b.dtype);
         let transposed = call.build.view(&b, &ViewOp::Permute(vec![1, 0]))?;

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::graph::Approximate;
 use crate::graph::op::Unary;
 use crate::import::program::prims::Bin;
-use crate::import::program::value::X;
+use crate::import::program::value::{Data, X};
 
 pub(super) fn find(target: &str) -> Option<Function> {
     let (name, overload) = target.strip_prefix("aten.")?.rsplit_once('.')?;
@@ -173,7 +173,21 @@ fn div(call: &mut Call<'_, '_>) -> Result<Out> {
 
 fn pow(call: &mut Call<'_, '_>) -> Result<Out> {
     let (a, b) = (call.x("self")?, call.x("exponent")?);
-    call.build.binary(Bin::Pow, &a, &b).map(Out::X)
+    let dtype = call.build.result_type(&[&a, &b]);
+    let count = match &b.data {
+        Data::Host(host) if host.shape.is_empty() && !dtype.is_float() && !a.is_host() => host.at(0),
+        _ => 0.0,
+    };
+    if !(1.0..=64.0).contains(&count) {
+        return call.build.binary(Bin::Pow, &a, &b).map(Out::X);
+    }
+    // Of integers: a device's power would be off by a little.
+    let a = call.build.cast(&a, dtype)?;
+    let mut y = a.clone();
+    for _ in 1..count as usize {
+        y = call.build.binary(Bin::Mul, &y, &a)?;
+    }
+    Ok(Out::X(y))
 }
 
 fn relu6(call: &mut Call<'_, '_>) -> Result<Out> {

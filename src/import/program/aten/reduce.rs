@@ -4,6 +4,7 @@ use super::{Call, Function, Out};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::op::Unary;
+use crate::import::program::bounds::EXACT;
 use crate::import::program::host::Host;
 use crate::import::program::prims::{Bin, Fold};
 use crate::import::program::value::X;
@@ -251,6 +252,10 @@ fn logsumexp(call: &mut Call<'_, '_>) -> Result<Out> {
     let keepdim = call.bool_or("keepdim", false)?;
     let build = &mut *call.build;
     let max = build.fold(Fold::Max, &x, &dims, true)?;
+    // An infinity is the result, and has no difference to itself.
+    let size = build.unary(Unary::Abs, &max)?;
+    let infinite = build.binary(Bin::Eq, &size, &X::number(f64::INFINITY, DType::F32))?;
+    let max = build.select(&infinite, &X::number(0.0, DType::F32), &max)?;
     let centred = build.binary(Bin::Sub, &x, &max)?;
     let exp = build.unary(Unary::Exp, &centred)?;
     let sum = build.fold(Fold::Sum, &exp, &dims, keepdim)?;
@@ -281,6 +286,14 @@ fn cumsum(call: &mut Call<'_, '_>) -> Result<Out> {
         };
         return Ok(Out::X(X::host(host.lines(dim, running, dtype.is_float()).cast(dtype), dtype)));
     }
-    let var = call.build.var(&x)?;
-    Ok(Out::X(X::var(call.build.graph.cumsum(var, dim as isize)?, dtype)))
+    let build = &mut *call.build;
+    let most = build.reach(&x) * build.shape(&x)[dim] as f64;
+    let var = build.var(&x)?;
+    let mut sums = build.graph.cumsum(var, dim as isize)?;
+    if !dtype.is_float() && most > EXACT {
+        let size = build.graph.abs(var)?;
+        let sizes = build.graph.cumsum(size, dim as isize)?;
+        sums = build.guarded(sums, sizes)?;
+    }
+    Ok(Out::X(X::var(sums, dtype)))
 }

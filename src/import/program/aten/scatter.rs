@@ -54,7 +54,8 @@ fn write(call: &mut Call<'_, '_>, writes: &Writes<'_>) -> Result<X> {
         return if r * k * i == 0 { Ok(writes.x.clone()) } else { Err(Error::shape("a write into nothing")) };
     }
     let places = super::gather::within(call, writes.places, d)?;
-    let pairs = r.checked_mul(k).and_then(|n| n.checked_mul(d));
+    // Rows of both what was there and what is written are counted, too.
+    let pairs = r.checked_mul(k).and_then(|n| n.checked_mul(d)).map(|pairs| pairs.max(r * (d + k)));
     let limit = if places.is_host() { MAX_ELEMENTS } else { MAX_PAIRS };
     if pairs.is_none_or(|pairs| pairs > limit) {
         return Err(Error::unsupported(format!("{k} writes into {d} places, {r} times: at most {limit} pairs")));
@@ -72,9 +73,9 @@ fn write(call: &mut Call<'_, '_>, writes: &Writes<'_>) -> Result<X> {
     }
     if matches!(writes.how, How::Sum) {
         let hits = call.build.view(&hits, &ViewOp::Permute(vec![0, 2, 1]))?;
-        let hits = call.build.cast(&hits, DType::F32)?;
-        let floats = call.build.cast(&values, DType::F32)?;
-        let sum = linear::matmul(call, &hits, &floats)?;
+        let dtype = if values.dtype.is_float() { DType::F32 } else { DType::I64 };
+        let (hits, values) = (call.build.cast(&hits, dtype)?, call.build.cast(&values, dtype)?);
+        let sum = linear::matmul(call, &hits, &values)?;
         let sum = X { dtype: writes.x.dtype, ..sum };
         return call.build.binary(Bin::Add, writes.x, &sum);
     }
@@ -105,8 +106,11 @@ fn folded(call: &mut Call<'_, '_>, x: &X, values: &X, hits: &X, fold: Fold, coun
         _ => (f64::INFINITY, Bin::Minimum),
     };
     let own = call.build.reshape(x, &shape[..2])?;
-    let (own, values) = (call.build.cast(&own, DType::F32)?, call.build.cast(values, DType::F32)?);
-    let each = call.build.select(hits, &values, &X::number(rest, DType::F32))?;
+    // Sums and products of integers are checked as such; infinities are none.
+    let is_whole = !x.dtype.is_float() && matches!(fold, Fold::Sum | Fold::Prod);
+    let dtype = if is_whole { DType::I64 } else { DType::F32 };
+    let (own, values) = (call.build.cast(&own, dtype)?, call.build.cast(values, dtype)?);
+    let each = call.build.select(hits, &values, &X::number(rest, dtype))?;
     let sum = matches!(fold, Fold::Sum | Fold::Mean);
     let written = call.build.fold(if sum { Fold::Sum } else { fold }, &each, &[1], false)?;
     let mut count = call.build.fold(Fold::Sum, hits, &[1], false)?;
