@@ -32,6 +32,7 @@ use std::sync::Arc;
 pub(crate) use cursor::Cursor;
 pub(crate) use hash::Seeded;
 pub use location::MapLocation;
+pub(crate) use safetensors::METADATA as FREE_TEXT;
 pub(crate) use save::{NPY_MAGIC, NUMPY_DTYPES, npy_header};
 pub use save::{save, save_with_progress};
 pub use sniff::Container;

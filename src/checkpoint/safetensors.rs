@@ -42,7 +42,7 @@ pub(super) const DTYPES: &[(&str, DType)] = &[
 /// The format counts the 4-bit elements, PyTorch the bytes that hold two.
 pub(super) const F4: &str = "F4";
 /// The key of the header's free text, a dict of strings. It is an attribute of the dict of tensors.
-pub(super) const METADATA: &str = "__metadata__";
+pub(crate) const METADATA: &str = "__metadata__";
 /// The format's own limit.
 pub(super) const MAX_HEADER: u64 = 100_000_000;
 /// The bytes of the header's length.

@@ -1,6 +1,6 @@
 //! `sconce convert`: a file as another one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
         let path = args.output.display();
         return Err(Failure::new(format!("`{path}` is there already")).help("`--force` overwrites it"));
     }
-    let mut said = Vec::new();
+    let mut said: Vec<String> = later(&checkpoint).into_iter().collect();
     let value = match args.wants_state_dict() {
         false => checkpoint.root().clone(),
         true => {
@@ -116,44 +116,95 @@ impl Args {
 /// What of the file is not in the state dict.
 fn dropped(checkpoint: &Checkpoint, state: &StateDict) -> Vec<String> {
     let content = Content::of(checkpoint.root());
-    let mut storages: HashMap<*const Storage, usize> = HashMap::new();
+    // A tensor that the file has under several names, and the state dict under fewer, is left out under the others: as a
+    // rule those outside the state dict.
+    let mut kept: HashMap<*const StoredTensor, usize> = HashMap::new();
     for (_, tensor) in state.iter() {
-        *storages.entry(Arc::as_ptr(tensor.storage())).or_default() += 1;
+        *kept.entry(std::ptr::from_ref(tensor)).or_default() += 1;
     }
-    let mut names = Vec::new();
+    let dotted = |name: &str| name.replace('[', ".").replace(']', "").trim_start_matches('.').to_owned();
+    let key = dotted(state.key());
+    let is_inside = |name: &str| dotted(name).strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'));
+    let mut is_kept = vec![false; content.items.len()];
+    for inside in [true, false] {
+        for (item, is_kept) in content.items.iter().zip(&mut is_kept).filter(|(_, is_kept)| !**is_kept) {
+            if let Some(tensor) = item.tensor()
+                && (key.is_empty() || inside == is_inside(&item.name))
+                && let Some(count) = kept.get_mut(&std::ptr::from_ref(tensor)).filter(|count| **count > 0)
+            {
+                (*count, *is_kept) = (*count - 1, true);
+            }
+        }
+    }
+    let mut names: Vec<&str> = Vec::new();
     let (mut tensors, mut values) = (0usize, 0usize);
-    for item in content.items.iter().skip(1) {
-        let is_dropped = match item.tensor() {
-            Some(tensor) => !storages.contains_key(&Arc::as_ptr(tensor.storage())),
-            None => match item.value {
-                Value::Object(object) => object.is_array(),
-                value => !matches!(value, Value::Dict(_) | Value::List(_) | Value::Tuple(_)),
-            },
+    for (item, is_kept) in content.items.iter().zip(is_kept).skip(1) {
+        let is_dropped = match item.value {
+            Value::Tensor(_) => !is_kept,
+            Value::Object(object) => object.is_array(),
+            value => !matches!(value, Value::Dict(_) | Value::List(_) | Value::Tuple(_)),
         };
         if is_dropped {
             (tensors, values) =
                 (tensors + usize::from(item.tensor().is_some()), values + usize::from(item.tensor().is_none()));
-            let top = item.name.split(['.', '[', '(']).next().unwrap_or_default();
+            let top = top(&item.name);
             if names.last().is_none_or(|last| *last != top) {
-                names.push(top.to_owned());
+                names.push(top);
             }
         }
     }
     let mut lines = Vec::new();
     if tensors + values > 0 {
-        let shown = text::names(names.iter().map(String::as_str), 8);
+        let shown = text::names(names.into_iter(), 8);
         let (tensors, values) = (text::count(tensors, "tensor"), text::count(values, "other value"));
         lines.push(format!("left out: {tensors} and {values}, in {shown}"));
     }
     lines
 }
 
+/// The first key of a name, or the position: `model` of `model.fc.weight`, `[0]` of `[0].fc.weight`.
+fn top(name: &str) -> &str {
+    let end = name.char_indices().skip(1).find(|(_, c)| matches!(c, '.' | '[' | '(')).map(|(at, _)| at);
+    &name[..end.unwrap_or(name.len())]
+}
+
+/// The objects of the file after the one that is written.
+fn later(checkpoint: &Checkpoint) -> Option<String> {
+    let count = checkpoint.saves().len() - 1;
+    let (objects, were) = (text::count(count, "more object"), if count == 1 { "was" } else { "were" });
+    (count > 0).then(|| {
+        format!("left out: {objects} that {were} saved after the first: `sconce::load(path)?.saves()` has them")
+    })
+}
+
+/// Refuses to convert tensors that say far more than is stored of them: those of `expand`.
+fn check_sizes<'t>(tensors: impl Iterator<Item = &'t StoredTensor>, dtype: DType) -> Result<()> {
+    const ALWAYS: u64 = 1 << 30;
+    const TIMES: u64 = 64;
+    let (mut stored, mut written, mut seen) = (0u64, 0u64, HashSet::new());
+    for tensor in tensors {
+        written = written.saturating_add((tensor.shape().numel() as u64).saturating_mul(dtype.size() as u64));
+        if seen.insert(Arc::as_ptr(tensor.storage())) {
+            stored = stored.saturating_add(tensor.storage().len() as u64);
+        }
+    }
+    if written <= ALWAYS || written / TIMES <= stored {
+        return Ok(());
+    }
+    let (written, stored) = (text::bytes(written), text::bytes(stored));
+    let message =
+        format!("converted to {dtype}, the tensors would take {written} for {stored} of the file: they are expanded");
+    Err(Failure::new(message).help("without `--dtype` a `.pt` file keeps them as they are"))
+}
+
 /// The floats of a state dict in another dtype. Tensors that are the same stay the same.
 fn convert(state: &StateDict, dtype: DType, said: &mut Vec<String>) -> Result<StateDict> {
+    let changes = |tensor: &StoredTensor| is_float(tensor.dtype()) && tensor.dtype() != dtype;
+    check_sizes(state.iter().map(|(_, tensor)| tensor).filter(|tensor| changes(tensor)), dtype)?;
     let mut done: HashMap<*const Storage, Vec<(StoredTensor, StoredTensor)>> = HashMap::new();
     let mut counts: Vec<(&str, usize)> = Vec::new();
     let mut converted = state.clone();
-    for (name, tensor) in state.iter().filter(|(_, tensor)| is_float(tensor.dtype()) && tensor.dtype() != dtype) {
+    for (name, tensor) in state.iter().filter(|(_, tensor)| changes(tensor)) {
         let known = done.entry(Arc::as_ptr(tensor.storage())).or_default();
         let new = match known.iter().find(|(old, _)| old.is_same_view(tensor)) {
             Some((_, new)) => new.clone().with_requires_grad(tensor.requires_grad()),

@@ -39,6 +39,9 @@ pub(crate) fn to_f64(dtype: DType, bytes: &[u8], out: &mut Vec<f64>) -> Result<(
         DType::U8 => read(bytes, out, |x| u8::from_le_bytes(x).into()),
         DType::Bool => read(bytes, out, |[x]| f64::from(u8::from(x != 0))),
         other => {
+            if other.name().starts_with("bits") {
+                return Err(Failure::new(format!("no values: {other} has no numbers, only bits")));
+            }
             let piece = StoredTensor::from_bytes(other, [bytes.len() / other.size()], bytes)?.to(DType::F64)?;
             read(&piece.contiguous_bytes()?, out, f64::from_le_bytes);
         }
@@ -68,7 +71,7 @@ const BINS: usize = 32;
 impl Statistics {
     pub(crate) fn of(tensor: &StoredTensor) -> Result<Self> {
         let dtype = tensor.dtype();
-        if matches!(dtype, DType::Complex32 | DType::Complex64 | DType::Complex128) {
+        if dtype.is_complex() {
             return Err(Failure::new(format!("no statistics: {dtype} has no order")));
         }
         let numbers = match tensor.quantizer() {

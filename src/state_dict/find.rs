@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::StateDict;
-use crate::checkpoint::{Checkpoint, Dict, Object, Value};
+use crate::checkpoint::{Checkpoint, Dict, FREE_TEXT, Object, Value};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Containers inside each other beyond which nothing is looked for.
@@ -41,7 +41,8 @@ impl Checkpoint {
         found.collect::<Result<_>>().map_err(|error| error.context(format_args!("`{}`", self.name())))
     }
 
-    /// The state dict under a key: `"model_state_dict"`, or `"nets.encoder"` for a key in a dict in a dict. The empty
+    /// The state dict under a key: `"model_state_dict"`, `"nets.encoder"` for a key in a dict in a dict, `"nets[0]"` for an
+    /// item of a list. The empty
     /// key is the whole file. Dicts inside it become part of the names: `encoder.weight`.
     ///
     /// # Errors
@@ -122,14 +123,19 @@ fn list(mut names: Vec<String>) -> String {
     names.join(", ") + &more
 }
 
-/// The value under a dotted path; keys may have dots themselves.
+/// The value under a path of keys with dots between them and positions in brackets, `nets[0].state`, or with dots too. Keys
+/// may have dots and brackets themselves.
 fn resolve<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     if path.is_empty() {
         return Some(value);
     }
     let step = |key: &str| value.get(key).or_else(|| value.get(&key.parse::<usize>().ok()?));
-    let splits = path.rmatch_indices('.').map(|(dot, _)| (&path[..dot], &path[dot + 1..]));
-    std::iter::once((path, "")).chain(splits).find_map(|(key, rest)| resolve(step(key)?, rest))
+    let bracket = path.strip_prefix('[').and_then(|path| path.split_once(']'));
+    let bracket = bracket.filter(|(position, _)| position.parse::<usize>().is_ok());
+    let bracket = bracket.map(|(position, rest)| (position, rest.strip_prefix('.').unwrap_or(rest)));
+    let splits =
+        path.rmatch_indices(['.', '[']).map(|(at, mark)| (&path[..at], &path[at + usize::from(mark == ".")..]));
+    std::iter::once((path, "")).chain(splits).chain(bracket).find_map(|(key, rest)| resolve(step(key)?, rest))
 }
 
 /// The state dicts inside a value, with their paths. A dict that has some inside it is not one itself. When `strict`,
@@ -172,7 +178,7 @@ impl<'a> Search<'a> {
                 // A list of plain numbers or tensors can be long and has no state dict.
                 for (i, item) in items.iter().enumerate() {
                     if matches!(item, Value::Dict(_) | Value::Object(_)) {
-                        self.visit(item, &join(path, &i.to_string()), depth + 1);
+                        self.visit(item, &format!("{path}[{i}]"), depth + 1);
                     }
                 }
             }
@@ -205,7 +211,10 @@ fn collect(value: &Value, key: String) -> Result<StateDict> {
     let mut collector = Collector { state: StateDict { key, ..StateDict::new() }, visited: 0 };
     collector.add(value, &"".into(), 0)?;
     Ok(match value {
-        Value::Dict(dict) => collector.state.with_metadata(metadata(dict)),
+        Value::Dict(dict) => {
+            let free_text = dict.attributes().and_then(|attributes| attributes.get(FREE_TEXT)).cloned();
+            StateDict { free_text, ..collector.state.with_metadata(metadata(dict)) }
+        }
         _ => collector.state,
     })
 }
@@ -352,10 +361,10 @@ mod tests {
         let root = dict([("nets", dict([("g", weights()), ("d", weights())])), ("ema", Value::from(vec![weights()]))]);
         assert_eq!(
             state_dict(&root).unwrap_err().to_string(),
-            "expected one state dict, found 3: `nets.g` (2 tensors), `nets.d` (2 tensors), `ema.0` (2 tensors)\n  \
+            "expected one state dict, found 3: `nets.g` (2 tensors), `nets.d` (2 tensors), `ema[0]` (2 tensors)\n  \
              help: name one: `checkpoint.state_dict_at(\"nets.g\")`, `--key nets.g`"
         );
-        for key in ["nets.g", "nets.d", "ema.0"] {
+        for key in ["nets.g", "nets.d", "ema[0]"] {
             let state = state_dict_at(&root, key).unwrap();
             assert_eq!((state.key(), names(&state)), (key, vec!["fc.weight", "fc.bias"]));
         }
@@ -365,7 +374,7 @@ mod tests {
         );
         assert_eq!(
             state_dict_at(&root, "net").unwrap_err().to_string(),
-            "there is no key `net` in a dict of 2 items\n  help: the state dicts are `nets.g`, `nets.d`, `ema.0`"
+            "there is no key `net` in a dict of 2 items\n  help: the state dicts are `nets.g`, `nets.d`, `ema[0]`"
         );
     }
 
@@ -399,6 +408,16 @@ mod tests {
         assert_eq!(state_dict_at(&root, "a.b.c").unwrap().len(), 2);
         assert_eq!(state_dict_at(&root, "a.x").unwrap().len(), 2);
         assert_eq!(state_dict_at(&root, "").unwrap().len(), 4);
+    }
+
+    #[test]
+    fn positions_are_in_brackets_as_inspect_shows_them() {
+        let root = Value::from(vec![dict([("l", Value::from(vec![weights()])), ("[0]", dict([("x", tensor())]))])]);
+        for key in ["[0].l[0]", "0.l.0", "[0].l.0", "0.l[0]"] {
+            assert_eq!(names(&state_dict_at(&root, key).unwrap()), ["fc.weight", "fc.bias"], "{key}");
+        }
+        assert_eq!(names(&state_dict_at(&root, "[0].[0]").unwrap()), ["x"]);
+        assert!(state_dict_at(&root, "[1]").is_err() && state_dict_at(&root, "[0").is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::checkpoint::{Dict, DictKind, Seeded, StoredTensor, Value};
+use crate::checkpoint::{Dict, DictKind, FREE_TEXT, Seeded, StoredTensor, Value};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -48,6 +48,8 @@ pub struct StateDict {
     tensors: Tensors,
     /// The file's `_metadata`: of each module, by its name, a dict with its `version`.
     metadata: IndexMap<String, Value>,
+    /// The free text of a safetensors file, its `__metadata__`: a dict of strings.
+    free_text: Option<Value>,
     key: String,
 }
 
@@ -197,10 +199,14 @@ impl From<&StateDict> for Value {
             |(name, tensor): (&Arc<str>, &_)| (Value::Str(Arc::clone(name)), Value::Tensor(Arc::clone(tensor)));
         let entries = state.tensors.iter().map(shared);
         let mut dict = Dict::new(DictKind::OrderedDict, entries);
+        let mut attributes = Vec::new();
         if !state.metadata.is_empty() {
             let metadata = state.metadata.iter().map(|(module, entry)| (module.as_str().into(), entry.clone()));
-            let metadata = Value::from(Dict::new(DictKind::OrderedDict, metadata));
-            dict.attributes = Some(Dict::from_iter([("_metadata", metadata)]).into());
+            attributes.push(("_metadata", Value::from(Dict::new(DictKind::OrderedDict, metadata))));
+        }
+        attributes.extend(state.free_text.iter().map(|text| (FREE_TEXT, text.clone())));
+        if !attributes.is_empty() {
+            dict.attributes = Some(Dict::from_iter(attributes).into());
         }
         dict.into()
     }

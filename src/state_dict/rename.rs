@@ -129,7 +129,7 @@ impl StateDict {
         let names = names.into_iter().map(Arc::from);
         let tensors: Tensors = names.zip(self.tensors.values().cloned()).collect();
         debug_assert_eq!(tensors.len(), self.len());
-        Self { tensors, metadata, key: self.key.clone() }
+        Self { tensors, metadata, free_text: self.free_text.clone(), key: self.key.clone() }
     }
 }
 

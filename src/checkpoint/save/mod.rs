@@ -14,6 +14,7 @@ use std::path::Path;
 pub(crate) use npz::{NPY_MAGIC, NUMPY_DTYPES, npy_header};
 
 use self::zip::ZipWriter;
+use super::stored::check_expanded;
 use super::value::Value;
 use super::{Checkpoint, StoredTensor};
 use crate::error::{Error, Result};
@@ -63,7 +64,7 @@ const ALIGNMENT: u64 = 64;
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when the ending is none of these, or when something cannot
-/// be written exactly: the message has the path to it, `optimizer.state.3`, and no file is touched.
+/// be written exactly: the message has the path to it, `optimizer.state[3]`, and no file is touched.
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file cannot be written.
 pub fn save(value: impl Into<Value>, path: impl AsRef<Path>) -> Result<()> {
     save_with_progress(value, path, &mut |_, _| {})
@@ -99,7 +100,8 @@ pub fn save_with_progress(
 }
 
 impl Checkpoint {
-    /// Saves what the file holds, with the changes that were made: see [`save`].
+    /// Saves what the file holds, with the changes that were made: see [`save`]. Of a file with several objects that is the
+    /// first; the others are saved with `save(checkpoint.saves()[1].clone(), path)`.
     ///
     /// # Errors
     /// As [`save`].
@@ -187,6 +189,15 @@ fn named_tensors<'v>(value: &'v Value, format: &str) -> Result<Vec<(&'v str, &'v
         (key, _) => Err(refuse(format!("a key is {}", key.describe()))),
     };
     dict.iter().map(entry).collect()
+}
+
+/// Refuses tensors that would take far more when each is written in full than is stored of them.
+fn check_sizes(tensors: &[(&str, &StoredTensor)]) -> Result<()> {
+    check_expanded(tensors.iter().map(|(_, tensor)| *tensor), "written in full, the tensors").map_err(|error| {
+        let largest = tensors.iter().max_by_key(|(_, tensor)| tensor.shape().numel() * tensor.dtype().size());
+        let name = largest.map_or("", |(name, _)| name);
+        error.context(format_args!("`{}`", name.escape_debug()))
+    })
 }
 
 /// The error of tensors that a format cannot hold, all of them.

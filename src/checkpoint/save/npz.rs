@@ -4,7 +4,7 @@ use std::io::{Seek, Write};
 
 use super::pieces::{self, Unpacked};
 use super::zip::ZipWriter;
-use super::{Progress, refused_tensors};
+use super::{Progress, check_sizes, refused_tensors};
 use crate::checkpoint::StoredTensor;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -70,6 +70,7 @@ pub(super) struct Plan<'v> {
 
 impl<'v> Plan<'v> {
     pub(super) fn new(tensors: Vec<(&'v str, &'v StoredTensor)>) -> Result<Self> {
+        check_sizes(&tensors)?;
         let mut planned = Vec::with_capacity(tensors.len());
         let mut refused = Vec::new();
         for (name, tensor) in tensors {

@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use super::tensors;
@@ -526,22 +525,25 @@ impl<'v> Pickler<'v, '_> {
         }
     }
 
-    /// The keys and positions that lead to what is being written: `optimizer.state.3`.
+    /// The keys and positions that lead to what is being written: `optimizer.state[3]`.
     fn path(&self) -> String {
         let mut path = String::new();
         for task in &self.tasks {
             // Tasks that have begun lead here, the others come later.
             let step = match task {
-                Task::Items(_, at) | Task::Parts(_, at) if *at > 0 => Some((at - 1).to_string()),
+                Task::Items(_, at) | Task::Parts(_, at) if *at > 0 => Some(format!("[{}]", at - 1)),
                 Task::Entries(entries, at) if *at > 0 => Some(match &entries[at - 1].0 {
-                    Value::Str(name) => name.chars().take(80).flat_map(char::escape_debug).collect(),
-                    Value::Int(key) => key.to_string(),
-                    key => key.describe(),
+                    Value::Str(name) => {
+                        let name = name.chars().take(80).flat_map(char::escape_debug).collect::<String>();
+                        format!("{}{name}", if path.is_empty() { "" } else { "." })
+                    }
+                    Value::Int(key) => format!("[{key}]"),
+                    key => format!("[{}]", key.describe()),
                 }),
                 _ => None,
             };
             if let Some(step) = step {
-                let _ = write!(path, "{}{step}", if path.is_empty() { "" } else { "." });
+                path += &step;
             }
         }
         path

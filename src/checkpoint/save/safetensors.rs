@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::file::put;
 use super::pieces::{self, Unpacked};
-use super::{Progress, named_tensors, refused_tensors};
+use super::{Progress, check_sizes, named_tensors, refused_tensors};
 use crate::checkpoint::StoredTensor;
 use crate::checkpoint::safetensors::{DTYPES, F4, MAX_HEADER, METADATA};
 use crate::checkpoint::value::Value;
@@ -25,6 +25,7 @@ impl<'v> Plan<'v> {
     pub(super) fn new(value: &'v Value) -> Result<Self> {
         let tensors = named_tensors(value, "a safetensors file")?;
         check(&tensors)?;
+        check_sizes(&tensors)?;
         let bytes = |tensor: &StoredTensor| (tensor.shape().numel() * tensor.dtype().size()) as u64;
         // The largest elements first, so that all are aligned; otherwise in order.
         let mut order: Vec<usize> = (0..tensors.len()).collect();

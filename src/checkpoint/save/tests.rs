@@ -173,7 +173,7 @@ fn a_storage_of_several_dtypes_is_written_as_bytes() {
     views.push(Value::Storage(storage, Some(DType::F32)));
     assert_eq!(
         refusal(&Value::from(views)),
-        "`3`: a storage is used both as bytes and as float32, which PyTorch cannot load"
+        "`[3]`: a storage is used both as bytes and as float32, which PyTorch cannot load"
     );
 }
 
@@ -182,18 +182,18 @@ fn what_python_cannot_have_is_refused_by_its_path() {
     let at = |value: Value| {
         Value::from(Dict::from_iter([("optimizer", Dict::from_iter([("state", vec![Value::None, value])]))]))
     };
-    assert_eq!(refusal(&at(Value::Cycle)), "`optimizer.state.1`: a container that holds itself cannot be saved");
+    assert_eq!(refusal(&at(Value::Cycle)), "`optimizer.state[1]`: a container that holds itself cannot be saved");
     let keyed = Dict::from_iter([(Value::from(vec![1i64]), Value::None)]);
     let error = refusal(&at(keyed.into()));
     assert_eq!(
         error,
-        "`optimizer.state.1.a list of 1 item`: a list of 1 item cannot be a key or the item of a set in Python"
+        "`optimizer.state[1][a list of 1 item]`: a list of 1 item cannot be a key or the item of a set in Python"
     );
     let mut attributed = Dict::from_iter([("a", 1i64)]);
     attributed.attributes = Some(Value::None);
-    assert!(refusal(&at(attributed.into())).starts_with("`optimizer.state.1`: a dict with attributes"));
+    assert!(refusal(&at(attributed.into())).starts_with("`optimizer.state[1]`: a dict with attributes"));
     assert!(
-        refusal(&at(Value::Global("main".into()))).starts_with("`optimizer.state.1`: the class `main` has no module")
+        refusal(&at(Value::Global("main".into()))).starts_with("`optimizer.state[1]`: the class `main` has no module")
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Quantizer, StoredTensor};
+use super::{Quantizer, StoredTensor, check_expanded};
 use crate::checkpoint::Storage;
 use crate::dtype::{DType, convert};
 use crate::error::{Error, Result};
@@ -49,6 +49,7 @@ impl StoredTensor {
             return Err(self.no_data());
         }
         convert(self.dtype, dtype, &[])?;
+        check_expanded([self], "a converted copy")?;
         let len = unpacked(self.dtype, self.shape()).numel().saturating_mul(dtype.size());
         let source = self.clone();
         let make = move || {

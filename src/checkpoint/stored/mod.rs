@@ -5,6 +5,7 @@ mod extra;
 mod gather;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -239,8 +240,9 @@ impl StoredTensor {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when it is no strided view (see
-    /// [`layout`](Self::layout)), when a strided copy would be larger than the machine can address, or when an
-    /// unsupported dtype carries the conjugate or negative bit.
+    /// [`layout`](Self::layout)), when a copy would be larger than 1 GiB and more than 64 times as large as the storage
+    /// (an expanded tensor: a few bytes can say terabytes), or when an unsupported dtype carries the conjugate or
+    /// negative bit.
     pub fn contiguous_bytes(&self) -> Result<Cow<'_, [u8]>> {
         if !self.has_data() {
             return Err(self.no_data());
@@ -250,6 +252,7 @@ impl StoredTensor {
         if self.is_contiguous() && !self.conj && !self.neg {
             return Ok(Cow::Borrowed(bytes));
         }
+        check_expanded([self], "a contiguous copy")?;
         if self.dtype.per_byte() > 1 {
             return Err(Error::unsupported(format!(
                 "a {} tensor of shape {}, stride {:?} and offset {} has elements that begin inside bytes",
@@ -265,6 +268,30 @@ impl StoredTensor {
             flip_signs(&mut out, self.dtype, false)?;
         }
         Ok(Cow::Owned(out))
+    }
+}
+
+/// Tensors that are not this large together are always copied.
+const MOST_EXPANDED: usize = 1 << 30;
+/// Larger ones are, up to this many times the bytes of their storages.
+const EXPANSION: usize = 64;
+
+/// Refuses to copy tensors that say far more than their storages hold, as `torch.zeros(1).expand(1 << 40)` does. `what`
+/// is the copy.
+pub(super) fn check_expanded<'t>(tensors: impl IntoIterator<Item = &'t StoredTensor>, what: &str) -> Result<()> {
+    let (mut held, mut total, mut seen) = (0usize, 0usize, HashSet::new());
+    for tensor in tensors.into_iter().filter(|tensor| tensor.has_data()) {
+        total = total.saturating_add(tensor.view.shape.numel().saturating_mul(tensor.dtype.size()));
+        if seen.insert(Arc::as_ptr(&tensor.storage)) {
+            held = held.saturating_add(tensor.storage.len());
+        }
+    }
+    match total <= MOST_EXPANDED || total / EXPANSION <= held {
+        true => Ok(()),
+        false => Err(Error::unsupported(format!(
+            "{what} would take {total} bytes for {held} stored ones: `expand` repeats them"
+        ))
+        .help("a `.pt` file keeps it as it is; in PyTorch, save it before `expand`")),
     }
 }
 

@@ -1,23 +1,24 @@
 //! `sconce diff`: how the contents of two files differ.
 
 mod tensors;
+mod values;
 
-use std::collections::HashMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sconce::Checkpoint;
 use sconce::checkpoint::{StoredTensor, Value};
 use serde_json::{Map, Value as Json, json};
 
 use self::tensors::Difference;
-use super::compare::{Tolerance, show};
-use super::inspect::{Content, Item};
+use self::values::{Leaves, is_array, same};
+use super::compare::Tolerance;
 use super::{Context, Failure, Result, Verdict, numbers, text};
 
-/// Compares the contents of two files by name: tensors by dtype, shape and elements, other values as they are printed.
-/// Where tensors lie, their strides and `requires_grad` make no difference. The exit status is 0 when all is equal, 1 when
-/// not.
+/// Compares the contents of two files by name: tensors by dtype, shape and elements, other values as Python does.
+/// Where tensors lie, their strides and `requires_grad`, the classes of dicts, and what Python attached to dicts and
+/// tensors (`_metadata`) make no difference. Of a file with several objects, saved one after the other, all are compared:
+/// [0] is the first. The exit status is 0 when all is equal, 1 when not.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     a: PathBuf,
@@ -45,67 +46,34 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
-    let (a, b) = (open(&args.a, args.state_dict)?, open(&args.b, args.state_dict)?);
-    let (left, right) = (Leaves::of(&a), Leaves::of(&b));
+    let (a, b) = (sconce::load(&args.a)?, sconce::load(&args.b)?);
+    let several = [&a, &b].iter().any(|checkpoint| checkpoint.saves().len() > 1);
+    let root = |checkpoint: &Checkpoint| -> Result<Value> {
+        Ok(match (args.state_dict, several) {
+            (true, _) => Value::from(checkpoint.state_dict()?.into_iter().collect::<sconce::checkpoint::Dict>()),
+            (false, true) => Value::from(checkpoint.saves().to_vec()),
+            (false, false) => checkpoint.root().clone(),
+        })
+    };
+    let (left, right) = (root(&a)?, root(&b)?);
+    let (left, right) = (Leaves::of(&left), Leaves::of(&right));
     let tolerance = Tolerance { atol: args.atol, rtol: args.rtol };
-    let report = compare(&left, &right, tolerance, &mut context.console.progress())?;
+    let mut report = compare(&left, &right, tolerance, &mut context.console.progress())?;
+    let [a, b] = [&a, &b].map(|checkpoint| {
+        let name = text::clean(checkpoint.name()).into_owned();
+        let later = checkpoint.saves().len() - 1;
+        if args.state_dict && later > 0 {
+            let objects = text::count(later, "more object");
+            report.opaque.push((name.clone(), format!("{objects} saved after the first, which has the state dict")));
+        }
+        name
+    });
     if args.json {
-        super::json::write(context.out, &report.to_json(&a.name, &b.name))?;
+        super::json::write(context.out, &report.to_json(&a, &b))?;
     } else {
-        report.write(context.out, [&a.name, &b.name], args.all)?;
+        report.write(context.out, [&a, &b], args.all)?;
     }
     Ok(if report.is_equal() { Verdict::Done } else { Verdict::CheckFailed })
-}
-
-/// A file, or the state dict in it.
-struct Opened {
-    name: String,
-    root: Value,
-}
-
-fn open(path: &Path, state_dict: bool) -> Result<Opened> {
-    let checkpoint: Checkpoint = sconce::load(path)?;
-    let name = text::clean(checkpoint.name()).into_owned();
-    let root = match state_dict {
-        false => checkpoint.root().clone(),
-        true => {
-            let state = checkpoint.state_dict()?;
-            Value::from(state.into_iter().collect::<sconce::checkpoint::Dict>())
-        }
-    };
-    Ok(Opened { name, root })
-}
-
-/// What has nothing inside it, by name and in the order of the file.
-struct Leaves<'a> {
-    content: Content<'a>,
-    by_name: HashMap<String, usize>,
-}
-
-impl<'a> Leaves<'a> {
-    fn of(opened: &'a Opened) -> Self {
-        let content = Content::of(&opened.root);
-        let is_leaf = |at: usize| {
-            let item = &content.items[at];
-            item.end == at + 1 || matches!(item.value, Value::Object(_))
-        };
-        let by_name = (0..content.items.len()).filter(|&at| is_leaf(at));
-        let by_name = by_name.map(|at| (content.items[at].name.clone(), at)).collect();
-        Self { content, by_name }
-    }
-
-    fn get(&self, name: &str) -> Option<&Item<'a>> {
-        self.by_name.get(name).map(|&at| &self.content.items[at])
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Item<'a>> {
-        self.content
-            .items
-            .iter()
-            .enumerate()
-            .filter(|(at, item)| self.by_name.get(&item.name) == Some(at))
-            .map(|(_, item)| item)
-    }
 }
 
 /// All that differs.
@@ -123,6 +91,8 @@ struct Report {
     /// Other values.
     values: Vec<(String, String, String)>,
     common: usize,
+    /// Tensors of one shape with the same elements, within the tolerance.
+    same: usize,
     /// Of elements within the tolerance.
     largest: Option<(String, Difference)>,
     is_cut: bool,
@@ -134,29 +104,30 @@ fn compare(
     tolerance: Tolerance,
     progress: &mut super::console::Progress,
 ) -> Result<Report> {
-    let mut report = Report { is_cut: a.content.is_cut || b.content.is_cut, ..Report::default() };
-    for item in b.iter().filter(|item| a.get(&item.name).is_none()) {
-        report.only_b.push((item.name.clone(), describe(item.value)));
+    let mut report = Report { is_cut: a.is_cut || b.is_cut, ..Report::default() };
+    for leaf in b.iter().filter(|leaf| leaf.is_whole && a.get(&leaf.name).is_none()) {
+        report.only_b.push((leaf.name.clone(), describe(leaf.value)));
     }
-    let count = a.by_name.len();
-    for (at, item) in a.iter().enumerate() {
-        let Some(other) = b.get(&item.name) else {
-            report.only_a.push((item.name.clone(), describe(item.value)));
+    let count = a.iter().len();
+    for (at, leaf) in a.iter().enumerate() {
+        let name = &leaf.name;
+        let Some(other) = b.get(name) else {
+            if leaf.is_whole {
+                report.only_a.push((name.clone(), describe(leaf.value)));
+            }
             continue;
         };
-        match (item.tensor(), other.tensor()) {
-            (Some(x), Some(y)) => {
-                progress.show(format_args!("comparing {} of {}: {}", at + 1, count, text::clean(&item.name)));
-                report.compare_tensors(&item.name, x, y, tolerance)?;
+        match (leaf.value, other.value) {
+            (Value::Tensor(x), Value::Tensor(y)) => {
+                progress.show(format_args!("comparing {} of {count}: {}", at + 1, text::clean(name)));
+                report.compare_tensors(name, x, y, tolerance)?;
             }
-            (None, None) if is_array(item.value) && is_array(other.value) => {
-                match (item.value.as_array(), other.value.as_array()) {
-                    (Ok(x), Ok(y)) => report.compare_tensors(&item.name, &x, &y, tolerance)?,
-                    (Err(error), _) | (_, Err(error)) => report.opaque.push((item.name.clone(), error.to_string())),
-                }
-            }
-            (None, None) if same_value(item.value, other.value, tolerance) => {}
-            _ => report.values.push((item.name.clone(), describe(item.value), describe(other.value))),
+            (x, y) if is_array(x) && is_array(y) => match (x.as_array(), y.as_array()) {
+                (Ok(x), Ok(y)) => report.compare_tensors(name, &x, &y, tolerance)?,
+                (Err(error), _) | (_, Err(error)) => report.opaque.push((name.clone(), error.to_string())),
+            },
+            _ if same(leaf, other, tolerance) => {}
+            (x, y) => report.values.push((name.clone(), describe(x), describe(y))),
         }
     }
     let by_size = |(_, difference): &(String, Difference)| std::cmp::Reverse(tensors::Ordered(difference.absolute));
@@ -164,50 +135,12 @@ fn compare(
     Ok(report)
 }
 
-/// Values are equal when they print equal; numbers, within the tolerance.
-fn same_value(a: &Value, b: &Value, tolerance: Tolerance) -> bool {
-    match (a, b) {
-        // Of a list: the others are compared as tensors.
-        (Value::Object(_), Value::Object(_)) if is_array(a) && is_array(b) => same_array(a, b),
-        (Value::Object(a), Value::Object(b)) => {
-            a.class() == b.class() && a.args().len() == b.args().len() && {
-                let shown = |args: &[Value]| args.iter().map(Value::to_string).collect::<Vec<_>>();
-                shown(a.args()) == shown(b.args())
-            }
-        }
-        (Value::Float(a), Value::Float(b)) => tensors::allows(tolerance, *a, *b),
-        (Value::Str(a), Value::Str(b)) => a == b,
-        (Value::Bytes(a), Value::Bytes(b)) | (Value::ByteArray(a), Value::ByteArray(b)) => a == b,
-        (Value::List(a), Value::List(b)) => same_items(a, b, tolerance),
-        (Value::Tuple(a), Value::Tuple(b)) => same_items(a, b, tolerance),
-        (Value::Dict(a), Value::Dict(b)) => a.kind() == b.kind() && a.len() == b.len(),
-        (Value::Storage(a, x), Value::Storage(b, y)) => {
-            x == y && matches!((a.bytes(), b.bytes()), (Ok(a), Ok(b)) if a == b)
-        }
-        _ => std::mem::discriminant(a) == std::mem::discriminant(b) && a.to_string() == b.to_string(),
-    }
-}
-
-fn is_array(value: &Value) -> bool {
-    matches!(value, Value::Object(object) if object.is_array())
-}
-
-fn same_array(a: &Value, b: &Value) -> bool {
-    let (Ok(a), Ok(b)) = (a.as_array(), b.as_array()) else { return false };
-    a.dtype() == b.dtype()
-        && a.shape() == b.shape()
-        && matches!((a.contiguous_bytes(), b.contiguous_bytes()), (Ok(a), Ok(b)) if a == b)
-}
-
-/// Lists that are leaves have nothing but plain values in them.
-fn same_items(a: &[Value], b: &[Value], tolerance: Tolerance) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_value(a, b, tolerance))
-}
-
 fn describe(value: &Value) -> String {
     match value {
         Value::Tensor(tensor) => format!("{} {}", tensor.dtype(), tensor.shape()),
-        Value::Object(object) if !object.is_array() => format!("<{}>", text::clean(object.class())),
+        Value::Object(object) if !object.is_array() && object.args().is_empty() => {
+            format!("<{}>", text::clean(object.class()))
+        }
         other => text::short(&other.to_string(), 60),
     }
 }
@@ -224,9 +157,10 @@ impl Report {
             return Ok(());
         }
         match tensors::compare(a, b, tolerance) {
-            Ok(None) => {}
+            Ok(None) => self.same += 1,
             Ok(Some(difference)) if difference.outside > 0 => self.elements.push((name.to_owned(), difference)),
             Ok(Some(difference)) => {
+                self.same += 1;
                 if self.largest.as_ref().is_none_or(|(_, largest)| difference.absolute > largest.absolute) {
                     self.largest = Some((name.to_owned(), difference));
                 }
@@ -261,11 +195,10 @@ impl Report {
         if self.is_equal() {
             writeln!(out, "equal: {common} and the other values are the same")?;
         } else {
-            let equal = self.common.saturating_sub(self.elements.len() + self.opaque.len());
             writeln!(
                 out,
                 "different: {common} in both, {} of them with the same elements",
-                text::number(equal as u64)
+                text::number(self.same as u64)
             )?;
         }
         if let Some((name, difference)) = &self.largest {
@@ -330,7 +263,7 @@ impl Difference {
         let differ = format!("{} of {}", text::number(self.outside), text::count(self.count as usize, "element"));
         let absolute =
             if self.absolute.is_infinite() { "NaN or infinity".to_owned() } else { numbers::short(self.absolute) };
-        let at = format!("at {:?}: {} -> {}", self.index, show(self.a), show(self.b));
+        let at = format!("at {:?}: {} -> {}", self.index, self.a, self.b);
         vec![name, format!("{differ}, at most {absolute} (relative {})", numbers::short(self.relative)), at]
     }
 
@@ -343,8 +276,8 @@ impl Difference {
             "largest_absolute": number(self.absolute),
             "largest_relative": number(self.relative),
             "index": self.index,
-            "a": number(self.a),
-            "b": number(self.b),
+            "a": self.a.to_json(),
+            "b": self.b.to_json(),
         })
     }
 }

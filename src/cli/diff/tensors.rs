@@ -1,11 +1,14 @@
 //! How the elements of two tensors differ.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use sconce::DType;
 use sconce::checkpoint::{Layout, StoredTensor};
 
-use super::super::compare::Tolerance;
+use serde_json::{Value as Json, json};
+
+use super::super::compare::{Tolerance, show};
 use super::super::numbers::{PIECE, to_f64};
 use super::super::{Failure, Result};
 
@@ -21,8 +24,35 @@ pub(super) struct Difference {
     pub(super) relative: f64,
     /// Where the largest distance is, and the two elements.
     pub(super) index: Vec<usize>,
-    pub(super) a: f64,
-    pub(super) b: f64,
+    pub(super) a: Number,
+    pub(super) b: Number,
+}
+
+/// An element: of integers that `f64` may not tell apart, the integer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Number {
+    Float(f64),
+    Int(i128),
+}
+
+impl Number {
+    /// JSON has no form for what is not finite: that is a text.
+    pub(super) fn to_json(self) -> Json {
+        match self {
+            Number::Float(x) if x.is_finite() => json!(x),
+            Number::Float(x) => json!(x.to_string()),
+            Number::Int(x) => i64::try_from(x).map_or_else(|_| json!(x as u64), |x| json!(x)),
+        }
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Number::Float(x) => f.write_str(&show(x)),
+            Number::Int(x) => x.fmt(f),
+        }
+    }
 }
 
 /// Numbers in their order, NaN last.
@@ -68,8 +98,8 @@ pub(super) fn compare(a: &StoredTensor, b: &StoredTensor, tolerance: Tolerance) 
         absolute: 0.0,
         relative: 0.0,
         index: Vec::new(),
-        a: 0.0,
-        b: 0.0,
+        a: Number::Float(0.0),
+        b: Number::Float(0.0),
     };
     let (mut worst, mut last_outside) = (None, None);
     let (mut left, mut right) = (Vec::new(), Vec::new());
@@ -101,7 +131,8 @@ pub(super) fn compare(a: &StoredTensor, b: &StoredTensor, tolerance: Tolerance) 
                 found.relative.max(if distance.is_finite() { distance / p.abs().max(q.abs()) } else { f64::INFINITY });
             if worst.is_none() || distance > found.absolute {
                 worst = Some(piece * PIECE + at);
-                (found.absolute, found.a, found.b) = (distance, p, q);
+                found.absolute = distance;
+                (found.a, found.b) = (number(a.dtype(), x, at, p), number(b.dtype(), y, at, q));
             }
         }
     }
@@ -148,26 +179,30 @@ fn is_wide(dtype: DType) -> bool {
     matches!(dtype, DType::I64 | DType::U64)
 }
 
+/// The integer number `at` of these, where it is of a dtype that `f64` may not tell apart.
+fn wide(dtype: DType, bytes: &[u8], at: usize) -> Option<i128> {
+    let word = || bytes.as_chunks::<8>().0.get(at).copied();
+    match dtype {
+        DType::I64 => Some(i64::from_le_bytes(word()?).into()),
+        DType::U64 => Some(u64::from_le_bytes(word()?).into()),
+        _ => None,
+    }
+}
+
+fn number(dtype: DType, bytes: &[u8], at: usize, x: f64) -> Number {
+    wide(dtype, bytes, at).map_or(Number::Float(x), Number::Int)
+}
+
 /// The distance of two integers that `f64` may not tell apart.
 fn exact(a: DType, b: DType, x: &[u8], y: &[u8], at: usize) -> Option<f64> {
-    let read = |dtype, bytes: &[u8]| {
-        let word = bytes.as_chunks::<8>().0.get(at).copied()?;
-        match dtype {
-            DType::I64 => Some(i128::from(i64::from_le_bytes(word))),
-            DType::U64 => Some(i128::from(u64::from_le_bytes(word))),
-            _ => None,
-        }
-    };
-    match is_wide(a) && is_wide(b) {
-        true => Some((read(a, x)? - read(b, y)?).unsigned_abs() as f64),
-        false => None,
-    }
+    Some((wide(a, x, at)? - wide(b, y, at)?).unsigned_abs() as f64)
 }
 
 /// The numbers in an element.
 fn parts(dtype: DType) -> usize {
     match dtype {
-        DType::Complex32 | DType::Complex64 | DType::Complex128 => 2,
+        _ if dtype.is_complex() => 2,
+        DType::F4E2M1FNX2 => 2,
         _ => 1,
     }
 }
@@ -176,8 +211,10 @@ fn parts(dtype: DType) -> usize {
 fn elements(dtype: DType, bytes: &[u8], wanted: usize, out: &mut Vec<f64>) -> Result<()> {
     let dtype = match dtype {
         DType::Complex32 => DType::F16,
+        DType::BComplex32 => DType::BF16,
         DType::Complex64 => DType::F32,
         DType::Complex128 => DType::F64,
+        DType::F4E2M1FNX2 => dtype,
         real if wanted == 1 => real,
         real => {
             let mut numbers = Vec::new();
@@ -214,7 +251,7 @@ mod tests {
     fn finds_the_largest_difference() {
         let found = compare(&floats(&[1., 2., 3., 4.]), &floats(&[1., 2.5, 3., 2.]), EXACT).unwrap().unwrap();
         assert_eq!((found.count, found.outside, found.absolute, found.relative), (4, 2, 2., 0.5));
-        assert_eq!((found.index, found.a, found.b), (vec![3], 4., 2.));
+        assert_eq!((found.index, found.a, found.b), (vec![3], Number::Float(4.), Number::Float(2.)));
         let within = compare(&floats(&[1., 2.]), &floats(&[1., 2.5]), Tolerance { atol: 0.5, rtol: 0. });
         assert_eq!(within.unwrap().unwrap().outside, 0);
         let within = compare(&floats(&[1., 2.]), &floats(&[1., 2.5]), Tolerance { atol: 0., rtol: 0.2 });
@@ -242,6 +279,7 @@ mod tests {
         let long = |x: i64| StoredTensor::from_bytes(DType::I64, [1], x.to_le_bytes()).unwrap();
         let found = compare(&long(i64::MAX), &long(i64::MAX - 1), EXACT).unwrap().unwrap();
         assert_eq!((found.outside, found.absolute), (1, 1.0));
+        assert_eq!((found.a.to_string(), found.b.to_json()), (i64::MAX.to_string(), json!(i64::MAX - 1)));
         let half = |x: f32| {
             let bytes = half::f16::from_f32(x).to_le_bytes();
             StoredTensor::from_bytes(DType::F16, [1], bytes).unwrap()

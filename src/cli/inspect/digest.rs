@@ -12,13 +12,13 @@ use super::super::{Failure, Result, text};
 use super::totals::bytes;
 use super::walk::Content;
 
+/// The digests of tensors by position, in hexadecimal; of those that have none, why.
+pub(super) type Digests = HashMap<usize, Result<String, String>>;
+
 /// The digest of each of these tensors' contiguous little-endian bytes, in hexadecimal, by position. Several are computed
-/// at once. Tensors that keep their elements in others have none.
-pub(super) fn digests(
-    content: &Content<'_>,
-    chosen: &[usize],
-    progress: &mut Progress,
-) -> Result<HashMap<usize, String>> {
+/// at once. Tensors that keep their elements in others have none; one that cannot be read in full, as an expanded one that
+/// would take terabytes, does not stop the others.
+pub(super) fn digests(content: &Content<'_>, chosen: &[usize], progress: &mut Progress) -> Result<Digests> {
     let item = |at: usize| Some((at, content.items[at].name.as_str(), content.items[at].tensor()?));
     let has_elements = |(.., tensor): &(usize, &str, &StoredTensor)| tensor.layout() == Layout::Strided;
     let tensors: Vec<_> = chosen.iter().filter_map(|&at| item(at)).filter(has_elements).collect();
@@ -35,7 +35,11 @@ pub(super) fn digests(
                     let mut found = found.lock().expect("no thread panics");
                     found.1 += bytes(tensor);
                     match digest {
-                        Ok(digest) => drop(found.0.insert(at, digest)),
+                        Ok(digest) => drop(found.0.insert(at, Ok(digest))),
+                        Err(error) if error.kind() == sconce::ErrorKind::Unsupported => {
+                            let why = error.to_string().lines().next().unwrap_or_default().to_owned();
+                            found.0.insert(at, Err(why));
+                        }
                         Err(error) => {
                             found.2.get_or_insert(Failure::about(format!("`{}`", text::clean(name)), error));
                         }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::super::numbers::Statistics;
 use super::super::text;
+use super::digest::Digests;
 use super::totals::{Count, Totals, bytes};
 use super::walk::{Content, Item};
 
@@ -14,7 +15,7 @@ use super::walk::{Content, Item};
 pub(super) fn json(
     content: &Content<'_>,
     chosen: &[usize],
-    digests: &HashMap<usize, String>,
+    digests: &Digests,
     statistics: &HashMap<usize, Statistics>,
 ) -> Map<String, Json> {
     let totals = Totals::of(content);
@@ -22,7 +23,10 @@ pub(super) fn json(
     let tensors = chosen.iter().filter_map(|&at| {
         let item = &content.items[at];
         let mut row = tensor(content, item, item.tensor()?);
-        row.extend(digests.get(&at).map(|digest| ("sha256".to_owned(), json!(digest))));
+        if let Some(digest) = digests.get(&at) {
+            row.insert("sha256".to_owned(), json!(digest.as_ref().ok()));
+            row.extend(digest.as_ref().err().map(|why| ("sha256_error".to_owned(), json!(why))));
+        }
         row.extend(statistics.get(&at).map(|found| ("statistics".to_owned(), summary(found))));
         Some(Json::Object(row))
     });
@@ -41,6 +45,7 @@ pub(super) fn json(
             "parameters": count(totals.parameters),
             "buffers": count(totals.buffers),
             "optimizer": count(totals.optimizer),
+            "other": count(totals.other),
             "trainable": count(totals.trainable),
             "frozen": count(Count {
                 tensors: totals.all.tensors - totals.trainable.tensors,

@@ -14,12 +14,13 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use sconce::Checkpoint;
-use sconce::checkpoint::{Container, StoredTensor};
+use sconce::checkpoint::{Container, Dict, StoredTensor, Value};
 use serde_json::{Map, json};
 
+use self::digest::Digests;
 use self::totals::Totals;
 use self::tree::Tree;
-pub(crate) use self::walk::{Content, Item};
+pub(crate) use self::walk::{Content, Item, is_module, is_rich, plain_attributes};
 use super::numbers::{self, Statistics};
 use super::{Context, Failure, Result, Verdict, text};
 
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     let chosen = choose(&content, &args.names, &checkpoint)?;
     let digests = match args.digest {
         true => digest::digests(&content, &chosen, &mut context.console.progress())?,
-        false => HashMap::new(),
+        false => Digests::new(),
     };
     if args.json {
         return write_json(args, context, &checkpoint, &content, &chosen, &digests);
@@ -71,6 +72,9 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     writeln!(context.out)?;
     for line in Totals::of(&content).lines() {
         writeln!(context.out, "{line}")?;
+    }
+    if let Some(free_text) = free_text(&checkpoint) {
+        writeln!(context.out, "metadata: {}", text::short(&Value::from(free_text.clone()).to_string(), 1000))?;
     }
     program::write(context.out, &checkpoint)?;
     for warning in warnings(&checkpoint, &content) {
@@ -92,6 +96,12 @@ fn warnings(checkpoint: &Checkpoint, content: &Content<'_>) -> Vec<String> {
         )),
     }
     warnings
+}
+
+/// The free text of a safetensors file: a dict of strings.
+fn free_text(checkpoint: &Checkpoint) -> Option<&Dict> {
+    let Value::Dict(dict) = checkpoint.root() else { return None };
+    dict.attributes()?.get("__metadata__")?.as_dict().ok()
 }
 
 /// The kind of file, and the versions of torch that write such ones.
@@ -150,7 +160,7 @@ fn write_named(
     context: &mut Context<'_>,
     content: &Content<'_>,
     chosen: &[usize],
-    digests: HashMap<usize, String>,
+    digests: Digests,
 ) -> Result<Verdict> {
     let tree = Tree::new(content, true, digests);
     let count = chosen.iter().filter(|&&at| content.items[at].tensor().is_some()).count();
@@ -170,7 +180,7 @@ fn write_named(
 
 /// The statistics of a tensor, and its elements as PyTorch prints them.
 fn write_values(context: &mut Context<'_>, tensor: &StoredTensor, print: bool) -> Result<()> {
-    let out = &mut *context.out;
+    let (out, mut said) = (&mut *context.out, String::new());
     match Statistics::of(tensor) {
         Ok(all) if all.count == 0 => {}
         Ok(all) => {
@@ -186,14 +196,16 @@ fn write_values(context: &mut Context<'_>, tensor: &StoredTensor, print: bool) -
                 writeln!(out, "    {min} |{}| {max}", all.bars())?;
             }
         }
-        Err(failure) => writeln!(out, "    {failure}")?,
+        Err(failure) => said = failure.to_string(),
     }
-    if print {
-        match print::print(tensor) {
-            Ok(text) => text.lines().try_for_each(|line| writeln!(out, "    {line}"))?,
-            Err(failure) => writeln!(out, "    {failure}")?,
-        }
+    let printed = if print { print::print(tensor) } else { Ok(String::new()) };
+    match &printed {
+        Err(failure) if failure.to_string() == said => {}
+        Err(failure) => said += &format!("{}{failure}", if said.is_empty() { "" } else { "\n" }),
+        Ok(_) => {}
     }
+    let printed = printed.unwrap_or_default();
+    said.lines().chain(printed.lines()).try_for_each(|line| writeln!(out, "    {line}"))?;
     Ok(())
 }
 
@@ -203,7 +215,7 @@ fn write_json(
     checkpoint: &Checkpoint,
     content: &Content<'_>,
     chosen: &[usize],
-    digests: &HashMap<usize, String>,
+    digests: &Digests,
 ) -> Result<Verdict> {
     let mut statistics = HashMap::new();
     for &at in chosen.iter().filter(|_| !args.names.is_empty()) {
@@ -215,6 +227,11 @@ fn write_json(
     answer.insert("file".into(), json!(checkpoint.name()));
     answer.insert("container".into(), json!(checkpoint.container().name()));
     answer.insert("bytes".into(), json!(checkpoint.file_bytes()));
+    if let Some(free_text) = free_text(checkpoint) {
+        let text = |value: &Value| value.as_str().map_or_else(|_| value.to_string(), str::to_owned);
+        let entries = free_text.iter().map(|(key, value)| (text(key), json!(text(value))));
+        answer.insert("metadata".into(), entries.collect::<Map<_, _>>().into());
+    }
     answer.extend(json::json(content, chosen, digests, &statistics));
     if checkpoint.container() == Container::ExportedProgram {
         answer.insert("programs".into(), program::json(checkpoint)?);

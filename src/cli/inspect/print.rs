@@ -1,7 +1,7 @@
 //! A tensor's elements as PyTorch prints them: four digits, and the corners of what has more than 1000 elements.
 
 use sconce::DType;
-use sconce::checkpoint::StoredTensor;
+use sconce::checkpoint::{Quantizer, StoredTensor, Value};
 
 use super::super::numbers::to_f64;
 use super::super::{Failure, Result, text};
@@ -15,7 +15,8 @@ const LINE: usize = 80;
 /// The corners of a tensor of many dimensions are many: no more than this are printed.
 const MOST: usize = 20_000;
 
-/// `tensor([[1., 2.], [3., 4.]])`
+/// `tensor([[1., 2.], [3., 4.]])`. Of quantized tensors these are the numbers that they stand for, of those of 4-bit floats
+/// the numbers, where PyTorch prints the bytes that hold two each.
 pub(super) fn print(tensor: &StoredTensor) -> Result<String> {
     let (shape, dtype) = (tensor.shape(), tensor.dtype());
     let mut suffixes = Vec::new();
@@ -23,12 +24,15 @@ pub(super) fn print(tensor: &StoredTensor) -> Result<String> {
         "cpu" => {}
         location => suffixes.push(format!("device='{}'", text::clean(location))),
     }
+    let sizes = |shape: &[usize]| {
+        let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
+        format!("size=({}{})", sizes.join(", "), if sizes.len() == 1 { "," } else { "" })
+    };
     let default = matches!(dtype, DType::F32 | DType::Complex64);
     let text = match shape.numel() {
         0 => {
             if shape.len() != 1 {
-                let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
-                suffixes.push(format!("size=({})", sizes.join(", ")));
+                suffixes.push(sizes(shape));
             }
             if !matches!(dtype, DType::F32) {
                 suffixes.push(format!("dtype=torch.{dtype}"));
@@ -36,11 +40,21 @@ pub(super) fn print(tensor: &StoredTensor) -> Result<String> {
             "tensor([]".to_owned()
         }
         _ => {
+            let unpacked = match (tensor.quantizer(), dtype) {
+                (Some(_), _) => {
+                    suffixes.push(sizes(shape));
+                    Some(tensor.to(DType::F32)?)
+                }
+                (None, DType::F4E2M1FNX2) => Some(tensor.to(DType::F32)?),
+                _ => None,
+            };
             if !default && !matches!(dtype, DType::I64 | DType::Bool) {
                 suffixes.push(format!("dtype=torch.{dtype}"));
             }
-            let shown = Shown::new(shape);
-            let (words, width) = words(tensor, &shown)?;
+            suffixes.extend(tensor.quantizer().into_iter().flat_map(quantizer));
+            let numbers = unpacked.as_ref().unwrap_or(tensor);
+            let shown = Shown::new(numbers.shape());
+            let (words, width) = words(numbers, &shown)?;
             let mut text = "tensor(".to_owned();
             shown.write(&mut text, 7, 0, width, &mut words.into_iter());
             text
@@ -50,6 +64,28 @@ pub(super) fn print(tensor: &StoredTensor) -> Result<String> {
         suffixes.push("requires_grad=True".to_owned());
     }
     Ok(close(text, &suffixes))
+}
+
+/// What PyTorch prints of how integers stand for numbers.
+fn quantizer(quantizer: &Quantizer) -> Vec<String> {
+    match quantizer {
+        Quantizer::PerTensor { scale, zero_point } => vec![
+            "quantization_scheme=torch.per_tensor_affine".to_owned(),
+            format!("scale={}", Value::Float(*scale)),
+            format!("zero_point={zero_point}"),
+        ],
+        Quantizer::PerChannel { scales, zero_points, axis, float_parameters } => {
+            let scheme = if *float_parameters { "_float_qparams" } else { "" };
+            let printed = |tensor: &StoredTensor| print(tensor).unwrap_or_else(|_| tensor.describe());
+            vec![
+                format!("quantization_scheme=torch.per_channel_affine{scheme}"),
+                format!("scale={}", printed(scales)),
+                format!("zero_point={}", printed(zero_points)),
+                format!("axis={axis}"),
+            ]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The end of the last line, with what follows the elements.
@@ -144,6 +180,7 @@ fn words(tensor: &StoredTensor, shown: &Shown) -> Result<(Vec<String>, usize)> {
     }
     let part = match dtype {
         DType::Complex32 => DType::F16,
+        DType::BComplex32 => DType::BF16,
         DType::Complex64 => DType::F32,
         DType::Complex128 => DType::F64,
         DType::I64 => {

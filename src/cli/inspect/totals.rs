@@ -18,12 +18,15 @@ pub(super) struct Count {
 #[derive(Default)]
 pub(super) struct Totals<'c> {
     pub(super) all: Count,
-    /// Those of models that training changes, as far as names tell.
+    /// Those of models that training changes: of modules what they have as parameters, of state dicts what has floats and
+    /// is no running statistic.
     pub(super) parameters: Count,
     /// BatchNorm's running statistics and counters.
     pub(super) buffers: Count,
     /// Moments and steps of optimizers.
     pub(super) optimizer: Count,
+    /// Integers, and what belongs to no model: the states of random generators, losses, plain lists of tensors.
+    pub(super) other: Count,
     pub(super) trainable: Count,
     /// Of all tensors' elements, as if nothing was shared.
     pub(super) bytes: u64,
@@ -102,10 +105,15 @@ impl<'c> Totals<'c> {
     fn add(&mut self, item: &Item<'_>, tensor: &'c StoredTensor, is_new: bool) {
         let counts = is_new && tensor.layout() == Layout::Strided;
         let elements = if counts { tensor.shape().numel() as u64 } else { 0 };
+        let has_numbers = tensor.dtype().is_float()
+            || tensor.dtype().is_complex()
+            || tensor.dtype().name().starts_with("float")
+            || tensor.quantizer().is_some();
         let role = match item.name.rsplit('.').next() {
-            _ if item.in_optimizer => &mut self.optimizer,
+            _ if item.in_optimizer && !tensor.is_parameter() => &mut self.optimizer,
             Some("running_mean" | "running_var" | "num_batches_tracked") => &mut self.buffers,
-            _ => &mut self.parameters,
+            _ if has_numbers && (tensor.is_parameter() || item.in_state_dict) => &mut self.parameters,
+            _ => &mut self.other,
         };
         role.add(elements);
         self.all.add(elements);
@@ -132,10 +140,17 @@ impl<'c> Totals<'c> {
             dtypes.join(", "),
             text::bytes(self.storage_bytes)
         )];
-        let mut parts = vec![format!("{} parameters", text::number(self.parameters.elements))];
-        for (count, what) in [(self.buffers, "of running statistics"), (self.optimizer, "of optimizer state")] {
+        let mut parts = Vec::new();
+        if self.parameters.tensors > 0 {
+            parts.push(text::count(self.parameters.elements as usize, "parameter"));
+        }
+        for (count, what) in [
+            (self.buffers, "of running statistics"),
+            (self.optimizer, "of optimizer state"),
+            (self.other, "of other tensors"),
+        ] {
             if count.tensors > 0 {
-                parts.push(format!("{} elements {what}", text::number(count.elements)));
+                parts.push(format!("{} {what}", text::count(count.elements as usize, "element")));
             }
         }
         lines.push(parts.join(", "));

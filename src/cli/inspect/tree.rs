@@ -8,6 +8,7 @@ use sconce::StoredModule;
 use sconce::checkpoint::{DictKind, Layout, Object, Storage, StoredTensor, Value};
 
 use super::super::{Result, text};
+use super::digest::Digests;
 use super::fold::{Row, rows};
 use super::totals;
 use super::walk::{Content, Item, is_module};
@@ -24,13 +25,13 @@ pub(super) struct Tree<'t, 'a> {
     /// Nothing is left out.
     whole: bool,
     /// The digest of each tensor, by its position.
-    digests: HashMap<usize, String>,
+    digests: Digests,
     /// The first tensor of each storage.
     first: HashMap<*const Storage, usize>,
 }
 
 impl<'t, 'a> Tree<'t, 'a> {
-    pub(super) fn new(content: &'t Content<'a>, whole: bool, digests: HashMap<usize, String>) -> Self {
+    pub(super) fn new(content: &'t Content<'a>, whole: bool, digests: Digests) -> Self {
         let mut first = HashMap::new();
         for (at, item) in content.items.iter().enumerate() {
             if let Some(tensor) = item.tensor().filter(|tensor| !tensor.storage().is_empty()) {
@@ -145,7 +146,10 @@ impl<'t, 'a> Tree<'t, 'a> {
             let relation = if same { "the same as" } else { "shares its storage with" };
             words.push(format!("({relation} `{}`)", clean(&other.name)));
         }
-        words.extend(self.digests.get(&at).map(|digest| format!("sha256:{digest}")));
+        words.extend(self.digests.get(&at).map(|digest| match digest {
+            Ok(digest) => format!("sha256:{digest}"),
+            Err(why) => format!("sha256: none ({})", clean(why)),
+        }));
         words.join("  ")
     }
 

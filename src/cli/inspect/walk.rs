@@ -21,6 +21,8 @@ pub(crate) struct Item<'a> {
     pub(crate) value: &'a Value,
     /// Whether it is a part of an optimizer's state.
     pub(crate) in_optimizer: bool,
+    /// Whether it lies in a dict of names with tensors for the most part, as a state dict is.
+    pub(crate) in_state_dict: bool,
 }
 
 impl<'a> Item<'a> {
@@ -52,7 +54,7 @@ pub(crate) struct Content<'a> {
 impl<'a> Content<'a> {
     pub(crate) fn of(root: &'a Value) -> Self {
         let mut content = Self { items: Vec::new(), storages: HashMap::new(), is_cut: false, text: 0 };
-        content.visit(String::new(), 0, root, Place { depth: 0, in_optimizer: false });
+        content.visit(String::new(), 0, root, Place { depth: 0, in_optimizer: false, in_state_dict: false });
         content
     }
 
@@ -84,21 +86,23 @@ impl<'a> Content<'a> {
         self.text += name.len();
         let at = self.items.len();
         let inside = name.clone();
-        self.items.push(Item { name, label, end: at + 1, value, in_optimizer: place.in_optimizer });
+        let Place { in_optimizer, in_state_dict, .. } = place;
+        self.items.push(Item { name, label, end: at + 1, value, in_optimizer, in_state_dict });
         if let Value::Tensor(tensor) = value {
             for tensor in std::iter::once(&**tensor).chain(tensor.parts()) {
                 let next = self.storages.len();
                 self.storages.entry(Arc::as_ptr(tensor.storage())).or_insert(next);
             }
         }
-        self.visit_parts(&inside, value, Place { depth: place.depth + 1, ..place });
+        self.visit_parts(&inside, value, Place { depth: place.depth + 1, in_state_dict: false, ..place });
         self.items[at].end = self.items.len();
     }
 
     fn visit_parts(&mut self, name: &str, value: &'a Value, mut place: Place) {
         match value {
             Value::Dict(dict) => {
-                place.in_optimizer |= is_optimizer(dict);
+                place.in_optimizer |= is_optimizer(dict.get("state"), dict.get("param_groups"));
+                place.in_state_dict = is_state_dict(dict);
                 self.visit_dict(name, dict, place);
             }
             Value::List(items) | Value::Set(items) | Value::FrozenSet(items) if has_parts(items) => {
@@ -108,6 +112,8 @@ impl<'a> Content<'a> {
             Value::Object(object) if is_module(object) => self.visit_module(name, object, place),
             Value::Object(object) if object.is_array() => {}
             Value::Object(object) => {
+                // One that was saved whole, as it is inside a scheduler.
+                place.in_optimizer |= is_optimizer(object.get("state"), object.get("param_groups"));
                 for (index, value) in object.args().iter().enumerate().filter(|(_, value)| is_rich(value)) {
                     self.visit(format!("{name}({index})"), name.len(), value, place);
                 }
@@ -173,18 +179,37 @@ impl<'a> Content<'a> {
 struct Place {
     depth: usize,
     in_optimizer: bool,
+    in_state_dict: bool,
 }
 
 const MODULE_PARTS: [&str; 3] = ["_parameters", "_buffers", "_modules"];
+
+/// The attributes of a module that are a part of its line and no values of their own, by the names that these would have.
+pub(crate) fn plain_attributes<'a>(name: &str, object: &'a Object) -> Vec<(String, &'a Value)> {
+    match object.state() {
+        Some(Value::Dict(attributes)) => attributes
+            .iter()
+            .filter(|(key, value)| !matches!(key, Value::Str(key) if MODULE_PARTS.contains(&&**key)) && !is_rich(value))
+            .map(|(key, value)| (join(name, key), value))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
 
 /// Whether an object is an instance of a subclass of `nn.Module`.
 pub(crate) fn is_module(object: &Object) -> bool {
     MODULE_PARTS.iter().all(|name| matches!(object.get(name), Some(Value::Dict(_))))
 }
 
-/// Whether this is what `optimizer.state_dict()` gives.
-fn is_optimizer(dict: &Dict) -> bool {
-    matches!((dict.get("state"), dict.get("param_groups")), (Some(Value::Dict(_)), Some(Value::List(_))))
+/// Whether these are the parts of what `optimizer.state_dict()` gives, and of the optimizer itself.
+fn is_optimizer(state: Option<&Value>, groups: Option<&Value>) -> bool {
+    matches!((state, groups), (Some(Value::Dict(_)), Some(Value::List(_))))
+}
+
+/// Whether most values of a dict are tensors, by name.
+fn is_state_dict(dict: &Dict) -> bool {
+    let is_named = |(key, value): &&(Value, Value)| matches!((key, value), (Value::Str(_), Value::Tensor(_)));
+    dict.iter().filter(is_named).count() * 2 > dict.len()
 }
 
 /// Whether a list is more than a few numbers and words: its items are listed one by one.
@@ -193,7 +218,7 @@ fn has_parts(items: &[Value]) -> bool {
 }
 
 /// Whether a value says more than fits into the line of the object that it belongs to.
-fn is_rich(value: &Value) -> bool {
+pub(crate) fn is_rich(value: &Value) -> bool {
     match value {
         Value::Dict(dict) => !dict.is_empty(),
         Value::List(items) | Value::Set(items) | Value::FrozenSet(items) => has_parts(items),

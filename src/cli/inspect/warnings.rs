@@ -38,7 +38,7 @@ fn prefixes(content: &Content<'_>) -> Vec<String> {
             if tensors().next().is_some() && tensors().all(starts) {
                 let place = if parent == 0 { String::new() } else { format!(" in `{}`", text::clean(&item.name)) };
                 warnings.push(format!(
-                    "all names{place} start with `{prefix}`, as {wrapper} saves them: take it off with `--strip-prefix {prefix}`"
+                    "all names{place} start with `{prefix}`, as {wrapper} saves them: `sconce convert --strip-prefix {prefix}` takes it off"
                 ));
             }
         }
@@ -56,7 +56,7 @@ fn training(content: &Content<'_>) -> Vec<String> {
     match count {
         0 => Vec::new(),
         _ => vec![format!(
-            "{} saved in train mode: `--eval` runs the model as `model.eval()` would",
+            "{} saved in train mode: `sconce run --eval` runs the model as `model.eval()` would",
             if count == 1 { "a module was".to_owned() } else { format!("{} modules were", text::number(count as u64)) }
         )],
     }
