@@ -43,9 +43,10 @@ impl Doors {
         }
         let upload = match self.upload_bytes {
             0 => None,
-            bytes => Some(Mapped::new(&self.gpu, "the inputs", bytes, Direction::ToDevice, false)?),
+            bytes => Some(Mapped::new(&self.gpu, "the staging of the inputs", bytes, Direction::ToDevice, false)?),
         };
-        let readback = Mapped::new(&self.gpu, "the outputs", self.readback_bytes, Direction::ToHost, false)?;
+        let readback =
+            Mapped::new(&self.gpu, "the staging of the outputs", self.readback_bytes, Direction::ToHost, false)?;
         Ok(Lane { upload, readback, submission: None })
     }
 

@@ -349,3 +349,15 @@ fn winograd_is_exact_enough() {
         }
     });
 }
+
+/// A grid that is too short along a dimension for all channels is cut into several.
+#[test]
+fn more_channels_than_a_grid_holds_are_right() {
+    let is_wide = |case: &Case| matches!(&case.kernel, Kernel::Linear(linear) if linear.rows > 8 && linear.n > 64);
+    let few = Caps { max_groups: 4, enough_groups: 0, ..SMALL };
+    let schedule = cases::all().into_iter().find(is_wide).expect("a wide layer").schedule();
+    assert!(select_for(&schedule.steps[0], &schedule.buffers, &few).unwrap().dispatches.len() > 1);
+    for is_software in [true, false] {
+        run_all(|caps| *caps = Caps { is_software, max_groups: 4, enough_groups: 0, ..*caps }, is_wide);
+    }
+}

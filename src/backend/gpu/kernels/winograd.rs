@@ -92,6 +92,7 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Option<Selecti
         first: 0,
         channels: conv.c_out,
         weight: parts[0].1,
+        skip: 0,
         x: (Binding::ReadScratch(0), 0),
         y: (Binding::WriteScratch(1), 0),
     };
