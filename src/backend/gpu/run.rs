@@ -105,8 +105,9 @@ impl Running {
         }
     }
 
-    /// The outputs, which the host has.
+    /// The outputs, which the host has; an error when the device was lost meanwhile.
     fn take(&mut self) -> Result<Vec<Tensor>> {
+        self.doors.gpu.check()?;
         let lane = self.lane.take().expect("taken once");
         let outputs = lane.readback.read(|bytes| self.doors.read(bytes));
         lane.readback.unmap();

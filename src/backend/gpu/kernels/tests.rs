@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
+use super::winograd::LEAST_PRODUCTS;
 use super::{Caps, select_for};
 use crate::backend::cases::{self, Case, Data};
 use crate::backend::gpu::dispatch::{Binding, Dispatch, Selection};
 use crate::backend::gpu::pipeline::Pipelines;
 use crate::backend::gpu::tests::on_every_gpu;
 use crate::backend::gpu::{Plan, Weights};
+use crate::backend::lowered::schedule_of;
 use crate::device::gpu::{Gpu, GpuOptions};
 use crate::dtype::Precision;
 use crate::error::Result;
@@ -388,6 +390,18 @@ fn winograd_of_what_is_not_finite_is_right() {
         assert_eq!(select_for(&schedule.steps[0], &schedule.buffers, &caps).unwrap().dispatches.len(), 3);
         run_cases(|caps| *caps = Caps { is_software, least_winograd: 0, ..*caps }, &cases, Precision::Exact);
     }
+}
+
+/// What a run takes on GPUs, where split sums and Winograd add dispatches: `docs/performance.md` tells these numbers.
+#[test]
+fn dispatches_on_gpus_are_known() {
+    let caps = Caps { least_winograd: LEAST_PRODUCTS, ..SMALL };
+    let counts = [("resnet50", 224), ("vit_b_16", 224), ("mlp", 784)].map(|(name, size)| {
+        let schedule = schedule_of(name, size);
+        let select = |step| select_for(step, &schedule.buffers, &caps).unwrap().dispatches.len();
+        schedule.steps.iter().map(select).sum::<usize>()
+    });
+    assert_eq!(counts, [81, 91, 3]);
 }
 
 /// A grid that is too short along a dimension for all channels is cut into several.
