@@ -1,7 +1,9 @@
 // The end of a 3x3 convolution by Winograd's F(2x2, 3x3): A^T m A of every tile's 16 sums, finished as the layer asks. A
-// thread makes the 2 x 2 pixels of a tile, of 4 channels when T is a vector.
+// thread makes the 2 x 2 pixels of a tile, of 4 channels.
+//
+// An infinity, or a number so large that a difference overflows, makes NaN of what is transformed. It does so in the sums
+// of the very pixels that it belongs to: these are computed by the definition.
 
-// vec4<f32> where the channels and all offsets are multiples of 4, else f32.
 alias T = vec4<f32>;
 
 struct Params {
@@ -19,6 +21,13 @@ struct Params {
     bias_at: u32,
     residual_at: u32,
     y_at: u32,
+    // The image and its weight: sizes, padding, quads of inputs, and where x starts in its buffer, in quads.
+    in_h: u32,
+    in_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+    quads: u32,
+    x_at: u32,
     // What is fused: the activation and its arguments, whether there is a bias, and when the residual is added (0 never,
     // 1 before the activation, 2 after it). These are no constants, so that layers share pipelines.
     act: u32,
@@ -30,9 +39,12 @@ struct Params {
 
 // [tile][point][channel]
 @group(0) @binding(0) var<storage, read> sums: array<T>;
-@group(0) @binding(1) var<storage, read> bias: array<T>;
-@group(0) @binding(2) var<storage, read> residual: array<T>;
-@group(0) @binding(3) var<storage, read_write> y: array<T>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+// [16 points, then 9 taps][channel][quad of inputs]
+@group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<T>;
+@group(0) @binding(4) var<storage, read> residual: array<T>;
+@group(0) @binding(5) var<storage, read_write> y: array<T>;
 var<immediate> p: Params;
 
 // Not all devices know e to the power of large numbers; these limits lose nothing that f32 can hold.
@@ -124,6 +136,46 @@ fn finish(pixel: u32, channel: u32, sum: T) {
     y[p.y_at + at] = v;
 }
 
+// The sum of a pixel by the definition.
+fn direct(image: u32, row: u32, column: u32, channel: u32) -> T {
+    var sum = T();
+    for (var tap = 0u; tap < 9u; tap++) {
+        // A position above or left of the image wraps around, and is past its end too.
+        let top = row + tap / 3u - p.pad_h;
+        let left = column + tap % 3u - p.pad_w;
+        if (top < p.in_h && left < p.in_w) {
+            let from_at = p.x_at + ((image * p.in_h + top) * p.in_w + left) * p.quads;
+            let w_at = ((16u + tap) * p.channels + channel) * 4u * p.quads;
+            for (var quad = 0u; quad < p.quads; quad++) {
+                let v = x[from_at + quad];
+                let at = w_at + quad;
+                sum += T(
+                    dot(v, w[at]),
+                    dot(v, w[at + p.quads]),
+                    dot(v, w[at + 2u * p.quads]),
+                    dot(v, w[at + 3u * p.quads]),
+                );
+            }
+        }
+    }
+    return sum;
+}
+
+// Whether all are finite, by their bits: a comparison may be compiled as if there were nothing else.
+fn is_finite(v: T) -> bool {
+    let exponent = vec4<u32>(0x7f800000u);
+    return all((bitcast<vec4<u32>>(v) & exponent) != exponent);
+}
+
+// Finishes a pixel whose transformed sum is `sum`.
+fn store(image: u32, row: u32, column: u32, channel: u32, sum: T) {
+    var v = sum;
+    if (!is_finite(v)) {
+        v = direct(image, row, column, channel);
+    }
+    finish((image * p.out_h + row) * p.out_w + column, channel, v);
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = id.y * p.row + id.x;
@@ -161,16 +213,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let m33 = sums[at + 15u * p.channels];
     let a03 = m03 + m13 + m23;
     let a13 = m13 - m23 - m33;
-    let pixel = (image * p.out_h + oy) * p.out_w + ox;
     let right = ox + 1u < p.out_w;
-    finish(pixel, channel, a00 + a01 + a02);
+    store(image, oy, ox, channel, a00 + a01 + a02);
     if (right) {
-        finish(pixel + 1u, channel, a01 - a02 - a03);
+        store(image, oy, ox + 1u, channel, a01 - a02 - a03);
     }
     if (oy + 1u < p.out_h) {
-        finish(pixel + p.out_w, channel, a10 + a11 + a12);
+        store(image, oy + 1u, ox, channel, a10 + a11 + a12);
         if (right) {
-            finish(pixel + p.out_w + 1u, channel, a11 - a12 - a13);
+            store(image, oy + 1u, ox + 1u, channel, a11 - a12 - a13);
         }
     }
 }

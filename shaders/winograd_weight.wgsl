@@ -1,5 +1,6 @@
 // The weights of a 3x3 convolution by Winograd's F(2x2, 3x3): G g G^T, from [channel][tap][quad of inputs] to
-// [point][channel][quad of inputs]. A thread takes one quad of one channel.
+// [point][channel][quad of inputs]. The taps themselves follow in that order: `winograd_output` computes sums with them
+// that are not finite. A thread takes one quad of one channel.
 
 alias T = vec4<f32>;
 
@@ -54,4 +55,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     points[13u * p.count + i] = 0.5 * (g20 + g21 + g22);
     points[14u * p.count + i] = 0.5 * (g20 - g21 + g22);
     points[15u * p.count + i] = g22;
+    points[16u * p.count + i] = g00;
+    points[17u * p.count + i] = g01;
+    points[18u * p.count + i] = g02;
+    points[19u * p.count + i] = g10;
+    points[20u * p.count + i] = g11;
+    points[21u * p.count + i] = g12;
+    points[22u * p.count + i] = g20;
+    points[23u * p.count + i] = g21;
+    points[24u * p.count + i] = g22;
 }

@@ -563,6 +563,13 @@ fn precisions_are_explicit() {
             assert_error(&ran, &[&format!("precision `{dtype}` on the CPU")]);
         }
     }
+    // Of several, those that can be are measured.
+    let ran = run(&["bench", "mlp.pt", "--arch=mlp", "--device=cpu", "--runs=1", "--dtype=f32,fast,f16"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let starts = |start: &str| ran.out.lines().filter(|line| line.starts_with(start)).count();
+    assert_eq!([starts("mlp.pt"), starts("left out: precision `fast`"), starts("left out: precision `f16`")], [1; 3]);
+    let ran = run(&["bench", "mlp.pt", "--arch=mlp", "--device=cpu", "--runs=1", "--dtype=fast,f16"]);
+    assert_error(&ran, &["precision `fast` on the CPU"]);
     let ran = run(&["run", "mlp.pt", "--arch=mlp", "--input=x.npy", "--dtype=f8"]);
     assert!(ran.status == 2 && ran.err.contains("f32, fast or f16 is expected"), "{}", ran.err);
 

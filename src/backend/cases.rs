@@ -263,7 +263,7 @@ impl Case {
             return Err(format!("{}: {} elements, expected {}", self.name, got.len(), want.len()));
         }
         let wrong = |(got, want): (f64, f64)| {
-            let close = (got - want).abs() <= self.tolerance * want.abs().max(1.0);
+            let close = want.is_finite() && (got - want).abs() <= self.tolerance * want.abs().max(1.0);
             !(close || got == want || (got.is_nan() && want.is_nan()))
         };
         match (0..want.len()).find(|&i| wrong((got[i], want[i]))) {

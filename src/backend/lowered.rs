@@ -12,6 +12,7 @@ use crate::graph::{
 };
 use crate::models;
 use crate::nn::Module as _;
+use crate::shape::Shape;
 use crate::state_dict::{StateDict, Strict};
 use crate::tensor::bytes_to_f32;
 
@@ -287,21 +288,34 @@ fn errors_name_the_weight() {
     );
 }
 
-/// The schedule of an architecture for one image, with weights that take no memory.
+/// A tensor of one number again and again, in the memory of one.
+fn constant(dtype: DType, shape: Shape) -> StoredTensor {
+    let one = Storage::owned([0, 0, 0, 61, 0, 0, 0, 0], "cpu");
+    let stride = vec![0; shape.len()];
+    StoredTensor::new(one, dtype, shape, stride, 0).unwrap()
+}
+
+/// The schedule of an architecture for one image, or for one row of an `mlp` of three layers, with weights that take no
+/// memory.
 pub(crate) fn schedule_of(name: &str, size: usize) -> Schedule {
-    let mut net = models::by_name(name, &StateDict::new()).unwrap();
+    let mut layers = StateDict::new();
+    let is_mlp = name == "mlp";
+    for (layer, shape) in [("0", [512, size]), ("2", [512, 512]), ("4", [10, 512])].into_iter().filter(|_| is_mlp) {
+        layers.insert(format!("{layer}.weight"), constant(DType::F32, shape.into()));
+        layers.insert(format!("{layer}.bias"), constant(DType::F32, [shape[0]].into()));
+    }
+    let mut net = models::by_name(name, &layers).unwrap();
     let mut state = StateDict::new();
     let parameters = net.named_parameters().into_iter().map(|(name, slot)| (name, slot.shape().clone()));
     let buffers = net.named_buffers().into_iter().map(|(name, slot)| (name, slot.shape().clone()));
     for (name, shape) in parameters.chain(buffers) {
         let dtype = if name.ends_with("num_batches_tracked") { DType::I64 } else { DType::F32 };
-        let one = Storage::owned([0, 0, 0, 61, 0, 0, 0, 0], "cpu");
-        let stride = vec![0; shape.len()];
-        state.insert(name, StoredTensor::new(one, dtype, shape, stride, 0).unwrap());
+        state.insert(name, constant(dtype, shape));
     }
     net.load_state_dict(&state, Strict::Yes).unwrap();
     let mut graph = Graph::new();
-    let x = graph.input([1, 3, size, size].into(), DType::F32);
+    let shape = if is_mlp { [1, size].into() } else { [1, 3, size, size].into() };
+    let x = graph.input(shape, DType::F32);
     let y = net.forward(&mut graph, x).unwrap();
     graph.set_outputs(vec![y]);
     lower(&optimize(&graph).unwrap(), true, 4).unwrap()

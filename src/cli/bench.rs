@@ -1,5 +1,6 @@
 //! `sconce bench`: how long opening, compiling and running take.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -64,6 +65,10 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Measure for another `bench`: a precision that the device lacks is a result, not an error
+    #[arg(long, hide = true)]
+    part: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
@@ -88,6 +93,14 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     for case in &cases {
         results.push(if cases.len() == 1 { case.measure(args, context)? } else { case.spawn(args, context)? });
     }
+    let (left_out, results): (Vec<Value>, Vec<Value>) =
+        results.into_iter().partition(|result| !args.part && result.get("left_out").is_some());
+    let reason = |result: &Value| result["left_out"].as_str().unwrap_or_default().to_owned();
+    if let (true, Some(first)) = (results.is_empty(), left_out.first()) {
+        return Err(Failure::new(reason(first)));
+    }
+    // Each once, not for every file and batch.
+    let left_out: BTreeSet<String> = left_out.iter().map(reason).collect();
     if args.json {
         let text = serde_json::to_string_pretty(&json!({ "results": results })).map_err(io::Error::from)?;
         writeln!(context.out, "{text}")?;
@@ -95,6 +108,12 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
         write_table(context.out, &results)?;
         for result in results.iter().filter(|result| result.get("profile").is_some()) {
             profile::write(context.out, result)?;
+        }
+    }
+    for reason in &left_out {
+        match args.json {
+            true => context.console.say(format_args!("left out: {reason}")),
+            false => writeln!(context.out, "left out: {reason}")?,
         }
     }
     Ok(Verdict::Done)
@@ -124,9 +143,17 @@ impl Case<'_> {
         let kinds: Vec<_> = inputs.iter().map(|input| (input.shape().clone(), input.dtype())).collect();
         let ((model, plan), compile_ms) = timed(|| {
             let model = self.source.build(&opened, &device)?.with_precision(self.precision);
-            let plan = model.compile(&kinds)?;
+            let plan = model.compile(&kinds);
             Ok((model, plan))
         })?;
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(error) if args.part && self.precision != Precision::Exact && error.kind() == ErrorKind::Unsupported => {
+                // The second line is help.
+                return Ok(json!({ "left_out": error.to_string().lines().next() }));
+            }
+            Err(error) => return Err(error.into()),
+        };
         if context.console.is_verbose() {
             context.console.say(super::plan_line(plan));
             context.console.say(super::kernels_line(&model.kernels(&kinds)?, self.precision));
@@ -246,7 +273,7 @@ impl Case<'_> {
     fn spawn(&self, args: &Args, context: &Context<'_>) -> Result<Value> {
         let fail = |error: io::Error| Failure::new(format!("a process for `{}`: {error}", self.source.path.display()));
         let mut command = std::process::Command::new(std::env::current_exe().map_err(fail)?);
-        command.args(["bench", "--json", "--device", self.device]);
+        command.args(["bench", "--json", "--part", "--device", self.device]);
         if args.input.is_empty() {
             command.args(["--batch", &self.batch.to_string()]);
         }

@@ -24,9 +24,10 @@ mod text;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use clap::{Parser, Subcommand};
-use console::Console;
+use console::{Console, Progress};
 
 /// Opens the files PyTorch writes and runs the models in them, on any GPU or on the CPU.
 #[derive(Parser)]
@@ -94,6 +95,16 @@ impl Context<'_> {
             (device, _) => device,
         };
         self.console.say(format_args!("device: {device}"));
+        let (console, progress) = (self.console, Mutex::new(None));
+        device.on_tuning(move |done, all| {
+            let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+            let line: &mut Progress = progress.get_or_insert_with(|| console.progress());
+            line.show(format_args!("tuning: {done} of {all} steps"));
+            if done == all {
+                // The line goes away.
+                *progress = None;
+            }
+        });
         Ok(device)
     }
 }

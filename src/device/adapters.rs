@@ -103,6 +103,7 @@ pub(super) fn list() -> Vec<DeviceInfo> {
 
 /// Opens what `wanted` means; `text` is how it was written.
 pub(super) fn open(wanted: &Wanted, text: &str) -> Result<Device> {
+    let options = GpuOptions::from_env()?;
     let narrow = narrow();
     let numbered = numbered(narrow.as_deref());
     let devices: Vec<DeviceInfo> = numbered.iter().map(|(_, info)| info.clone()).collect();
@@ -110,7 +111,7 @@ pub(super) fn open(wanted: &Wanted, text: &str) -> Result<Device> {
     let mut trouble = None;
     for i in chosen {
         let (adapter, info) = &numbered[i];
-        match open_shared(*adapter, info) {
+        match open_shared(*adapter, info, options) {
             Ok(gpu) => return Ok(Device::from_gpu(gpu)),
             Err(error) => trouble = trouble.or(Some(error)),
         }
@@ -122,13 +123,13 @@ pub(super) fn open(wanted: &Wanted, text: &str) -> Result<Device> {
 }
 
 /// The open connection to an adapter, or a new one when there is none or it is lost.
-fn open_shared(adapter: usize, info: &DeviceInfo) -> Result<Arc<Gpu>> {
+fn open_shared(adapter: usize, info: &DeviceInfo, options: GpuOptions) -> Result<Arc<Gpu>> {
     let all = adapters();
     let mut open = all.open.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(gpu) = open[adapter].upgrade().filter(|gpu| gpu.poll_now().is_ok() || !gpu.is_lost()) {
         return Ok(gpu);
     }
-    let gpu = connect(&all.adapters[adapter], info, GpuOptions::from_env())?;
+    let gpu = connect(&all.adapters[adapter], info, options)?;
     open[adapter] = Arc::downgrade(&gpu);
     Ok(gpu)
 }

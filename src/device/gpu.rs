@@ -1,6 +1,7 @@
 //! An open GPU: its queue, its limits, and the errors that it reports.
 
 use std::any::Any;
+use std::ffi::OsStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
@@ -50,11 +51,32 @@ impl Default for GpuOptions {
 impl GpuOptions {
     /// The defaults with pipelines on disk, with checks when the environment variable `SCONCE_GPU_CHECKS` is `1`, and
     /// tuned when `SCONCE_TUNE` is.
-    pub(crate) fn from_env() -> Self {
-        let is_set = |name: &str| std::env::var(name).is_ok_and(|value| value == "1");
-        Self { checks: is_set("SCONCE_GPU_CHECKS"), disk_cache: true, tune: is_set("SCONCE_TUNE"), ..Self::default() }
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when one of them is neither `0` nor `1`.
+    pub(crate) fn from_env() -> Result<Self> {
+        let is_set = |name: &str| switch(name, std::env::var_os(name).as_deref());
+        Ok(Self {
+            checks: is_set("SCONCE_GPU_CHECKS")?,
+            disk_cache: true,
+            tune: is_set("SCONCE_TUNE")?,
+            ..Self::default()
+        })
     }
 }
+
+/// Whether the environment variable `name` turns something on.
+pub(super) fn switch(name: &str, value: Option<&OsStr>) -> Result<bool> {
+    let Some(value) = value else { return Ok(false) };
+    match value.to_str() {
+        Some("" | "0") => Ok(false),
+        Some("1") => Ok(true),
+        _ => Err(Error::invalid(format!("`{name}={}`: 0 or 1 is expected", value.to_string_lossy()))),
+    }
+}
+
+/// Who is told how many of the steps are tuned.
+pub(super) type OnTuning = Box<dyn Fn(usize, usize) + Send + Sync>;
 
 /// An open GPU. All models on an adapter share one.
 pub(crate) struct Gpu {
@@ -68,6 +90,7 @@ pub(crate) struct Gpu {
     account: Arc<Account>,
     shared: OnceLock<Arc<dyn Any + Send + Sync>>,
     watcher: OnceLock<mpsc::Sender<Watched>>,
+    pub(super) on_tuning: OnceLock<OnTuning>,
 }
 
 /// A submission that somebody waits for without a thread of their own, and what to tell them when it never ends.
@@ -115,6 +138,7 @@ impl Gpu {
             account: Arc::default(),
             shared: OnceLock::new(),
             watcher: OnceLock::new(),
+            on_tuning: OnceLock::new(),
         })
     }
 
@@ -136,6 +160,13 @@ impl Gpu {
 
     pub(crate) fn options(&self) -> GpuOptions {
         self.options
+    }
+
+    /// Tells who wants to know that `done` of `all` steps of a plan are tuned.
+    pub(crate) fn tell_tuning(&self, done: usize, all: usize) {
+        if let Some(tell) = self.on_tuning.get() {
+            tell(done, all);
+        }
     }
 
     /// The side of the square matrices of f16, summed in f32, that the matrix units take.

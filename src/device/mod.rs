@@ -17,7 +17,7 @@ pub(crate) mod staging;
 #[cfg(feature = "gpu")]
 pub(crate) mod stopwatch;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::str::FromStr;
@@ -144,6 +144,17 @@ impl Device {
             Kind::Cpu(_) => Ok(None),
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => copies::measure(gpu, bytes).map(Some),
+        }
+    }
+
+    /// Has `tell` called while a model is tuned on this device, which takes minutes (`SCONCE_TUNE=1`): with the number of
+    /// the plan's steps that are done, and that of all. The first such function stays; without one, and on the CPU, nobody
+    /// is told.
+    #[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "only a GPU is tuned"))]
+    pub fn on_tuning(&self, tell: impl Fn(usize, usize) + Send + Sync + 'static) {
+        #[cfg(feature = "gpu")]
+        if let Kind::Gpu(gpu) = &self.0 {
+            gpu.on_tuning.set(Box::new(tell)).ok();
         }
     }
 

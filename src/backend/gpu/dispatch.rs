@@ -61,7 +61,7 @@ pub(crate) enum Binding {
 /// The weight, taken as contiguous, is seen as `shape`; dimension `channel_dim` is cut down to `channels` and, when
 /// there is a `scale [shape[channel_dim]]`, multiplied by it. The packed buffer holds the dimensions in `order`
 /// (outermost first), contiguous, with the innermost padded by zeros to a multiple of `multiple`. For Winograd, the
-/// nine taps of `[channels][3][3][inputs]` then become 16 points, `[16][channels][inputs]`.
+/// nine taps of `[channels][3][3][inputs]` then become 16 points and 9 taps, `[25][channels][inputs]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pack {
     pub(crate) weight: BufferId,
@@ -81,7 +81,7 @@ impl Pack {
     /// The elements of the packed buffer.
     pub(crate) fn packed_len(&self) -> usize {
         let packed: usize = self.packed_shape().iter().product();
-        if self.winograd { packed / 9 * 16 } else { packed }
+        if self.winograd { packed / 9 * 25 } else { packed }
     }
 
     /// The sizes of the packed dimensions, outermost first, padding included.

@@ -191,7 +191,9 @@ impl<'a> Builder<'a> {
         let arenas = schedule
             .arenas
             .iter()
-            .map(|&bytes| Buffer::new(gpu, "the activations", bytes as u64, usage, Purpose::Arena, false).map(Arc::new))
+            .map(|&bytes| {
+                Buffer::new(gpu, "an arena of activations", bytes as u64, usage, Purpose::Arena, false).map(Arc::new)
+            })
             .collect::<Result<Vec<_>>>()?;
         let fallible = |step: &&Step| matches!(step.kernel, Kernel::Embedding { .. });
         let words = schedule.prologue.iter().chain(&schedule.steps).filter(fallible).count() as u64;
@@ -423,7 +425,7 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         Err(Error::unsupported(format!(
-            "{}: {:?} workgroups, device `{}` has at most {limit} a dimension",
+            "layer `{}`: {:?} workgroups, device `{}` has at most {limit} a dimension",
             step.name,
             dispatch.grid,
             self.gpu.info()
@@ -453,7 +455,7 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         Err(Error::unsupported(format!(
-            "{}: {what} takes {size} bytes, device `{}` binds at most {limit}",
+            "layer `{}`: {what} takes {size} bytes, device `{}` binds at most {limit}",
             step.name,
             self.gpu.info()
         )))

@@ -43,9 +43,10 @@ impl Doors {
         }
         let upload = match self.upload_bytes {
             0 => None,
-            bytes => Some(Mapped::new(&self.gpu, "the inputs", bytes, Direction::ToDevice, false)?),
+            bytes => Some(Mapped::new(&self.gpu, "the staging of the inputs", bytes, Direction::ToDevice, false)?),
         };
-        let readback = Mapped::new(&self.gpu, "the outputs", self.readback_bytes, Direction::ToHost, false)?;
+        let readback =
+            Mapped::new(&self.gpu, "the staging of the outputs", self.readback_bytes, Direction::ToHost, false)?;
         Ok(Lane { upload, readback, submission: None })
     }
 
@@ -104,8 +105,9 @@ impl Running {
         }
     }
 
-    /// The outputs, which the host has.
+    /// The outputs, which the host has; an error when the device was lost meanwhile.
     fn take(&mut self) -> Result<Vec<Tensor>> {
+        self.doors.gpu.check()?;
         let lane = self.lane.take().expect("taken once");
         let outputs = lane.readback.read(|bytes| self.doors.read(bytes));
         lane.readback.unmap();

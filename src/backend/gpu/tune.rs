@@ -117,8 +117,8 @@ impl Choices {
 pub(super) fn tune(schedule: &Schedule, gpu: &Arc<Gpu>, precision: Precision) -> Result<()> {
     let pipelines = Pipelines::of(gpu);
     let choices = pipelines.choices(gpu);
-    let mut is_new = false;
-    for step in &schedule.steps {
+    for (at, step) in schedule.steps.iter().enumerate() {
+        gpu.tell_tuning(at, schedule.steps.len());
         let key = key(&step.kernel, precision);
         if choices.table().contains_key(&key) {
             continue;
@@ -138,19 +138,25 @@ pub(super) fn tune(schedule: &Schedule, gpu: &Arc<Gpu>, precision: Precision) ->
             match time(&alone, &mut weights) {
                 Ok(ms) if best.is_none_or(|(least, _)| ms < least) => best = Some((ms, candidate)),
                 Ok(_) => {}
-                Err(error) if gpu.is_lost() => return Err(error),
+                Err(error) if gpu.is_lost() => {
+                    choices.table().remove(&key);
+                    return Err(error);
+                }
                 Err(_) => {}
             }
         }
         match best {
-            Some((_, choice)) => choices.table().insert(key, choice),
-            None => choices.table().remove(&key),
-        };
-        is_new |= best.is_some();
+            Some((_, choice)) => {
+                choices.table().insert(key, choice);
+                // At once: tuning a model takes minutes, and who stops it keeps what was found.
+                choices.save();
+            }
+            None => {
+                choices.table().remove(&key);
+            }
+        }
     }
-    if is_new {
-        choices.save();
-    }
+    gpu.tell_tuning(schedule.steps.len(), schedule.steps.len());
     Ok(())
 }
 

@@ -14,6 +14,9 @@ const DIRECT: &str = include_str!("../../../../shaders/conv2d_direct.wgsl");
 /// The tile of `conv2d_direct.wgsl`: pixels, channels.
 const DIRECT_TILE: [usize; 2] = [64, 16];
 
+/// The channels of the narrowest tile.
+pub(super) const LEAST_TILE: usize = DIRECT_TILE[1];
+
 const SPLIT_SUM: &str = include_str!("../../../../shaders/split_sum.wgsl");
 
 /// The tile whose threads make 8 x 8 and not 4 x 4 elements, and its threads.
@@ -117,6 +120,8 @@ pub(super) struct Part<'a> {
     /// Of each group.
     pub(super) channels: usize,
     pub(super) weight: Binding,
+    /// The channels of the weight before these.
+    pub(super) skip: usize,
     /// Where the input and the output are, and where they start.
     pub(super) x: (Binding, usize),
     pub(super) y: (Binding, usize),
@@ -135,15 +140,15 @@ impl<'a> Part<'a> {
     pub(super) fn new(cx: &Context<'_>, conv: &'a ConvStep, channels: Range<usize>, weight: Binding) -> Self {
         let (x, y) = (cx.input(0), cx.output());
         let (x, y) = ((Binding::Read(x.buffer), x.offset), (Binding::Write(y.buffer), y.offset));
-        Self { conv, first: channels.start, channels: channels.len() / conv.groups, weight, x, y }
+        Self { conv, first: channels.start, channels: channels.len() / conv.groups, weight, skip: 0, x, y }
     }
 
     /// Where the weight starts in its buffer, in quads.
     pub(super) fn weight_at(&self, cx: &Context<'_>) -> usize {
-        match self.weight {
-            Binding::Read(_) => cx.input(1).offset / 4,
-            _ => 0,
-        }
+        let [height, width] = self.conv.kernel;
+        let row = height * width * (self.conv.c_in / self.conv.groups).div_ceil(4);
+        let start = if let Binding::Read(_) = self.weight { cx.input(1).offset / 4 } else { 0 };
+        start + self.skip * row
     }
 
     /// Adds the dispatches of this part.

@@ -1,5 +1,6 @@
 //! 3x3 convolutions of stride 1 by Winograd's F(2x2, 3x3): four ninths of the multiplications, for two more dispatches
-//! that spread the image to four times its size and gather the sums. Its errors stay below 2e-6 of the largest output.
+//! that spread the image to four times its size and gather the sums. Its errors stay below 2e-6 of the largest output. What
+//! is not finite is computed by the definition.
 
 use super::conv2d::Part;
 use super::{Call, Context, Extras, WeightRows, quads, word};
@@ -17,6 +18,9 @@ const OUTPUT: &str = include_str!("../../../../shaders/winograd_output.wgsl");
 const SIDE: usize = 2;
 const POINTS: usize = 16;
 
+/// The numbers of a channel and an input that a weight becomes: the points, and the taps for sums that are not finite.
+const STORED: usize = POINTS + 9;
+
 /// `docs/performance.md` has the arithmetic: with fewer multiplications the two dispatches, with fewer channels the
 /// larger images cost what the products save.
 pub(super) const LEAST_PRODUCTS: usize = 400_000_000;
@@ -32,7 +36,7 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Option<Selecti
         && conv.stride == [1, 1]
         && conv.dilation == [1, 1]
         && conv.groups == 1
-        && quads(&[conv.c_in, x.offset]);
+        && quads(&[conv.c_in, conv.c_out, x.offset, y.offset, extras.bias_at(), extras.residual_at()]);
     let tiles = conv.output.map(|size| size.div_ceil(SIDE));
     let total = conv.batch * tiles[0] * tiles[1];
     let pixels = conv.batch * conv.output[0] * conv.output[1];
@@ -47,7 +51,7 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Option<Selecti
                 && 5 * POINTS * total <= 3 * 9 * pixels
         }
     };
-    let room = (total * POINTS).max(POINTS * conv.c_in) as u64 * conv.c_in.max(conv.c_out) as u64 * 4;
+    let room = (total * POINTS).max(STORED * conv.c_in) as u64 * conv.c_in.max(conv.c_out) as u64 * 4;
     if !fits || !wins || room > cx.caps.max_binding {
         return Ok(None);
     }
@@ -55,7 +59,7 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Option<Selecti
     let rows = WeightRows {
         shape: &shape,
         order: &[0, 2, 3, 1],
-        row_len: POINTS * conv.c_in,
+        row_len: STORED * conv.c_in,
         scale: conv.fused.scale_index().map(|i| cx.input(i)),
         as_is: false,
         can_split: false,
@@ -92,23 +96,22 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Option<Selecti
         first: 0,
         channels: conv.c_out,
         weight: parts[0].1,
+        skip: 0,
         x: (Binding::ReadScratch(0), 0),
         y: (Binding::WriteScratch(1), 0),
     };
     part.select(cx, &mut selection)?;
 
-    let wide = quads(&[conv.c_out, y.offset, extras.bias_at(), extras.residual_at()]);
-    let lanes = if wide { 4 } else { 1 };
-    let count = total * (conv.c_out / lanes);
+    let count = total * (conv.c_out / 4);
     let (row, grid) = cx.fold(count, 64)?;
-    let call = Call::new("winograd_output", OUTPUT).alias("T", if wide { "vec4<f32>" } else { "f32" });
-    let call = extras.bind(call.bind(Binding::ReadScratch(1)), Binding::ReadScratch(1)).write(y);
-    let call = call.params(&[count, conv.c_out / lanes])?.params(&[conv.output, tiles].concat())?.params(&[
-        row,
-        extras.bias_at() / lanes,
-        extras.residual_at() / lanes,
-        y.offset / lanes,
-    ])?;
+    let call = Call::new("winograd_output", OUTPUT).bind(Binding::ReadScratch(1)).read(x).bind(parts[0].1);
+    let call = extras.bind(call, Binding::ReadScratch(1)).write(y);
+    let call = call
+        .params(&[count, conv.c_out / 4])?
+        .params(&[conv.output, tiles].concat())?
+        .params(&[row, extras.bias_at() / 4, extras.residual_at() / 4, y.offset / 4])?
+        .params(&[conv.input, conv.padding].concat())?
+        .params(&[conv.c_in / 4, x.offset / 4])?;
     selection.dispatches.push(extras.append(call).dispatch(grid));
     selection.scratch = [total * POINTS * conv.c_in, total * POINTS * conv.c_out];
     Ok(Some(selection))

@@ -9,30 +9,18 @@ mod upload;
 
 use std::sync::Arc;
 
-use crate::device::adapters;
 use crate::device::gpu::{Gpu, GpuOptions};
 use crate::device::memory::Buffer;
 use crate::device::staging::{Direction, Mapped};
+use crate::device::tests::on_every_new_gpu;
 
 /// Runs a test on every adapter, with the shaders' runtime checks on and off. Without an adapter it is skipped, unless
 /// `SCONCE_REQUIRE_GPU=1` says that there must be one.
 pub(crate) fn on_every_gpu(options: GpuOptions, test: impl Fn(&Arc<Gpu>)) {
-    let mut count = 0;
-    for checks in [true, false] {
-        for gpu in adapters::open_all(GpuOptions { checks, ..options }).expect("adapters open") {
-            test(&gpu);
-            gpu.check().expect("no error is left behind");
-            count += 1;
-        }
-    }
-    let required = std::env::var("SCONCE_REQUIRE_GPU").is_ok_and(|value| value == "1");
-    assert!(count > 0 || !required, "`SCONCE_REQUIRE_GPU=1`, but there is no adapter");
-    if count == 0 {
-        #[allow(clippy::print_stderr)]
-        {
-            eprintln!("skipped: there is no GPU adapter");
-        }
-    }
+    on_every_new_gpu(options, |gpu| {
+        test(gpu);
+        gpu.check().expect("no error is left behind");
+    });
 }
 
 /// The words of a buffer.

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use super::on_every_gpu;
 use crate::backend::cases::{self, Case};
-use crate::backend::gpu::kernels::Caps;
+use crate::backend::gpu::kernels::{self, Caps};
 use crate::backend::gpu::pipeline::Pipelines;
 use crate::backend::gpu::upload::CHUNKS;
 use crate::backend::gpu::{Plan, Weights};
 use crate::backend::lowered::schedule_of;
 use crate::device::gpu::{Gpu, GpuOptions};
-use crate::dtype::DType;
+use crate::device::tests::on_every_new_gpu;
+use crate::dtype::{DType, Precision};
 use crate::error::ErrorKind;
-use crate::graph::step::{Kernel, Memory};
+use crate::graph::step::{Kernel, Memory, Schedule};
 use crate::tensor::Tensor;
 
 fn plan(gpu: &Arc<Gpu>, case: &Case) -> Plan {
@@ -76,6 +77,20 @@ fn a_second_run_makes_nothing() {
     });
 }
 
+/// What a run takes where no sum is split; `dispatches_on_gpus_are_known` has the others.
+#[test]
+fn runs_take_few_dispatches() {
+    for (name, size, most) in [("resnet50", 224, 58), ("vit_b_16", 224, 12 * 10), ("mlp", 784, 3)] {
+        let schedule = schedule_of(name, size);
+        on_every_gpu(GpuOptions::default(), |gpu| {
+            let caps = Caps { is_software: true, ..Caps::new(gpu) };
+            Pipelines::of(gpu).caps.set(caps).expect("nothing was selected before");
+            let count = Plan::new(&schedule, &mut Weights::new(gpu)).unwrap().dispatches();
+            assert!((3..=most).contains(&count), "{name}: {count} dispatches, at most {most} are expected");
+        });
+    }
+}
+
 #[test]
 fn a_second_run_of_resnet50_makes_nothing() {
     let schedule = schedule_of("resnet50", 64);
@@ -91,6 +106,17 @@ fn a_second_run_of_resnet50_makes_nothing() {
         assert_eq!((after.bind_groups, after.submits), (counts.bind_groups, counts.submits + 1));
         assert_eq!(gpu.account().memory(), memory);
     });
+}
+
+/// The bytes that the steps of a schedule pass between their dispatches, one after the other in the same memory.
+fn scratch_of(schedule: &Schedule, gpu: &Gpu) -> usize {
+    let select = |step| kernels::select(step, &schedule.buffers, gpu, Precision::Exact).unwrap().scratch;
+    let [first, second] = schedule
+        .steps
+        .iter()
+        .map(select)
+        .fold([0, 0], |most, scratch| [most[0].max(scratch[0]), most[1].max(scratch[1])]);
+    (first + second) * 4
 }
 
 /// A GPU holds the weights, the planned arenas and a bounded number of staging chunks, and no twentieth more or less at
@@ -117,11 +143,12 @@ fn memory_is_what_the_plan_says() {
             // Shaders have a copy of a chunk where they cannot read the host's.
             let copies = if gpu.has_host_memory() { 1 } else { 2 };
             let staging = CHUNKS * gpu.staging_bytes() * copies;
-            let scratch = plan.arena_bytes() - arenas;
+            let scratch = scratch_of(&schedule, gpu);
             assert!(is_software || scratch > 0, "no sum is split");
             let memory = gpu.account().memory();
             about(memory.peak, parameters + arenas + scratch + staging, "at the peak");
             about(memory.weights, parameters, "weights");
+            about(memory.arenas, arenas + scratch, "arenas");
             assert_eq!(memory.arenas, plan.arena_bytes() as u64);
             // What is left of the staging are the plan's input and output.
             let ports = 4 * (3 * 224 * 224 + 1000);
@@ -145,8 +172,7 @@ fn plans_share_weights() {
         let before = gpu.account().memory().total();
         let mut weights = Weights::new(gpu);
         let (schedule, again) = (case.schedule(), case.schedule());
-        let parameters =
-            |s: &crate::graph::step::Schedule| s.buffers.iter().map(|b| b.memory.clone()).collect::<Vec<_>>();
+        let parameters = |s: &Schedule| s.buffers.iter().map(|b| b.memory.clone()).collect::<Vec<_>>();
         let mut again = again;
         // The same storages, as two plans of one model have.
         for (buffer, memory) in again.buffers.iter_mut().zip(parameters(&schedule)) {
@@ -206,15 +232,15 @@ fn inputs_that_do_not_fit_are_refused() {
 
 #[test]
 fn a_lost_device_is_an_error_of_the_run() {
-    for gpu in crate::device::adapters::open_all(GpuOptions::default()).unwrap() {
+    on_every_new_gpu(GpuOptions::default(), |gpu| {
         let case = &cases::all()[0];
-        let mut plan = plan(&gpu, case);
+        let mut plan = plan(gpu, case);
         plan.run(&case.tensors()).unwrap();
         gpu.device().destroy();
         for _ in 0..2 {
             let error = plan.run(&case.tensors()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Device, "{error}");
         }
-        assert!(Plan::new(&case.schedule(), &mut Weights::new(&gpu)).is_err());
-    }
+        assert!(Plan::new(&case.schedule(), &mut Weights::new(gpu)).is_err());
+    });
 }

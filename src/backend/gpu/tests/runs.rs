@@ -8,6 +8,7 @@ use crate::backend::lowered::schedule_of;
 use crate::backend::resident::Resident;
 use crate::backend::{Started, cases};
 use crate::device::gpu::{Gpu, GpuOptions};
+use crate::device::tests::on_every_new_gpu;
 use crate::dtype::DType;
 use crate::error::ErrorKind;
 use crate::graph::step::Kernel;
@@ -80,20 +81,19 @@ fn futures_do_not_wait() {
     });
 }
 
+/// The device goes while it is at work on runs: whoever waits for one of them or polls it gets an error.
 #[test]
 fn a_future_on_a_lost_device_fails() {
-    for gpu in crate::device::adapters::open_all(GpuOptions::default()).unwrap() {
-        let mut plan = resnet(&gpu);
-        let runs: Vec<_> = (0..2).map(|_| plan.start(&[image(1.0)]).unwrap()).collect();
+    on_every_new_gpu(GpuOptions::default(), |gpu| {
+        let mut plan = resnet(gpu);
+        let [polled, waited] = [1.0, 2.0].map(|scale| plan.start(&[image(scale)]).unwrap());
         gpu.device().destroy();
-        for run in runs {
-            // Done in time or not, but it ends.
-            if let Err(error) = pollster::block_on(Started::Running(run)) {
-                assert_eq!(error.kind(), ErrorKind::Device, "{error}");
-            }
-        }
-        assert!(plan.start(&[image(1.0)]).is_err());
-    }
+        // wgpu ends what it was given before, and then says that the device is lost.
+        assert_eq!(gpu.wait(None).unwrap_err().kind(), ErrorKind::Device);
+        assert_eq!(pollster::block_on(Started::Running(polled)).unwrap_err().kind(), ErrorKind::Device);
+        assert_eq!(waited.wait().unwrap_err().kind(), ErrorKind::Device);
+        assert_eq!(plan.start(&[image(1.0)]).err().map(|error| error.kind()), Some(ErrorKind::Device));
+    });
 }
 
 fn resident(gpu: &Gpu, tensor: &Tensor) -> Resident {
