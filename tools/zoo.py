@@ -349,7 +349,10 @@ def totals(rows):
 def cell(row):
     if row is None:
         return ""
-    return "failed" if row["error"] is None else f"{row['error']:.1e}, {row['seconds'] * 1e3:.0f} ms"
+    if row["error"] is None:
+        return "failed"
+    # Rows of earlier versions of this script have no time.
+    return f"{row['error']:.1e}" + (f", {row['seconds'] * 1e3:.0f} ms" if row["seconds"] else "")
 
 
 def table(rows):
