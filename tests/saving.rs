@@ -440,3 +440,26 @@ fn tensors_nets_and_values_are_saved() {
     save_with_progress(dict, &path, &mut |done, total| told = done * 1000 + total).unwrap();
     assert_eq!(told, 108 * 1001);
 }
+
+#[test]
+fn what_killed_saves_left_is_removed() {
+    let folder = Folder::new("abandoned");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let draft = |name: &str, is_old: bool| {
+        let file = fs::File::create(folder.path(name)).unwrap();
+        if is_old {
+            file.set_modified(old).unwrap();
+        }
+        file
+    };
+    let held = draft(".sconce-1-0.tmp", true);
+    held.lock().unwrap();
+    for (name, is_old) in
+        [(".sconce-1-1.tmp", false), (".sconce-1-2.tmp", true), ("mine.tmp", true), (".sconce-1", true)]
+    {
+        draft(name, is_old);
+    }
+    sconce::save(Value::None, folder.path("net.pt")).unwrap();
+    let left = [".sconce-1", ".sconce-1-0.tmp", ".sconce-1-1.tmp", "mine.tmp", "net.pt"];
+    assert_eq!(folder.names(), left, "one that is held, and a young one, may be written at this moment");
+}
