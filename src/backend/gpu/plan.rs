@@ -305,6 +305,7 @@ impl<'a> Builder<'a> {
     /// a part of it.
     fn run_prologue(&mut self) -> Result<()> {
         let mut begun: HashSet<BufferId> = HashSet::new();
+        let mut ready: Vec<Ready<'_>> = Vec::new();
         for step in &self.schedule.prologue {
             let (id, output) = (step.output.buffer, &self.schedule.buffers[step.output.buffer.0]);
             if !begun.contains(&id) && self.weights.has_derived(output) {
@@ -312,24 +313,41 @@ impl<'a> Builder<'a> {
             }
             // What is computed once is computed exactly.
             let selection = self.select(step, Precision::Exact)?;
+            if !selection.packs.is_empty() {
+                // It may be a value of these steps that is packed.
+                self.submit_prologue(&mut ready)?;
+            }
             let packs = self.constants(step, &selection, Precision::Exact)?;
             if begun.insert(id) {
                 self.weights.derive(output)?;
             }
-            // The copies that the step needs come first.
-            self.uploader.finish()?;
-            let all: Vec<&Dispatch> = selection.dispatches.iter().collect();
-            let compiled = Pipelines::of(&self.gpu).get(&self.gpu, &all)?;
-            let ready = Ready { step, index: 0, selection, packs, half: false };
-            let calls = self.record(&ready, &mut compiled.into_iter())?;
-            self.gpu.scoped(&step.name, || {
-                let mut encoder = run::new_encoder(&self.gpu);
-                run::replay(&mut encoder, &calls);
-                run::submit(&self.gpu, encoder);
-                Ok(())
-            })?;
+            ready.push(Ready { step, index: 0, selection, packs, half: false });
         }
+        self.submit_prologue(&mut ready)?;
         self.check_prologue()
+    }
+
+    /// Gives the device the steps of the prologue that are ready, after the uploads that they need.
+    fn submit_prologue(&mut self, ready: &mut Vec<Ready<'_>>) -> Result<()> {
+        let (Some(first), Some(last)) = (ready.first(), ready.last()) else { return Ok(()) };
+        let what = if ready.len() == 1 {
+            first.step.name.clone()
+        } else {
+            format!("{} to {}", first.step.name, last.step.name)
+        };
+        self.uploader.finish()?;
+        let all: Vec<&Dispatch> = ready.iter().flat_map(|ready| &ready.selection.dispatches).collect();
+        let mut compiled = Pipelines::of(&self.gpu).get(&self.gpu, &all)?.into_iter();
+        let mut calls = Vec::new();
+        for ready in ready.drain(..) {
+            calls.extend(self.record(&ready, &mut compiled)?);
+        }
+        self.gpu.scoped(&what, || {
+            let mut encoder = run::new_encoder(&self.gpu);
+            run::replay(&mut encoder, &calls);
+            run::submit(&self.gpu, encoder);
+            Ok(())
+        })
     }
 
     /// The error of a prologue step that met an index out of range.

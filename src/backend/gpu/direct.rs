@@ -1,0 +1,157 @@
+//! Weights without a copy in between: where a device's memory is the host's and its shaders run on the processor, the host
+//! packs them right where kernels read them. Shaders would take ten times as long, and copies leave the finding of pages,
+//! which is most of the work, to one thread.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::host_pack::{self, Piece};
+use super::upload::{Dim, Region, is_copy, span};
+use super::weights::Held;
+use crate::device::gpu::Gpu;
+use crate::device::memory::Buffer;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+
+/// What is packed at a time: it stays in the processor's cache until it is written.
+const PIECE_WORDS: usize = 32 << 10;
+
+/// The pages of a file are released after this many bytes: a call for each piece would take longer than the piece.
+const RELEASE_BYTES: usize = 4 << 20;
+
+/// Smaller ranges are not worth a call.
+const LEAST_RELEASE: usize = 64 << 10;
+
+/// More threads than this find pages no faster.
+const MOST_THREADS: usize = 4;
+
+/// Fewer bytes than this are not worth a thread.
+const THREAD_BYTES: usize = 4 << 20;
+
+/// A weight on its way to a buffer that has been promised.
+pub(super) struct Fill {
+    /// What is uploaded, for errors.
+    pub(super) name: String,
+    pub(super) held: Held,
+    pub(super) region: Region,
+    /// `I32`, `F32` or `F16`.
+    pub(super) dtype: DType,
+    /// What the channels are multiplied by.
+    pub(super) factors: Option<Arc<[f32]>>,
+    /// The inputs of a 3x3 convolution whose taps become points too, by Winograd.
+    pub(super) points: Option<usize>,
+    pub(super) buffer: Arc<Buffer>,
+}
+
+/// A fill that the host can do, cut into runs of the target.
+pub(super) struct Job(Fill, Vec<Piece>);
+
+impl Job {
+    /// The job of a fill; gives the fill back when the host has no loop for it.
+    pub(super) fn new(fill: Fill) -> Result<Self, Fill> {
+        let is_int = fill.dtype == DType::I32;
+        let from = fill.held.dtype();
+        let most = PIECE_WORDS.max(fill.points.map_or(0, |inputs| 9 * inputs));
+        let is_known = fill.dtype != DType::F16 && host_pack::converts(from) && !(is_int && from.is_float());
+        match host_pack::pieces(&fill.region, most).filter(|_| is_known) {
+            Some(pieces) => Ok(Self(fill, pieces)),
+            None => Err(fill),
+        }
+    }
+
+    /// The bytes that it reads.
+    pub(super) fn bytes(&self) -> usize {
+        let Self(fill, _) = self;
+        fill.region.dims.iter().map(|dim| dim.size).product::<usize>() * fill.held.dtype().size()
+    }
+
+    fn run(&self, gpu: &Gpu, words: &mut Vec<u32>) -> Result<()> {
+        let Self(fill, pieces) = self;
+        fill.buffer.make(gpu, &fill.name, true)?;
+        let raw = fill.buffer.raw();
+        let failed = |e| Error::device(format!("{}: its memory cannot be written: {e}", fill.name));
+        let mut view = raw.get_mapped_range_mut(..).map_err(failed)?;
+        let mut target = view.slice(..);
+        let bytes = fill.held.bytes()?;
+        let size = fill.held.dtype().size();
+        let mut released = fill.region.source * size;
+        for piece in pieces {
+            let start = piece.region.source * size;
+            let at = piece.region.target * 4;
+            if fill.factors.is_none() && fill.points.is_none() && is_copy(fill.held.dtype(), fill.dtype, &piece.region)
+            {
+                target.slice(at..at + piece.len * 4).copy_from_slice(&bytes[start..start + piece.len * 4]);
+            } else {
+                host_pack::pack(&bytes[start..], fill.held.dtype(), fill.dtype == DType::I32, piece, words);
+                if let Some(factors) = &fill.factors {
+                    host_pack::scale(words, piece, factors);
+                }
+                match fill.points {
+                    None => target.slice(at..at + piece.len * 4).copy_from_slice(bytemuck::cast_slice(words)),
+                    Some(inputs) => {
+                        let channels = fill.region.dims.iter().find(|dim| dim.scaled).map_or(1, |dim| dim.size);
+                        write_points(words, piece.region.target, channels, inputs, &mut target);
+                    }
+                }
+            }
+            // What lies before a piece is done with where both sides have one order.
+            if start >= released + RELEASE_BYTES && is_in_order(&fill.region, piece) {
+                fill.held.release(released..start);
+                released = start;
+            }
+        }
+        let end = (fill.region.source + span(&fill.region.dims)) * size;
+        if end >= released + LEAST_RELEASE {
+            fill.held.release(released..end);
+        }
+        drop(view);
+        raw.unmap();
+        Ok(())
+    }
+}
+
+/// Whether the pieces of a region, of which this is one, follow each other in the source.
+fn is_in_order(region: &Region, piece: &Piece) -> bool {
+    let Some(outer) = piece.region.dims.first() else { return false };
+    region.dims.iter().all(|dim: &Dim| dim.source <= outer.source)
+}
+
+/// Writes the points and the taps of a piece's channels, `[25][channels][inputs]`; `at` is where the taps of the piece
+/// start among those of all channels.
+fn write_points(taps: &[u32], at: usize, channels: usize, inputs: usize, to: &mut wgpu::WriteOnly<'_, [u8]>) {
+    let mut points = vec![0.0; 16 * inputs];
+    for (i, taps) in taps.chunks_exact(9 * inputs).enumerate() {
+        let taps: &[f32] = bytemuck::cast_slice(taps);
+        host_pack::points(taps, &mut points);
+        let channel = at / (9 * inputs) + i;
+        for (row, words) in points.chunks_exact(inputs).chain(taps.chunks_exact(inputs)).enumerate() {
+            let at = (row * channels + channel) * inputs * 4;
+            to.slice(at..at + inputs * 4).copy_from_slice(bytemuck::cast_slice(words));
+        }
+    }
+}
+
+/// Does all jobs, on several threads when they are large. The error of the first that fails.
+pub(super) fn run(gpu: &Gpu, jobs: &[Job]) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<Error>> = Mutex::default();
+    let work = || {
+        let mut words = Vec::new();
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = job.run(gpu, &mut words) {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                next.store(jobs.len(), Ordering::Relaxed);
+            }
+        }
+    };
+    let all: usize = jobs.iter().map(Job::bytes).sum();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores.min(MOST_THREADS).min(all / THREAD_BYTES);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
