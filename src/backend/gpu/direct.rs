@@ -44,21 +44,17 @@ pub(super) struct Fill {
 }
 
 /// A fill that the host can do, cut into runs of the target.
-pub(super) struct Job(Fill, Vec<Piece>);
+pub(super) struct Job(pub(super) Fill, pub(super) Vec<Piece>);
+
+/// The runs of the target that a fill is done by; nothing when the host has no loop for it.
+pub(super) fn pieces(fill: &Fill) -> Option<Vec<Piece>> {
+    let (from, is_int) = (fill.held.dtype(), fill.dtype == DType::I32);
+    let is_known = fill.dtype != DType::F16 && host_pack::converts(from) && !(is_int && from.is_float());
+    let most = PIECE_WORDS.max(fill.points.map_or(0, |inputs| 9 * inputs));
+    host_pack::pieces(&fill.region, most).filter(|_| is_known)
+}
 
 impl Job {
-    /// The job of a fill; gives the fill back when the host has no loop for it.
-    pub(super) fn new(fill: Fill) -> Result<Self, Fill> {
-        let is_int = fill.dtype == DType::I32;
-        let from = fill.held.dtype();
-        let most = PIECE_WORDS.max(fill.points.map_or(0, |inputs| 9 * inputs));
-        let is_known = fill.dtype != DType::F16 && host_pack::converts(from) && !(is_int && from.is_float());
-        match host_pack::pieces(&fill.region, most).filter(|_| is_known) {
-            Some(pieces) => Ok(Self(fill, pieces)),
-            None => Err(fill),
-        }
-    }
-
     /// The bytes that it reads.
     pub(super) fn bytes(&self) -> usize {
         let Self(fill, _) = self;

@@ -531,12 +531,13 @@ impl<'a> Builder<'a> {
 
 /// Cuts calls into submissions of about as many operations as `most`: a device that is busy for seconds is reset.
 fn cut(calls: &[Call], steps: &[StepProfile], most: u64) -> Vec<Range<usize>> {
+    let mut of_step = vec![0u64; steps.len()];
+    calls.iter().for_each(|call| of_step[call.step] += 1);
     let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0u64);
     for (i, call) in calls.iter().enumerate() {
-        // The dispatches of one step stay together.
-        let is_new = i == 0 || calls[i - 1].step != call.step;
-        let flops = if is_new { steps[call.step].flops } else { 0 };
-        if is_new && i > start && sum.saturating_add(flops) > most {
+        // The dispatches of a step that is cut take as long as each other.
+        let flops = steps[call.step].flops / of_step[call.step];
+        if i > start && sum.saturating_add(flops) > most {
             parts.push(start..i);
             (start, sum) = (i, 0);
         }

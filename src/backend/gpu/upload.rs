@@ -148,10 +148,8 @@ impl Uploader {
         if !self.gpu.packs_on_host() || fill.region.dims.iter().any(|dim| dim.size == 0) {
             return Some(fill);
         }
-        let job = match Job::new(fill) {
-            Ok(job) => job,
-            Err(fill) => return Some(fill),
-        };
+        let Some(pieces) = direct::pieces(&fill) else { return Some(fill) };
+        let job = Job(fill, pieces);
         self.bytes += job.bytes() as u64;
         self.jobs.push(job);
         None
