@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use half::slice::HalfFloatSliceExt;
+
 use super::host_pack::{self, Piece};
 use super::upload::{Dim, Region, is_copy, span};
 use super::weights::Held;
@@ -49,7 +51,7 @@ pub(super) struct Job(pub(super) Fill, pub(super) Vec<Piece>);
 /// The runs of the target that a fill is done by; nothing when the host has no loop for it.
 pub(super) fn pieces(fill: &Fill) -> Option<Vec<Piece>> {
     let (from, is_int) = (fill.held.dtype(), fill.dtype == DType::I32);
-    let is_known = fill.dtype != DType::F16 && host_pack::converts(from) && !(is_int && from.is_float());
+    let is_known = host_pack::converts(from) && !(is_int && from.is_float());
     let most = PIECE_WORDS.max(fill.points.map_or(0, |inputs| 9 * inputs));
     host_pack::pieces(&fill.region, most).filter(|_| is_known)
 }
@@ -61,35 +63,18 @@ impl Job {
         fill.region.dims.iter().map(|dim| dim.size).product::<usize>() * fill.held.dtype().size()
     }
 
-    fn run(&self, gpu: &Gpu, words: &mut Vec<u32>) -> Result<()> {
+    fn run(&self, gpu: &Gpu, room: &mut Room) -> Result<()> {
         let Self(fill, pieces) = self;
         fill.buffer.make(gpu, &fill.name, true)?;
         let raw = fill.buffer.raw();
         let failed = |e| Error::device(format!("{}: its memory cannot be written: {e}", fill.name));
         let mut view = raw.get_mapped_range_mut(..).map_err(failed)?;
         let mut target = view.slice(..);
-        let bytes = fill.held.bytes()?;
-        let size = fill.held.dtype().size();
+        let (bytes, size) = (fill.held.bytes()?, fill.held.dtype().size());
         let mut released = fill.region.source * size;
         for piece in pieces {
             let start = piece.region.source * size;
-            let at = piece.region.target * 4;
-            if fill.factors.is_none() && fill.points.is_none() && is_copy(fill.held.dtype(), fill.dtype, &piece.region)
-            {
-                target.slice(at..at + piece.len * 4).copy_from_slice(&bytes[start..start + piece.len * 4]);
-            } else {
-                host_pack::pack(&bytes[start..], fill.held.dtype(), fill.dtype == DType::I32, piece, words);
-                if let Some(factors) = &fill.factors {
-                    host_pack::scale(words, piece, factors);
-                }
-                match fill.points {
-                    None => target.slice(at..at + piece.len * 4).copy_from_slice(bytemuck::cast_slice(words)),
-                    Some(inputs) => {
-                        let channels = fill.region.dims.iter().find(|dim| dim.scaled).map_or(1, |dim| dim.size);
-                        write_points(words, piece.region.target, channels, inputs, &mut target);
-                    }
-                }
-            }
+            fill.write(piece, &bytes[start..], &mut target, room);
             // What lies before a piece is done with where both sides have one order.
             if start >= released + RELEASE_BYTES && is_in_order(&fill.region, piece) {
                 fill.held.release(released..start);
@@ -103,6 +88,41 @@ impl Job {
         drop(view);
         raw.unmap();
         Ok(())
+    }
+}
+
+/// What a thread packs in.
+#[derive(Default)]
+struct Room {
+    words: Vec<u32>,
+    halves: Vec<half::f16>,
+}
+
+impl Fill {
+    /// Writes a piece, whose elements start at the start of `source`, to its place in the buffer.
+    fn write(&self, piece: &Piece, source: &[u8], buffer: &mut wgpu::WriteOnly<'_, [u8]>, room: &mut Room) {
+        let element = self.dtype.size();
+        let at = piece.region.target * element;
+        let place = at..at + piece.len * element;
+        let is_as_stored = self.factors.is_none() && self.points.is_none();
+        if is_as_stored && is_copy(self.held.dtype(), self.dtype, &piece.region) {
+            return buffer.slice(place).copy_from_slice(&source[..piece.len * element]);
+        }
+        let Room { words, halves } = room;
+        host_pack::pack(source, self.held.dtype(), self.dtype == DType::I32, piece, words);
+        if let Some(factors) = &self.factors {
+            host_pack::scale(words, piece, factors);
+        }
+        if let Some(inputs) = self.points {
+            let channels = self.region.dims.iter().find(|dim| dim.scaled).map_or(1, |dim| dim.size);
+            write_points(words, piece.region.target, channels, inputs, buffer);
+        } else if self.dtype == DType::F16 {
+            halves.resize(words.len(), half::f16::ZERO);
+            halves.convert_from_f32_slice(bytemuck::cast_slice(words));
+            buffer.slice(place).copy_from_slice(bytemuck::cast_slice(halves));
+        } else {
+            buffer.slice(place).copy_from_slice(bytemuck::cast_slice(words));
+        }
     }
 }
 
@@ -132,9 +152,9 @@ pub(super) fn run(gpu: &Gpu, jobs: &[Job]) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::default();
     let work = || {
-        let mut words = Vec::new();
+        let mut room = Room::default();
         while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = job.run(gpu, &mut words) {
+            if let Err(error) = job.run(gpu, &mut room) {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 next.store(jobs.len(), Ordering::Relaxed);
             }

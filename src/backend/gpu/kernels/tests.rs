@@ -405,6 +405,25 @@ fn dispatches_on_gpus_are_known() {
     assert_eq!(counts, [81, 91, 3]);
 }
 
+/// Drawn shapes, on the kernels for software and on those for GPUs: with split sums, with Winograd, with weights and grids
+/// that are cut. `SCONCE_DRAWS` asks for more of them, and for others.
+#[test]
+fn drawn_products_are_right() {
+    let draws = std::env::var("SCONCE_DRAWS").ok();
+    let count = draws.as_deref().map_or(40, |count| count.parse().expect("a number"));
+    let seed = draws.map_or("drawn".into(), |_| format!("drawn {:?}", std::time::SystemTime::now()));
+    let all = cases::drawn(&seed, count);
+    for caps in [
+        Caps { is_software: true, ..SMALL },
+        Caps { enough_groups: 0, ..SMALL },
+        Caps { enough_groups: 1 << 20, least_steps: 1, ..SMALL },
+        Caps { least_winograd: 0, ..SMALL },
+        Caps { max_groups: 64, submission_flops: 1, ..SMALL },
+    ] {
+        run_cases(|own| *own = Caps { max_binding: own.max_binding, ..caps }, &all, Precision::Exact);
+    }
+}
+
 /// A grid that is too short along a dimension for all channels is cut into several, and so is a product that takes too
 /// long for one submission.
 #[test]

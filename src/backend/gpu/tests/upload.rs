@@ -9,7 +9,7 @@ use crate::backend::gpu::upload::{CHUNKS, Uploader};
 use crate::backend::gpu::weights::Weights;
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::device::gpu::{Gpu, GpuOptions};
-use crate::dtype::DType;
+use crate::dtype::{DType, Precision};
 use crate::graph::op::Parameter;
 use crate::graph::step::{Buffer, BufferId, Memory};
 use crate::shape::Shape;
@@ -301,6 +301,61 @@ fn winograd_weights_have_points_and_taps() {
     for (i, words) in made.iter().enumerate() {
         assert!(*words == made[i % 2], "made {i}: the host and the shaders differ");
     }
+}
+
+/// Halves are rounded by the host as by shaders.
+#[test]
+fn halves_are_the_same_by_both() {
+    let made: Mutex<Vec<Vec<u32>>> = Mutex::default();
+    on_both(GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() }, |gpu| {
+        if !gpu.has_f16() {
+            return;
+        }
+        let mut random = Random::new("halves");
+        let mut all = Vec::new();
+        for (dtype, shape, order) in [
+            (DType::F32, [37, 53, 3], [0, 1, 2]),
+            (DType::F32, [37, 53, 3], [2, 1, 0]),
+            (DType::F16, [40, 21, 2], [0, 1, 2]),
+            (DType::BF16, [16, 16, 5], [1, 2, 0]),
+        ] {
+            let floats: Vec<f32> =
+                random.floats(shape.iter().product(), 1e-4).into_iter().map(|x| x * x * x * 1e17).collect();
+            let bytes = match dtype {
+                DType::F32 => floats.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>(),
+                DType::F16 => floats.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
+                _ => floats.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+            };
+            let tensor = StoredTensor::from_bytes(dtype, shape, bytes).unwrap();
+            let pack = Pack {
+                weight: BufferId(0),
+                scale: None,
+                shape: shape.to_vec(),
+                channel_dim: 0,
+                channels: 0..shape[0],
+                order: order.to_vec(),
+                multiple: 4,
+                winograd: false,
+                half: true,
+            };
+            let (mut held, mut up) = (Weights::untested(gpu, Precision::Half), Uploader::new(gpu, 1 << 20));
+            let buffers = [parameter(tensor, false)];
+            let packed = held.packed(&mut up, &buffers, &pack).unwrap();
+            let plain = held.contiguous(&mut up, &buffers[0], true).unwrap();
+            up.finish().unwrap();
+            all.extend(read_words(gpu, &packed));
+            let plain = read_words(gpu, &plain);
+            let word = |at: usize| half::f16::from_bits((plain[at / 2] >> (at % 2 * 16)) as u16).to_f32();
+            assert!(
+                (0..floats.len())
+                    .all(|at| dtype == DType::BF16 || word(at) == half::f16::from_f32(floats[at]).to_f32())
+            );
+            all.extend(plain);
+        }
+        made.lock().unwrap().push(all);
+    });
+    let made = made.into_inner().unwrap();
+    assert!(made.windows(2).all(|pair| pair[0] == pair[1]), "the host and the shaders differ");
 }
 
 #[test]
