@@ -16,7 +16,7 @@ mod point;
 mod rows;
 
 #[cfg(feature = "gpu")]
-pub(super) use matrix::square_conv2d;
+pub(super) use matrix::{drawn, square_conv2d};
 pub(super) use point::every_unary;
 
 /// One kernel, its arguments, and how exact its answer must be.

@@ -48,6 +48,8 @@ pub(super) struct Caps {
     pub(super) max_binding: u64,
     /// The workgroups that a grid may have along a dimension.
     pub(super) max_groups: u32,
+    /// The operations of one submission: a product of more is cut.
+    pub(super) submission_flops: u64,
     /// The storage buffers that a shader may have.
     pub(super) max_buffers: u32,
     /// With fewer workgroups than this a GPU is not full: it has dozens of units, and needs more than one workgroup on
@@ -80,6 +82,7 @@ impl Caps {
             is_software: gpu.info().kind == DeviceKind::Software,
             max_binding: limits.max_storage_buffer_binding_size,
             max_groups: limits.max_compute_workgroups_per_dimension,
+            submission_flops: gpu.submission_flops(),
             max_buffers: limits.max_storage_buffers_per_shader_stage,
             enough_groups: 128,
             least_steps: 16,
