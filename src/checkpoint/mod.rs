@@ -58,7 +58,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// # Ok::<(), sconce::Error>(())
 /// ```
 ///
-/// Tensors keep the file mapped for as long as they live, and share their storages as they did when they were saved.
+/// Tensors keep the file mapped for as long as they live, and share their storages as they did when they were saved. The
+/// file must not be changed in place meanwhile: see [`Storage`].
 #[derive(Clone)]
 pub struct Checkpoint {
     name: String,
