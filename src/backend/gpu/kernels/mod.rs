@@ -330,6 +330,11 @@ impl Call {
         self.alias("T", single).alias("E", single).half(cx, "E", half)
     }
 
+    /// Gives the alias `Bits`, the bits of `T`, as many lanes.
+    fn bits(self, lanes: usize) -> Self {
+        self.alias("Bits", if lanes == 4 { "vec4<u32>" } else { "u32" })
+    }
+
     /// Sets an `override`.
     fn set(mut self, name: &'static str, value: impl Into<f64>) -> Self {
         self.constants.push((name, value.into()));

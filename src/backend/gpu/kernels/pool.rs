@@ -42,6 +42,7 @@ pub(super) fn select(cx: &Context<'_>, pool: &PoolStep) -> Result<Selection> {
         let (row, grid) = cx.fold(count, 64)?;
         let call = Call::new("pool", POOL)
             .lanes(cx, lanes)
+            .bits(lanes)
             .set("MAX", max)
             .set("COUNT_PAD", u32::from(count_pad))
             .read(cx.input(0))
@@ -66,6 +67,7 @@ pub(super) fn select_adaptive(cx: &Context<'_>, pool: &AdaptivePoolStep) -> Resu
         let (row, grid) = cx.fold(count, 64)?;
         let call = Call::new("adaptive_pool", ADAPTIVE)
             .lanes(cx, lanes)
+            .bits(lanes)
             .set("MAX", u32::from(pool.kind == PoolKind::Max))
             .read(cx.input(0))
             .write(cx.output())
