@@ -196,6 +196,9 @@ def main():
     args = parser.parse_args()
     # Some of the programs run elsewhere.
     args.bins = args.bins.resolve()
+    missing = [name for name in ("sconce", "sconce-tests", "sconce-gpu-bench") if not (args.bins / name).exists()]
+    if missing:
+        sys.exit(f"there is no {missing[0]} in {args.bins}: tools/gpu_check.sh --prepare {args.bins} makes it")
     args.python = sys.executable
     args.batch = args.batch or ("1" if args.quick else "1,32")
     args.only = args.only.split(",") if args.only else (["mlp", "resnet18"] if args.quick else NAMES)
