@@ -289,3 +289,15 @@ fn what_an_index_says_of_its_files_is_shown_and_their_free_text_is_kept() {
     says(&["convert", &path, &whole], 0, &[]);
     says(&["inspect", &whole], 0, &[&format!("metadata: {{{free_text}}}")]);
 }
+
+#[test]
+fn lists_of_plain_values_are_told_when_they_are_left_out() {
+    let folder = scratch("left-out");
+    let model = dict([("w", floats(&[1.]).into())]);
+    let classes = Value::from(vec!["cat", "dog"]);
+    let pair = Value::Tuple([Value::from(1i64), Value::from(2i64)].into());
+    let empty = Value::from(Vec::<Value>::new());
+    let path = save(&folder, "a.pt", dict([("model", model), ("classes", classes), ("pair", pair), ("empty", empty)]));
+    let out = folder.join("out.safetensors").to_str().unwrap().to_owned();
+    says(&["convert", &path, &out], 0, &["left out: 0 tensors and 2 other values, in `classes`, `pair`\n"]);
+}
