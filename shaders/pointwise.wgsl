@@ -121,7 +121,9 @@ fn power(x: T, e: T) -> T {
     let odd = fract(half) != T(0.0);
     let whole = select(T(from_bits(0x7fc00000u)), select(size, -size, odd), fract(e) == T(0.0));
     let zero = select(select(T(from_bits(0x7f800000u)), T(0.0), e > T(0.0)), T(1.0), e == T(0.0));
-    return select(select(select(size, whole, x < T(0.0)), zero, x == T(0.0)), T(1.0), e == T(0.0));
+    let known = select(select(size, whole, x < T(0.0)), zero, x == T(0.0));
+    // NaN stays.
+    return select(select(known, x + e, !(x == x) | !(e == e)), T(1.0), (e == T(0.0)) | (x == T(1.0)));
 }
 
 // NaN wins. It is known by its bits: a compiler may take it that no number is one, as Metal's does.

@@ -1,4 +1,4 @@
-// Softmax, or its logarithm, along the middle of [outer, len, inner]. With ROWS a workgroup takes one row (inner is 1);
+// Softmax, or its logarithm, along the middle of [outer, len, inner]. With ROWS a workgroup takes one row;
 // else a thread takes one column.
 
 // What the buffers hold: f32, or f16 in half precision.
@@ -88,17 +88,18 @@ fn main(
         if (row >= p.columns) {
             return;
         }
-        let at = p.x_at + row * p.len;
+        let outer = row / p.inner;
+        let at = outer * p.len * p.inner + row - outer * p.inner;
         for (var i = t; i < p.len; i += THREADS) {
-            best = larger(best, f32(x[at + i]));
+            best = larger(best, f32(x[p.x_at + at + i * p.inner]));
         }
         best = maximum(t, best);
         for (var i = t; i < p.len; i += THREADS) {
-            sum += exp(f32(x[at + i]) - best);
+            sum += exp(f32(x[p.x_at + at + i * p.inner]) - best);
         }
         sum = total(t, sum);
         for (var i = t; i < p.len; i += THREADS) {
-            y[p.y_at + row * p.len + i] = S(share(f32(x[at + i]), best, sum));
+            y[p.y_at + at + i * p.inner] = S(share(f32(x[p.x_at + at + i * p.inner]), best, sum));
         }
     } else {
         let column = id.y * p.row + id.x;

@@ -85,6 +85,11 @@ impl Error {
         self
     }
 
+    /// What went wrong, without the line that says what to do.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// What kind of trouble this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

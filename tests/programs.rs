@@ -79,6 +79,10 @@ programs! {
     classes: "classes" as "classes";
     sums_of_exponentials: "spreads", "spreads.core" as "spreads";
     a_size_that_is_twice_another: "double" as "double";
+    rests_of_large_numbers: "divisions", "divisions.core" as "divisions";
+    copies_to_another_layout: "layouts", "layouts.core" as "layouts";
+    what_is_not_finite: "edges", "edges.core" as "edges";
+    floats_of_sizes: "scales", "scales.core" as "scales";
     recurrent_cells: "cells", "cells.core" as "cells";
     hugging_face_bert: "hugging-face/bert", "hugging-face/bert.core" as "hugging-face/bert";
     hugging_face_llama: "hugging-face/llama", "hugging-face/llama.core" as "hugging-face/llama";
@@ -233,10 +237,13 @@ fn other_archives_are_refused_by_name() {
 
 #[test]
 fn refusals_name_everything_at_once() {
-    for name in ["counter", "counter.core", "unknown", "antialias"] {
+    for name in ["counter", "counter.core", "unknown", "antialias", "refused", "refused_more"] {
         let case = sconce::load(file(&format!("{}.pt", name.trim_end_matches(".core")))).unwrap();
         let error = match Model::load(file(&format!("{name}.pt2")), &Device::cpu()) {
-            Ok(model) => model.run(&[common::made_input([2], 1.0)]).unwrap_err(),
+            Ok(model) => {
+                let shape: Vec<usize> = model.inputs()[0].shape.iter().map(|size| size.unwrap_or(2)).collect();
+                model.run(&[common::made_input(shape, 1.0)]).unwrap_err()
+            }
             Err(error) => error,
         };
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");

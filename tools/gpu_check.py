@@ -57,7 +57,7 @@ def loader():
         ctypes.CDLL("libvulkan.so.1")
     except OSError:
         return ". libvulkan.so.1 is not found: install the Vulkan loader (libvulkan1), or give its folder with --vulkan"
-    return ". The Vulkan loader is there: a driver that it knows is not (VK_DRIVER_FILES names its JSON file)"
+    return ". The Vulkan loader is there, but knows no driver of a GPU: VK_DRIVER_FILES names a driver's JSON file"
 
 
 def kernel_tests(args):
@@ -167,6 +167,7 @@ def table(report):
         lines.append([*cells, *(show(peer.get(name)) for name in used), ratio, difference, row["check"] or "-"])
     out = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
     out.insert(1, "|" + "---|" * len(lines[0]))
+    out = out if report["bench"] else ["no models were timed"]
     kernels = report["kernels"]
     if "error" not in kernels:
         out += ["", f"peak {kernels['peak_gflops'] / 1e3:.3f} TFLOP/s f32, {kernels['peak_gbs']:.1f} GB/s read"]
@@ -195,6 +196,9 @@ def main():
     args = parser.parse_args()
     # Some of the programs run elsewhere.
     args.bins = args.bins.resolve()
+    missing = [name for name in ("sconce", "sconce-tests", "sconce-gpu-bench") if not (args.bins / name).exists()]
+    if missing:
+        sys.exit(f"there is no {missing[0]} in {args.bins}: tools/gpu_check.sh --prepare {args.bins} makes it")
     args.python = sys.executable
     args.batch = args.batch or ("1" if args.quick else "1,32")
     args.only = args.only.split(",") if args.only else (["mlp", "resnet18"] if args.quick else NAMES)

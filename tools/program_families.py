@@ -170,3 +170,75 @@ class Double(nn.Module):
 
     def forward(self, x, y):
         return x + torch.cat([y, y])
+
+
+class Divisions(nn.Module):
+    """Quotients and rests of large integers, of floats much larger than the divisor, and by infinities."""
+
+    def forward(self, a, b, x, y):
+        return {
+            "integers": (a % b, a // b, torch.fmod(a, b), torch.div(a, b, rounding_mode="trunc"), a % -1000, a // 255),
+            "rests": (torch.remainder(x, y), torch.fmod(x, y), torch.remainder(x, 0.1)),
+            "floors": (x // y)[:6], "cut": (torch.div(x, y, rounding_mode="trunc"), torch.div(x / x, 0.1, rounding_mode="trunc")),
+        }
+
+
+class Layouts(nn.Module):
+    """A copy is made where the layout changes, and only there."""
+
+    def forward(self, x):
+        y = x * 1
+        y.contiguous(memory_format=torch.channels_last).add_(5)
+        y.to(memory_format=torch.channels_last).mul_(7)
+        z = x * 1
+        z.contiguous().add_(1)
+        z.to(torch.float32).mul_(2)
+        return y, z
+
+
+class Edges(nn.Module):
+    """Values that are not finite where others are summed, and tensors of nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.prelu = nn.PReLU()
+
+    def forward(self, x, i):
+        zeros = torch.zeros(4, 3)
+        return {
+            "added": zeros.index_add(0, i, x), "put": zeros.index_put((i,), x, accumulate=True),
+            "none": torch.cat([x[0, :0], x[1, :0]]), "prelu": self.prelu(x), "threshold": F.threshold(x, 0.7, 9.0),
+            "asinh": x.asinh(), "acosh": (x.abs() * 1e30 + 1).acosh(), "hypot": torch.hypot(x * 1e30, x),
+            "atan2": torch.atan2(x, x.T), "axes": torch.atan2(x, x.nan_to_num(0, 1, 1) * -0.0), "pow": x ** torch.tensor(2.5),
+        }
+
+
+class Scales(nn.Module):
+    """Floats that follow from sizes."""
+
+    def forward(self, x):
+        return {
+            "up": F.interpolate(x, scale_factor=2.3, mode="bicubic"),
+            "again": F.interpolate(x, scale_factor=1.7, mode="bilinear", recompute_scale_factor=True),
+            "root": x / x.shape[2] ** 0.5 + x.shape[3] ** -0.5 * (x.shape[2] / 3 - 1.5),
+        }
+
+
+class Refused(nn.Module):
+    """Operations that are supported, used in ways that are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(4))
+
+    def forward(self, x):
+        self.count.add_(1)
+        values, places = F.max_pool2d(x, 2, return_indices=True)
+        return x[x > 0].sum() + x[x < -1].sum(), values, places + 1, x + self.count
+
+
+class RefusedMore(nn.Module):
+    """An operation that is not supported, and a use of another one."""
+
+    def forward(self, x):
+        return torch.linalg.inv(x), x[x > 0].sum()

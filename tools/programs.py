@@ -5,7 +5,7 @@ usage: programs.py [archives | families | numbers]
 Each NAME.pt2 has a NAME.pt: {"torch": version, "inputs": {name: tensor}, "outputs": {name: tensor}}, or "error": the words
 that the refusal must have. NAME.core.pt2 is the same module after `run_decompositions()`.
 `archives` writes only those whose container is not the usual one, `families` only those of `program_families.py`,
-`numbers` a part of those. `dynamic.py` writes free_*.pt2.
+`numbers` and `edges` parts of those. `dynamic.py` writes free_*.pt2.
 """
 import json
 import sys
@@ -315,17 +315,39 @@ def numbers():
     write("classes", own.Classes(), (torch.tensor([4, 0, 2]),), forms=["plain"])
     x = torch.tensor([[-torch.inf, -torch.inf], [torch.inf, 1.0], [0.5, -torch.inf], [torch.nan, 1.0]])
     write("spreads", own.Spreads(), (x,))
+    edges()
     d = torch.export.Dim("d", min=2, max=9)
     write("double", own.Double(), (torch.randn(6, 2), torch.randn(3, 2)), forms=["plain"],
           dynamic_shapes=({0: 2 * d}, {0: d}))
+
+
+def edges():
+    """Large and infinite numbers, layouts, nothing at all, floats of sizes, and uses of operations that are refused."""
+    import program_families as own
+
+    torch.manual_seed(5)
+    a = torch.tensor([16777215, -16777215, 12345678, -7, 1, -1])
+    x = torch.tensor([4071.456, -2249.2058, 1.0, -1.0, 7.5, -0.3, torch.inf])
+    y = torch.tensor([6.2831855, 0.1, torch.inf, torch.inf, -2.5, -0.1, 2.0])
+    write("divisions", own.Divisions(), (a, a.roll(1), x, y))
+    write("layouts", own.Layouts(), (torch.randn(1, 2, 3, 4),))
+    x = torch.tensor([[torch.inf, 1.0, torch.nan], [0.5, -torch.inf, 2.0], [1.0, 2.0, 3.0]])
+    write("edges", own.Edges(), (x, torch.tensor([0, 2, 0])))
+    h, w = torch.export.Dim("h", min=4, max=64), torch.export.Dim("w", min=4, max=64)
+    write("scales", own.Scales(), (torch.randn(1, 2, 5, 6),), dynamic_shapes=({2: h, 3: w},))
+    write("refused", own.Refused(), (torch.randn(1, 1, 4, 4),), forms=["plain"],
+          error=["`aten.index.Tensor` (2 times", "`aten.add_.Tensor` (once", "the program changes its buffer `count`",
+                 "a further result of aten.max_pool2d_with_indices.default"])
+    write("refused_more", own.RefusedMore(), (torch.randn(4, 4),), forms=["plain"],
+          error=["1 operation that is not supported: `aten.linalg_inv.default` (once", "`aten.index.Tensor` (once"])
 
 
 def main():
     DATA.mkdir(parents=True, exist_ok=True)
     if sys.argv[1:] == ["archives"]:
         return archives()
-    if sys.argv[1:] == ["numbers"]:
-        return numbers()
+    if sys.argv[1:] in (["numbers"], ["edges"]):
+        return numbers() if sys.argv[1:] == ["numbers"] else edges()
     if sys.argv[1:] == ["families"]:
         return families()
     torch.manual_seed(0)

@@ -232,6 +232,7 @@ pub(crate) fn drawn(seed: &str, count: usize) -> Vec<Case> {
                 None => continue,
             }
         };
+        case.name = format!("{} of {dtype} strided_{strided}: {:?}", case.name, case.kernel);
         if random.below(4) == 0 {
             // Whether an infinite weight meets the zeros around an image is nobody's promise.
             let meets_zeros = matches!(&case.kernel, Kernel::Conv2d(conv) if conv.padding != [0, 0]);

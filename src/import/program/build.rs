@@ -2,6 +2,7 @@
 //! shapes that the file has for its results.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::rc::Rc;
 
 use super::alias::{Base, Handle, ViewOp};
@@ -13,8 +14,11 @@ use super::value::{Data, X};
 use super::{Program, symbols};
 use crate::checkpoint::StoredTensor;
 use crate::dtype::DType;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Var};
+
+/// The most uses of operations that one error lists.
+const MAX_REFUSED: usize = 64;
 
 /// A graph in the making.
 pub(super) struct Build<'a> {
@@ -27,6 +31,33 @@ pub(super) struct Build<'a> {
     symbols: HashMap<String, i64>,
     /// How large the elements of each value of the graph can be, as far as it was asked for.
     pub(super) bounds: Vec<f64>,
+    refused: Vec<Refused<'a>>,
+}
+
+/// A use of an operation that is not supported, with how often it is there.
+struct Refused<'a> {
+    node: &'a Node,
+    error: Error,
+    count: usize,
+}
+
+impl Refused<'_> {
+    fn place(&self) -> String {
+        let module = printable(&self.node.module);
+        if module.is_empty() { module } else { format!("`{module}`: ") }
+    }
+
+    fn alone(self) -> Error {
+        let (place, target) = (self.place(), printable(&self.node.target));
+        self.error.context(format_args!("{place}{target}"))
+    }
+}
+
+/// In one line: `aten.index.Tensor` (once, first in `head`): why not.
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", super::counted(&self.node.target, self.count, &self.node.module), self.error.message())
+    }
 }
 
 struct Frame<'a> {
@@ -51,12 +82,30 @@ pub(super) enum Value {
 impl<'a> Build<'a> {
     /// Adds the program to `graph`; gives its outputs with the dtypes that the program says.
     pub(super) fn run(graph: &'a mut Graph, program: &'a Program, inputs: &[Var]) -> Result<Vec<(Var, DType)>> {
+        let mut build = Build::new(graph, program);
+        build.bind_inputs(inputs)?;
+        let done = build.run_nodes(&program.schema.graph);
+        // What follows from a refusal is no news.
+        match build.refusal() {
+            Some(error) => Err(error),
+            None => done.and_then(|()| program.outputs().map(|output| build.output(output)).collect()),
+        }
+    }
+
+    /// The uses of supported operations that are not supported, of a program that also has other operations.
+    pub(super) fn refused_uses(graph: &mut Graph, program: &Program, inputs: &[Var]) -> Vec<String> {
+        let mut build = Build::new(graph, program);
+        // The first trouble of another kind ends the list.
+        let _ = build.bind_inputs(inputs).and_then(|()| build.run_nodes(&program.schema.graph));
+        let uses = build.refused.iter().filter(|refused| aten::is_supported(&refused.node.target));
+        uses.map(Refused::to_string).collect()
+    }
+
+    fn new(graph: &'a mut Graph, program: &'a Program) -> Self {
         let top = &program.schema.graph;
         let frame = Frame { graph: top, chooses_width: false, values: HashMap::with_capacity(top.nodes.len() + 16) };
-        let mut build = Self { graph, program, frame, bases: Vec::new(), symbols: HashMap::new(), bounds: Vec::new() };
-        build.bind_inputs(inputs)?;
-        build.run_nodes(top)?;
-        program.outputs().map(|output| build.output(output)).collect()
+        let (bases, symbols, bounds, refused) = (Vec::new(), HashMap::new(), Vec::new(), Vec::new());
+        Self { graph, program, frame, bases, symbols, bounds, refused }
     }
 
     fn bind_inputs(&mut self, inputs: &[Var]) -> Result<()> {
@@ -111,13 +160,61 @@ impl<'a> Build<'a> {
 
     fn run_nodes(&mut self, graph: &'a schema::Graph) -> Result<()> {
         for node in &graph.nodes {
-            self.run_node(node).map_err(|error| {
-                let module = printable(&node.module);
-                let place = if module.is_empty() { module } else { format!("`{module}`: ") };
-                error.context(format_args!("{place}{}", printable(&node.target)))
-            })?;
+            if let Err(error) = self.run_node(node) {
+                self.refuse(node, error)?;
+            }
         }
         Ok(())
+    }
+
+    /// Notes what is not supported and goes on, so that all of it becomes one error.
+    fn refuse(&mut self, node: &'a Node, error: Error) -> Result<()> {
+        let refused = Refused { node, error, count: 1 };
+        if refused.error.kind() != ErrorKind::Unsupported {
+            return Err(refused.alone());
+        }
+        let is_same = |other: &&mut Refused<'_>| {
+            other.node.target == node.target && other.error.message() == refused.error.message()
+        };
+        match self.refused.iter_mut().find(is_same) {
+            Some(other) => other.count += 1,
+            None => self.refused.push(refused),
+        }
+        match self.stand_in(node).filter(|()| self.refused.len() < MAX_REFUSED) {
+            Some(()) => Ok(()),
+            None => Err(Error::invalid("what follows is not known")),
+        }
+    }
+
+    /// Everything that was noted.
+    fn refusal(&mut self) -> Option<Error> {
+        let mut refused = std::mem::take(&mut self.refused);
+        if refused.len() <= 1 && refused.iter().all(|refused| refused.count == 1) {
+            return refused.pop().map(Refused::alone);
+        }
+        let list: Vec<String> = refused.iter().map(Refused::to_string).collect();
+        let plural = if list.len() == 1 { "operation in a way that is" } else { "operations in ways that are" };
+        Some(Error::unsupported(format!("the program uses {} {plural} not supported: {}", list.len(), list.join("; "))))
+    }
+
+    /// Gives a node's results as the file describes them, if it says enough.
+    fn stand_in(&mut self, node: &'a Node) -> Option<()> {
+        for name in output_names(node) {
+            let meta = self.frame.graph.tensors.get(name)?;
+            let dtype = meta.dtype.filter(|dtype| dtype.is_runnable())?;
+            let mut sizes = Vec::new();
+            for size in &meta.sizes {
+                // A size that depends on data is any.
+                if let Some(symbol) = size.symbol() {
+                    self.symbols.entry(symbol.into()).or_insert(2);
+                }
+                sizes.push(usize::try_from(self.symbol(size)?).ok()?);
+            }
+            let var = self.graph.input(aten::checked(sizes).ok()?.into(), dtype);
+            let handle = self.fresh(X::var(var, dtype));
+            self.frame.values.insert(name, Value::Tensor(handle));
+        }
+        Some(())
     }
 
     fn run_node(&mut self, node: &'a Node) -> Result<()> {

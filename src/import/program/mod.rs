@@ -166,15 +166,11 @@ impl Program {
             }
         });
         if !missing.is_empty() {
-            let one = |(op, (count, module)): (&&str, &(usize, &str))| {
-                let times = if *count == 1 { "once".into() } else { format!("{count} times") };
-                let place =
-                    if module.is_empty() { String::new() } else { format!(", first in `{}`", info::printable(module)) };
-                format!("`{}` ({times}{place})", info::printable(op))
-            };
+            let one = |(op, &(count, module)): (&&str, &(usize, &str))| counted(op, count, module);
             let (count, list) = (missing.len(), missing.iter().map(one).collect::<Vec<_>>().join(", "));
             let plural = if count == 1 { "operation that is" } else { "operations that are" };
-            let error = Error::unsupported(format!("the program has {count} {plural} not supported: {list}"));
+            let uses: String = self.refused_uses().iter().map(|text| format!("; {text}")).collect();
+            let error = Error::unsupported(format!("the program has {count} {plural} not supported: {list}{uses}"));
             return Some(match self.schema.is_training_ir {
                 true => error.help("`exported.run_decompositions()` writes some operations in terms of others"),
                 false => error.help("export it without `run_decompositions()`: some operations are known as a whole"),
@@ -198,6 +194,20 @@ impl Program {
         })
     }
 
+    /// The uses of supported operations that are not supported, each in a line.
+    fn refused_uses(&self) -> Vec<String> {
+        let mut graph = Graph::new();
+        let mut inputs = Vec::new();
+        for port in &self.inputs {
+            let Some(sizes) = port.exported.clone().and_then(|sizes| aten::checked(sizes).ok()) else { return vec![] };
+            if !port.dtype.is_runnable() {
+                return vec![];
+            }
+            inputs.push(graph.input(sizes.into(), port.dtype));
+        }
+        build::Build::refused_uses(&mut graph, self, &inputs).iter().map(ToString::to_string).collect()
+    }
+
     /// Adds what the program computes to a graph; gives the outputs with their dtypes in the program.
     ///
     /// # Errors
@@ -205,6 +215,13 @@ impl Program {
     pub(crate) fn trace(&self, graph: &mut Graph, inputs: &[Var]) -> Result<Vec<(Var, DType)>> {
         build::Build::run(graph, self, inputs)
     }
+}
+
+/// An operation with how often it is there: `aten.foo.default` (2 times, first in `head`).
+fn counted(op: &str, count: usize, module: &str) -> String {
+    let times = if count == 1 { "once".into() } else { format!("{count} times") };
+    let place = if module.is_empty() { String::new() } else { format!(", first in `{}`", info::printable(module)) };
+    format!("`{}` ({times}{place})", info::printable(op))
 }
 
 /// Calls `each` with every node, those of inner graphs included, but not the blocks that hold them.

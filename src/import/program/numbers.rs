@@ -35,7 +35,12 @@ pub(super) fn host_binary(bin: Bin, a: &Host, b: &Host, common: DType, dtype: DT
         let data = pairs.map(|(&a, &b)| int_binary(bin, a, b).map(|y| wrap(y, dtype))).collect::<Result<_>>()?;
         return Ok(Host::ints(&shape, data));
     }
-    let data: Vec<f64> = (0..a.len()).map(|i| float_binary(bin, a.at(i), b.at(i))).collect();
+    let one = |i: usize| match bin {
+        // The quotient is rounded before it is cut off.
+        Bin::TruncDivide => round(a.at(i) / b.at(i), dtype).trunc(),
+        _ => float_binary(bin, a.at(i), b.at(i)),
+    };
+    let data: Vec<f64> = (0..a.len()).map(one).collect();
     Ok(match dtype.is_float() {
         true => Host::floats(&shape, data.into_iter().map(|y| round(y, dtype)).collect()),
         false => Host::ints(&shape, data.into_iter().map(|y| y as i64).collect()),
@@ -87,7 +92,12 @@ fn float_binary(bin: Bin, a: f64, b: f64) -> f64 {
         Bin::Sub => a - b,
         Bin::Mul => a * b,
         Bin::Div => a / b,
-        Bin::FloorDivide => (a / b).floor(),
+        Bin::FloorDivide if b == 0.0 => a / b,
+        Bin::FloorDivide => {
+            let rest = a % b;
+            let is_below = rest != 0.0 && (rest < 0.0) != (b < 0.0);
+            ((a - rest) / b - flag(is_below)).round()
+        }
         Bin::TruncDivide => (a / b).trunc(),
         Bin::Remainder => {
             let rest = a % b;
@@ -145,5 +155,10 @@ mod tests {
         assert_eq!(all(Bin::Fmod), [1, -1, 1, -1]);
         assert!(int_binary(Bin::FloorDivide, 1, 0).is_err());
         assert_eq!(float_binary(Bin::Remainder, -7.5, 2.0), 0.5);
+        // 10 as `float32`, whose quotient is rounded, and 9 by the rest.
+        let (one, tenth) = (Host::floats(&[1], vec![1.0]), Host::floats(&[1], vec![f64::from(0.1f32)]));
+        for (bin, quotient) in [(Bin::TruncDivide, 10.0), (Bin::FloorDivide, 9.0)] {
+            assert_eq!(host_binary(bin, &one, &tenth, DType::F32, DType::F32).unwrap().at(0), quotient);
+        }
     }
 }

@@ -176,7 +176,7 @@ impl Build<'_> {
         let mut var = match simple {
             Some(_) if is_silu => graph.unary(Unary::Silu, a)?,
             Some(binary) => graph.binary(binary, a, b)?,
-            None => divided(graph, bin, a, b)?,
+            None => divided(graph, bin, a, b, common.is_float())?,
         };
         if most > EXACT {
             // A power may be beyond all floats.
@@ -248,6 +248,9 @@ impl Build<'_> {
         };
         // An old rule: an empty vector goes with any shape.
         let xs: Vec<&X> = xs.iter().filter(|x| self.shape(x) != [0]).collect();
+        if xs.is_empty() {
+            return self.full(&[0], dtype, 0.0);
+        }
         let known: Option<Vec<Host>> = xs
             .iter()
             .map(|x| match &x.data {
@@ -410,35 +413,80 @@ impl Build<'_> {
     }
 }
 
-/// The whole quotient or the rest of a division. A device's division may be off by a little, which the rest shows.
-fn divided(graph: &mut Graph, bin: Bin, a: Var, b: Var) -> Result<Var> {
-    let quotient = graph.div(a, b)?;
-    let mut whole = graph.unary(Unary::Floor, quotient)?;
-    let rest = |graph: &mut Graph, whole: Var| -> Result<Var> {
-        let product = graph.mul(whole, b)?;
-        graph.sub(a, product)
+/// The whole quotient or the rest of a division, by what C's `fmod` gives. A device's division may be off by a little,
+/// which the rest shows.
+fn divided(graph: &mut Graph, bin: Bin, a: Var, b: Var, is_float: bool) -> Result<Var> {
+    let (zero, quotient) = (graph.scalar(0.0), graph.div(a, b)?);
+    if bin == Bin::TruncDivide && is_float {
+        // PyTorch rounds the quotient before it is cut off.
+        let rest = rest(graph, a, quotient, b, is_float)?;
+        let (size, part) = (graph.abs(rest)?, graph.div(rest, b)?);
+        let largest = graph.scalar(f32::MAX);
+        let finite = graph.binary(Binary::Le, size, largest)?;
+        let part = graph.binary(Binary::Keep, finite, part)?;
+        let quotient = graph.add(quotient, part)?;
+        return graph.unary(Unary::Trunc, quotient);
+    }
+    let whole = graph.unary(Unary::Trunc, quotient)?;
+    let first = rest(graph, a, whole, b, is_float)?;
+    // The rest has the sign of `a` and is smaller than `b`.
+    let sign = |graph: &mut Graph, x: Var| -> Result<Var> {
+        let (up, down) = (graph.binary(Binary::Gt, x, zero)?, graph.binary(Binary::Lt, x, zero)?);
+        graph.sub(up, down)
     };
-    let (first, zero) = (rest(graph, whole)?, graph.scalar(0.0));
-    let sign = graph.mul(first, b)?;
-    let too_high = graph.binary(Binary::Lt, sign, zero)?;
+    let (sign_a, sign_b, sign_rest) = (sign(graph, a)?, sign(graph, b)?, sign(graph, first)?);
     let (size, divisor) = (graph.abs(first)?, graph.abs(b)?);
-    let too_low = graph.binary(Binary::Ge, size, divisor)?;
-    let too_low = graph.sub(too_low, too_high)?;
+    let signs = graph.mul(sign_rest, sign_a)?;
+    let too_far = graph.binary(Binary::Lt, signs, zero)?;
+    let too_short = graph.binary(Binary::Ge, size, divisor)?;
     // Where the divisor is 0 there is nothing to mend.
     let divides = graph.binary(Binary::Ne, b, zero)?;
-    let change = graph.binary(Binary::Keep, divides, too_low)?;
-    whole = graph.add(whole, change)?;
-    if matches!(bin, Bin::TruncDivide | Bin::Fmod) {
-        let rest = rest(graph, whole)?;
-        let uneven = graph.binary(Binary::Ne, rest, zero)?;
-        let negative = graph.binary(Binary::Lt, whole, zero)?;
-        let change = graph.mul(uneven, negative)?;
-        whole = graph.add(whole, change)?;
+    let too_short = graph.mul(too_short, divides)?;
+    let steps = graph.sub(too_short, too_far)?;
+    let steps = graph.mul(steps, sign_a)?;
+    let change = graph.mul(steps, divisor)?;
+    let change = graph.binary(Binary::Keep, steps, change)?;
+    let mut rest = graph.sub(first, change)?;
+    let turn = graph.mul(steps, sign_b)?;
+    let mut whole = graph.add(whole, turn)?;
+    if matches!(bin, Bin::FloorDivide | Bin::Remainder) {
+        let sign_rest = sign(graph, rest)?;
+        let signs = graph.mul(sign_rest, sign_b)?;
+        let below = graph.binary(Binary::Lt, signs, zero)?;
+        whole = graph.sub(whole, below)?;
+        let more = graph.binary(Binary::Keep, below, b)?;
+        rest = graph.add(rest, more)?;
     }
-    match bin {
-        Bin::FloorDivide | Bin::TruncDivide => Ok(whole),
-        _ => rest(graph, whole),
+    Ok(if matches!(bin, Bin::FloorDivide | Bin::TruncDivide) { whole } else { rest })
+}
+
+/// `a - quotient * b` without the rounding of the product, unless the numbers are whole, whose product is exact.
+fn rest(graph: &mut Graph, a: Var, quotient: Var, b: Var, is_float: bool) -> Result<Var> {
+    let parts = |graph: &mut Graph, x: Var| -> Result<[Var; 2]> {
+        // Half of the digits, and the others; a number so large that this overflows stays whole.
+        let (limit, size) = (graph.scalar(1e30), graph.abs(x)?);
+        let is_small = graph.binary(Binary::Lt, size, limit)?;
+        let wide = graph.mul_scalar(x, 4097.0)?;
+        let low = graph.sub(wide, x)?;
+        let high = graph.sub(wide, low)?;
+        let low = graph.sub(x, high)?;
+        let low = graph.binary(Binary::Keep, is_small, low)?;
+        Ok([graph.sub(x, low)?, low])
+    };
+    if !is_float {
+        let product = graph.mul(quotient, b)?;
+        return graph.sub(a, product);
     }
+    let ([q1, q2], [b1, b2]) = (parts(graph, quotient)?, parts(graph, b)?);
+    let (zero, mut rest) = (graph.scalar(0.0), a);
+    for (q, b) in [(q1, b1), (q1, b2), (q2, b1), (q2, b2)] {
+        let product = graph.mul(q, b)?;
+        // Nothing of an infinity is nothing.
+        let is_some = graph.binary(Binary::Ne, q, zero)?;
+        let product = graph.binary(Binary::Keep, is_some, product)?;
+        rest = graph.sub(rest, product)?;
+    }
+    Ok(rest)
 }
 
 /// Whole numbers as a dtype of 8 or 16 bits holds them.

@@ -117,8 +117,8 @@ impl<'t> Tree<'t> {
         match (head, &values[..]) {
             ("Add", values) => values.iter().try_fold(0i64, |sum, &x| sum.checked_add(x)),
             ("Mul", values) => values.iter().try_fold(1i64, |product, &x| product.checked_mul(x)),
-            ("FloorDiv", &[a, b]) if b != 0 => Some(a.div_euclid(b)),
-            ("Mod" | "PythonMod", &[a, b]) if b != 0 => Some(a.rem_euclid(b)),
+            ("FloorDiv", &[a, b]) if b > 0 => Some(a.div_euclid(b)),
+            ("Mod" | "PythonMod", &[a, b]) if b > 0 => Some(a.rem_euclid(b)),
             ("Max", values) => values.iter().max().copied(),
             ("Min", values) => values.iter().min().copied(),
             _ => None,
@@ -181,5 +181,6 @@ mod tests {
         assert_eq!(of("Symbol('s1', integer=True)"), None);
         assert_eq!(of("Pow(Symbol('s0'), Integer(2))"), None);
         assert_eq!(of("Add(Integer(1)"), None);
+        assert_eq!(of("FloorDiv(Integer(-9223372036854775808), Integer(-1))"), None);
     }
 }

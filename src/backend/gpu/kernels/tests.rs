@@ -405,14 +405,18 @@ fn dispatches_on_gpus_are_known() {
     assert_eq!(counts, [81, 91, 3]);
 }
 
-/// Drawn shapes, on the kernels for software and on those for GPUs: with split sums, with Winograd, with weights and grids
-/// that are cut. `SCONCE_DRAWS` asks for more of them, and for others.
+/// Products of drawn shapes. `SCONCE_DRAWS` asks for more of them, and for others.
+pub(super) fn drawn() -> Vec<Case> {
+    match std::env::var("SCONCE_DRAWS") {
+        Ok(count) => cases::drawn(&format!("{:?}", std::time::SystemTime::now()), count.parse().expect("a number")),
+        Err(_) => cases::drawn("drawn", 40),
+    }
+}
+
+/// On the kernels for software and on those for GPUs: with split sums, with Winograd, with weights and grids that are cut.
 #[test]
 fn drawn_products_are_right() {
-    let draws = std::env::var("SCONCE_DRAWS").ok();
-    let count = draws.as_deref().map_or(40, |count| count.parse().expect("a number"));
-    let seed = draws.map_or("drawn".into(), |_| format!("drawn {:?}", std::time::SystemTime::now()));
-    let all = cases::drawn(&seed, count);
+    let all = drawn();
     for caps in [
         Caps { is_software: true, ..SMALL },
         Caps { enough_groups: 0, ..SMALL },
@@ -422,6 +426,21 @@ fn drawn_products_are_right() {
     ] {
         run_cases(|own| *own = Caps { max_binding: own.max_binding, ..caps }, &all, Precision::Exact);
     }
+}
+
+/// What a software adapter would answer wrongly is refused there, and what is long is done by many threads.
+#[test]
+fn long_loops_are_right_or_refused() {
+    let all = cases::long();
+    run_cases(|_| {}, &all, Precision::Exact);
+    let mut long = all.into_iter().find(|case| matches!(case.kernel, Kernel::Attention(_))).expect("attention");
+    let Kernel::Attention(step) = &mut long.kernel else { unreachable!("just found") };
+    step.kv_len *= 2;
+    let schedule = long.schedule();
+    let select = |is_software| select_for(&schedule.steps[0], &schedule.buffers, &Caps { is_software, ..SMALL });
+    assert!(select(false).is_ok());
+    let error = select(true).unwrap_err().to_string();
+    assert!(error.contains("rounds of a loop"), "{error}");
 }
 
 /// A grid that is too short along a dimension for all channels is cut into several, and so is a product that takes too

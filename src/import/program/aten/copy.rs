@@ -29,20 +29,14 @@ fn clone(call: &mut Call<'_, '_>) -> Result<Out> {
     call.x("self").map(Out::X)
 }
 
-/// The tensor itself where it is contiguous.
+/// The tensor itself where it lies so.
 fn contiguous(call: &mut Call<'_, '_>) -> Result<Out> {
     let x = call.x("self")?;
     let shape = call.build.shape(&x);
-    let is_contiguous = match super::shape::strides(call, "self")? {
-        Some(strides) if strides.len() == shape.len() => {
-            crate::graph::view::View { shape, strides, offset: 0 }.is_contiguous()
-        }
-        _ => true,
-    };
-    if is_contiguous { super::shape::alias(call) } else { Ok(Out::X(x)) }
+    if super::shape::keeps_layout(call, &shape)? { super::shape::alias(call) } else { Ok(Out::X(x)) }
 }
 
-/// Another dtype; devices and layouts are decoration.
+/// Another dtype; devices are decoration, and so are layouts but for what they copy.
 fn to(call: &mut Call<'_, '_>) -> Result<Out> {
     let x = call.x("self")?;
     let mut dtype = call.opt_dtype("dtype")?.unwrap_or(x.dtype);
@@ -50,7 +44,8 @@ fn to(call: &mut Call<'_, '_>) -> Result<Out> {
         dtype = other.dtype;
     }
     let copies = call.bool_or("copy", false)? || call.node.target.starts_with("aten._to_copy");
-    if dtype == x.dtype && !copies {
+    let shape = call.build.shape(&x);
+    if dtype == x.dtype && !copies && super::shape::keeps_layout(call, &shape)? {
         return super::shape::alias(call);
     }
     call.build.cast(&x, dtype).map(Out::X)

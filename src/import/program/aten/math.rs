@@ -104,7 +104,10 @@ fn asinh(build: &mut Build<'_>, x: &X) -> Result<X> {
     let below = build.with_number(Bin::Add, &root, 1.0)?;
     let part = build.binary(Bin::Div, &square, &below)?;
     let sum = build.binary(Bin::Add, &size, &part)?;
-    let log = log1p(build, &sum)?;
+    let near = log1p(build, &sum)?;
+    let far = log_of_double(build, &size)?;
+    let is_far = build.with_number(Bin::Gt, &size, FAR)?;
+    let log = build.select(&is_far, &far, &near)?;
     signed(build, x, &log)
 }
 
@@ -120,7 +123,17 @@ fn acosh(build: &mut Build<'_>, x: &X) -> Result<X> {
     let root = build.with_number(Bin::Sub, &square, 1.0)?;
     let root = build.unary(Unary::Sqrt, &root)?;
     let sum = build.binary(Bin::Add, x, &root)?;
-    build.unary(Unary::Log, &sum)
+    let (near, far) = (build.unary(Unary::Log, &sum)?, log_of_double(build, x)?);
+    let is_far = build.with_number(Bin::Gt, x, FAR)?;
+    build.select(&is_far, &far, &near)
+}
+
+/// Beyond this, 1 does not count beside the square, which may be too large for a float.
+const FAR: f64 = 1e8;
+
+fn log_of_double(build: &mut Build<'_>, x: &X) -> Result<X> {
+    let log = build.unary(Unary::Log, x)?;
+    build.with_number(Bin::Add, &log, std::f64::consts::LN_2)
 }
 
 /// `(log1p(x) - log1p(-x)) / 2`
@@ -171,27 +184,40 @@ fn acos(build: &mut Build<'_>, x: &X) -> Result<X> {
     build.binary(Bin::Sub, &X::number(FRAC_PI_2, DType::F32), &angle)
 }
 
+/// The angle of the point `(x, y)`; the sign of a zero does not count.
 fn atan2(call: &mut Call<'_, '_>) -> Result<Out> {
     let (y, x) = (call.x("self")?, call.x("other")?);
     let build = &mut *call.build;
-    let tangent = build.binary(Bin::Div, &y, &x)?;
-    // On the axes: 0 / 0 is an angle too.
-    let at_origin = build.with_number(Bin::Eq, &y, 0.0)?;
-    let tangent = build.select(&at_origin, &X::number(0.0, DType::F32), &tangent)?;
+    let (up, side) = (build.unary(Unary::Abs, &y)?, build.unary(Unary::Abs, &x)?);
+    let tangent = build.binary(Bin::Div, &up, &side)?;
+    // 0 / 0 is an angle too, and so is that of two infinities.
+    let same = build.binary(Bin::Eq, &up, &side)?;
+    let is_some = build.with_number(Bin::Ne, &up, 0.0)?;
+    let is_some = build.cast(&is_some, DType::F32)?;
+    let tangent = build.select(&same, &is_some, &tangent)?;
     let angle = atan(build, &tangent)?;
-    let (left, below) = (build.with_number(Bin::Lt, &x, 0.0)?, build.with_number(Bin::Lt, &y, 0.0)?);
-    let (half, back) = (X::number(PI, DType::F32), X::number(-PI, DType::F32));
-    let turn = build.select(&below, &back, &half)?;
-    let turned = build.binary(Bin::Add, &angle, &turn)?;
-    build.select(&left, &turned, &angle).map(Out::X)
+    let turned = build.binary(Bin::Sub, &X::number(PI, DType::F32), &angle)?;
+    let is_left = build.with_number(Bin::Lt, &x, 0.0)?;
+    let angle = build.select(&is_left, &turned, &angle)?;
+    signed(build, &y, &angle).map(Out::X)
 }
 
+/// The larger size, times the root of 1 and the square of what the other is of it: no square is too large for a float.
 fn hypot(call: &mut Call<'_, '_>) -> Result<Out> {
     let (a, b) = (call.x("self")?, call.x("other")?);
     let build = &mut *call.build;
-    let (a, b) = (build.binary(Bin::Mul, &a, &a)?, build.binary(Bin::Mul, &b, &b)?);
-    let sum = build.binary(Bin::Add, &a, &b)?;
-    build.unary(Unary::Sqrt, &sum).map(Out::X)
+    let (a, b) = (build.unary(Unary::Abs, &a)?, build.unary(Unary::Abs, &b)?);
+    let (large, small) = (build.binary(Bin::Maximum, &a, &b)?, build.binary(Bin::Minimum, &a, &b)?);
+    let part = build.binary(Bin::Div, &small, &large)?;
+    // There is no part of 0, nor of an infinity.
+    let some = build.with_number(Bin::Gt, &small, 0.0)?;
+    let bounded = build.with_number(Bin::Lt, &large, f64::INFINITY)?;
+    let some = build.binary(Bin::And, &some, &bounded)?;
+    let part = build.select(&some, &part, &X::number(0.0, DType::F32))?;
+    let square = build.binary(Bin::Mul, &part, &part)?;
+    let sum = build.with_number(Bin::Add, &square, 1.0)?;
+    let root = build.unary(Unary::Sqrt, &sum)?;
+    build.binary(Bin::Mul, &large, &root).map(Out::X)
 }
 
 fn sinc(build: &mut Build<'_>, x: &X) -> Result<X> {

@@ -362,7 +362,7 @@ impl Call<'_, '_> {
 }
 
 /// Sizes whose product fits everything that is computed from it.
-pub(super) fn checked(sizes: Vec<usize>) -> Result<Vec<usize>> {
+pub(in crate::import::program) fn checked(sizes: Vec<usize>) -> Result<Vec<usize>> {
     let numel = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size.max(1)));
     match numel {
         Some(numel) if numel <= i32::MAX as usize => Ok(sizes),

@@ -333,10 +333,9 @@ fn prelu(call: &mut Call<'_, '_>) -> Result<Out> {
         }
         _ => weight,
     };
-    let positive = build.unary(Unary::Relu, &x)?;
-    let negative = build.binary(Bin::Sub, &x, &positive)?;
-    let negative = build.binary(Bin::Mul, &negative, &weight)?;
-    build.binary(Bin::Add, &positive, &negative).map(Out::X)
+    let product = build.binary(Bin::Mul, &x, &weight)?;
+    let is_positive = build.with_number(Bin::Gt, &x, 0.0)?;
+    build.select(&is_positive, &x, &product).map(Out::X)
 }
 
 fn glu(call: &mut Call<'_, '_>) -> Result<Out> {
@@ -377,8 +376,8 @@ fn clamp(call: &mut Call<'_, '_>, min: &str, max: &str) -> Result<Out> {
 fn threshold(call: &mut Call<'_, '_>) -> Result<Out> {
     let x = operand(call)?;
     let (threshold, value) = (call.float("threshold")?, call.x("value")?);
-    let beyond = call.build.with_number(Bin::Gt, &x, threshold)?;
-    call.build.select(&beyond, &x, &value).map(Out::X)
+    let within = call.build.with_number(Bin::Le, &x, threshold)?;
+    call.build.select(&within, &value, &x).map(Out::X)
 }
 
 fn logical_not(call: &mut Call<'_, '_>) -> Result<Out> {

@@ -3,6 +3,7 @@
 use super::{Call, Function, Out, linear};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::graph::op::Unary;
 use crate::import::program::alias::ViewOp;
 use crate::import::program::host::{Host, MAX_ELEMENTS};
 use crate::import::program::prims::{Bin, Fold};
@@ -75,7 +76,7 @@ fn write(call: &mut Call<'_, '_>, writes: &Writes<'_>) -> Result<X> {
         let hits = call.build.view(&hits, &ViewOp::Permute(vec![0, 2, 1]))?;
         let dtype = if values.dtype.is_float() { DType::F32 } else { DType::I64 };
         let (hits, values) = (call.build.cast(&hits, dtype)?, call.build.cast(&values, dtype)?);
-        let sum = linear::matmul(call, &hits, &values)?;
+        let sum = if dtype.is_float() { sums(call, &hits, &values)? } else { linear::matmul(call, &hits, &values)? };
         let sum = X { dtype: writes.x.dtype, ..sum };
         return call.build.binary(Bin::Add, writes.x, &sum);
     }
@@ -93,6 +94,38 @@ fn write(call: &mut Call<'_, '_>, writes: &Writes<'_>) -> Result<X> {
     let both = call.build.reshape(&both, &[r * (d + k), i])?;
     let y = call.build.index_select(&both, 0, &rows)?;
     call.build.reshape(&y, &[r, d, i])
+}
+
+/// The product `hits [r, d, k]` `values [r, k, i]`, in which a value that is not finite counts where it hits and nowhere
+/// else: how many there are of each kind is counted beside the sums.
+fn sums(call: &mut Call<'_, '_>, hits: &X, values: &X) -> Result<X> {
+    if call.build.reach(values).is_finite() {
+        return linear::matmul(call, hits, values);
+    }
+    let columns = call.build.shape(values)[2];
+    let build = &mut *call.build;
+    let size = build.unary(Unary::Abs, values)?;
+    let finite = build.with_number(Bin::Le, &size, f32::MAX.into())?;
+    let zero = X::number(0.0, DType::F32);
+    let mut parts = vec![build.select(&finite, values, &zero)?];
+    let nan = build.binary(Bin::Ne, values, values)?;
+    let infinities = [f64::INFINITY, f64::NEG_INFINITY];
+    for infinity in infinities {
+        let is_it = build.with_number(Bin::Eq, values, infinity)?;
+        let is_it = build.binary(Bin::Or, &is_it, &nan)?;
+        parts.push(build.cast(&is_it, DType::F32)?);
+    }
+    let parts = build.cat(&parts, 2)?;
+    let all = linear::matmul(call, hits, &parts)?;
+    let build = &mut *call.build;
+    let mut part = |start: usize| build.view(&all, &super::shape::part(2, start * columns, columns));
+    let [mut sum, up, down] = [part(0)?, part(1)?, part(2)?];
+    for (count, infinity) in [up, down].iter().zip(infinities) {
+        let any = build.with_number(Bin::Gt, count, 0.0)?;
+        let more = build.select(&any, &X::number(infinity, DType::F32), &zero)?;
+        sum = build.binary(Bin::Add, &sum, &more)?;
+    }
+    Ok(sum)
 }
 
 /// `x [r, d, 1]` folded with the `values [r, k, 1]` that `hits [r, k, d]` says are written there.

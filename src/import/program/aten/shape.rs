@@ -4,6 +4,7 @@ use super::{Call, Function, Out, wrap_dim};
 use crate::error::{Error, Result};
 use crate::graph::view::View;
 use crate::import::program::alias::{Handle, ViewOp};
+use crate::import::program::schema::{Arg, Size};
 
 pub(super) fn find(target: &str) -> Option<Function> {
     let name = target.strip_prefix("aten.")?;
@@ -74,8 +75,22 @@ fn is_view(call: &mut Call<'_, '_>, shape: &[usize], sizes: &[usize]) -> Result<
 pub(super) fn strides(call: &mut Call<'_, '_>, name: &str) -> Result<Option<Vec<usize>>> {
     let tensor = call.tensor_name(name)?;
     let meta = call.build.meta(tensor)?;
-    let value = |size: &_| call.build.symbol(size).and_then(|stride| usize::try_from(stride).ok());
-    Ok(meta.strides.iter().map(value).collect())
+    Ok(known_strides(call, &meta.strides))
+}
+
+fn known_strides(call: &Call<'_, '_>, strides: &[Size]) -> Option<Vec<usize>> {
+    strides.iter().map(|size| call.build.symbol(size).and_then(|stride| usize::try_from(stride).ok())).collect()
+}
+
+/// Whether the result lies in memory as `self` does: PyTorch copies what is to lie otherwise, and only that.
+pub(super) fn keeps_layout(call: &mut Call<'_, '_>, shape: &[usize]) -> Result<bool> {
+    let Some(Arg::Tensor(result)) = call.node.outputs.first() else { return Ok(true) };
+    let new = known_strides(call, &call.build.meta(result)?.strides);
+    let Some((own, new)) = strides(call, "self")?.zip(new) else { return Ok(true) };
+    if own.len() != shape.len() || new.len() != shape.len() || shape.contains(&0) {
+        return Ok(true);
+    }
+    Ok((0..shape.len()).all(|d| shape[d] == 1 || own[d] == new[d]))
 }
 
 fn view(call: &mut Call<'_, '_>, name: &str) -> Result<Out> {
