@@ -43,12 +43,12 @@ fn check(file: &str, container: Container) -> Checkpoint {
 
 #[track_caller]
 fn compare(stem: &str, checkpoint: &Checkpoint) {
-    let found = checkpoint.saves().iter().map(|save| Encoder::default().value(save)).collect();
-    compare_encoded(stem, found);
+    let found: Vec<Json> = checkpoint.saves().iter().map(|save| Encoder::default().value(save)).collect();
+    compare_encoded(stem, &found);
 }
 
 #[track_caller]
-fn compare_encoded(stem: &str, found: Vec<Json>) {
+fn compare_encoded(stem: &str, found: &[Json]) {
     let expected = expected(stem);
     if let Some(difference) = difference("", &expected["saves"], &json!(found)) {
         panic!("{stem} differs from what torch {} says: {difference}", expected["torch"]);
@@ -438,7 +438,7 @@ fn shards_are_one_state_dict() {
         assert_eq!(found.split_whitespace().collect::<String>(), attributes);
         let mut found = Encoder::default().value(checkpoint.root());
         found[3] = Json::Null;
-        compare_encoded("shards", vec![found]);
+        compare_encoded("shards", &[found]);
     };
     without(&checkpoint, r#"{"metadata":{"total_size":102,},}"#);
     is_mapped(&checkpoint, "layer1.a");
