@@ -1,4 +1,4 @@
-//! Bits of integers. A device computes integers up to 2^24 exactly, as 24 bits and a sign.
+//! Bits of integers. A device computes integers up to 2^24 exactly (2^11 in `f16`), as that many bits and a sign.
 
 use super::{Call, Function, Out};
 use crate::dtype::DType;
@@ -8,7 +8,9 @@ use crate::import::program::prims::Bin;
 use crate::import::program::value::{Data, X};
 
 /// The bits that are exact on a device.
-const BITS: i32 = 24;
+fn exact_bits(call: &Call<'_, '_>) -> u32 {
+    call.build.exact().log2() as u32
+}
 
 pub(super) fn find(target: &str) -> Option<Function> {
     let (name, _) = target.strip_prefix("aten.")?.rsplit_once('.')?;
@@ -43,18 +45,19 @@ fn bitwise(call: &mut Call<'_, '_>, bin: Bin) -> Result<Out> {
         return Ok(Out::X(X::host(Host::ints(&shape, data.collect()).cast(dtype), dtype)));
     }
     // The sign, then one bit after the other.
+    let count = exact_bits(call);
     let mut low = [as_floats(&a), as_floats(&b)];
     let build = &mut *call.build;
     let mut signs = Vec::new();
     for x in &mut low {
         let negative = build.with_number(Bin::Lt, x, 0.0)?;
-        let shift = build.with_number(Bin::Mul, &as_floats(&negative), f64::from(1 << BITS))?;
+        let shift = build.with_number(Bin::Mul, &as_floats(&negative), f64::from(1 << count))?;
         *x = build.binary(Bin::Add, x, &shift)?;
         signs.push(negative);
     }
     let sign = build.binary(bin, &signs[0], &signs[1])?;
-    let mut sum = build.with_number(Bin::Mul, &as_floats(&sign), -f64::from(1 << BITS))?;
-    for bit in (0..BITS).rev() {
+    let mut sum = build.with_number(Bin::Mul, &as_floats(&sign), -f64::from(1 << count))?;
+    for bit in (0..count).rev() {
         let weight = f64::from(1 << bit);
         let mut bits = Vec::new();
         for x in &mut low {
@@ -99,8 +102,9 @@ fn shift(call: &mut Call<'_, '_>, left: bool) -> Result<Out> {
         return Err(Error::unsupported("a shift by a number of bits that depends on the input"));
     };
     let bits = bits.as_ints()?;
-    if bits.iter().any(|bits| !(0..BITS as i64).contains(bits)) {
-        return Err(Error::unsupported(format!("a shift by other than 0 to {} bits", BITS - 1)));
+    let count = exact_bits(call);
+    if bits.iter().any(|bits| !(0..i64::from(count)).contains(bits)) {
+        return Err(Error::unsupported(format!("a shift by other than 0 to {} bits", count - 1)));
     }
     let factors = bits.iter().map(|&bits| 1i64 << bits).collect();
     let factors = X::host(Host::ints(&call.build.shape(&by), factors), by.dtype);

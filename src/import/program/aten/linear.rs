@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::graph::op::Op;
 use crate::graph::{Graph, Var};
 use crate::import::program::alias::ViewOp;
-use crate::import::program::bounds::EXACT;
 use crate::import::program::host::Host;
 use crate::import::program::prims::{Bin, Fold};
 use crate::import::program::value::{X, promote};
@@ -52,7 +51,7 @@ pub(super) fn matmul(call: &mut Call<'_, '_>, a: &X, b: &X) -> Result<X> {
     let dtype = promote(a.dtype, b.dtype);
     let build = &mut *call.build;
     let len = build.shape(a).last().copied().unwrap_or(1);
-    if !dtype.is_float() && build.reach(a) * build.reach(b) * len as f64 > EXACT {
+    if !dtype.is_float() && build.reach(a) * build.reach(b) * len as f64 > build.exact() {
         let (a, b) = (build.var(a)?, build.var(b)?);
         let y = build.graph.matmul(a, b)?;
         let (a, b) = (build.graph.abs(a)?, build.graph.abs(b)?);

@@ -4,7 +4,6 @@ use super::{Call, Function, Out};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::op::Unary;
-use crate::import::program::bounds::EXACT;
 use crate::import::program::host::Host;
 use crate::import::program::prims::{Bin, Fold};
 use crate::import::program::value::X;
@@ -290,7 +289,7 @@ fn cumsum(call: &mut Call<'_, '_>) -> Result<Out> {
     let most = build.reach(&x) * build.shape(&x)[dim] as f64;
     let var = build.var(&x)?;
     let mut sums = build.graph.cumsum(var, dim as isize)?;
-    if !dtype.is_float() && most > EXACT {
+    if !dtype.is_float() && most > build.exact() {
         let size = build.graph.abs(var)?;
         let sizes = build.graph.cumsum(size, dim as isize)?;
         sums = build.guarded(sums, sizes)?;
