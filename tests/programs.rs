@@ -80,7 +80,7 @@ programs! {
     sums_of_exponentials: "spreads", "spreads.core" as "spreads";
     a_size_that_is_twice_another: "double" as "double";
     rests_of_large_numbers: "divisions", "divisions.core" as "divisions";
-    copies_to_another_layout: "layouts", "layouts.core" as "layouts";
+    copies_to_another_layout: "layouts" as "layouts";
     what_is_not_finite: "edges", "edges.core" as "edges";
     floats_of_sizes: "scales", "scales.core" as "scales";
     recurrent_cells: "cells", "cells.core" as "cells";

@@ -91,24 +91,30 @@ fn not(call: &mut Call<'_, '_>) -> Result<Out> {
     }
 }
 
-/// By a number of bits that is known.
+/// By a number of bits that is known, or looked up in a table of factors.
 fn shift(call: &mut Call<'_, '_>, left: bool) -> Result<Out> {
     let (x, by) = (call.x("self")?, call.x("other")?);
     let dtype = call.build.result_type(&[&x, &by]);
     if dtype.is_float() || dtype == DType::Bool {
         return Err(Error::unsupported(format!("a shift of {dtype}")));
     }
+    let (bin, count) = (if left { Bin::Mul } else { Bin::FloorDivide }, exact_bits(call));
     let Some(bits) = call.build.known(&by)? else {
-        return Err(Error::unsupported("a shift by a number of bits that depends on the input"));
+        let table = X::host(Host::ints(&[count as usize], (0..count).map(|bits| 1 << bits).collect()), by.dtype);
+        let shape = call.build.shape(&by);
+        let places = call.build.reshape(&by, &[shape.iter().product()])?;
+        let factors = call.build.index_select(&table, 0, &places)?;
+        let factors = call.build.reshape(&factors, &shape)?;
+        let y = call.build.binary(bin, &x, &factors)?;
+        return Ok(Out::X(X { dtype, ..y }));
     };
     let bits = bits.as_ints()?;
-    let count = exact_bits(call);
     if bits.iter().any(|bits| !(0..i64::from(count)).contains(bits)) {
         return Err(Error::unsupported(format!("a shift by other than 0 to {} bits", count - 1)));
     }
     let factors = bits.iter().map(|&bits| 1i64 << bits).collect();
     let factors = X::host(Host::ints(&call.build.shape(&by), factors), by.dtype);
     let factors = X { is_number: by.is_number, ..factors };
-    let y = call.build.binary(if left { Bin::Mul } else { Bin::FloorDivide }, &x, &factors)?;
+    let y = call.build.binary(bin, &x, &factors)?;
     Ok(Out::X(X { dtype, ..y }))
 }
