@@ -3,20 +3,66 @@
 usage: fuzz/seeds.py
 """
 import io
+import json
 import pickletools
+import re
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ENDINGS = {".pt", ".pth", ".pkl", ".tar", ".safetensors", ".json"}
+ENDINGS = {".pt", ".pth", ".pkl", ".tar", ".safetensors", ".json", ".pt2"}
+# As in fuzz_targets/zip.rs.
+NAMES = re.findall(r'^    "(a/.*|b/.*)",$', (ROOT / "fuzz/fuzz_targets/zip.rs").read_text(), re.MULTILINE)
 
 
 def put(target, name, data):
     folder = ROOT / "fuzz/corpus" / target
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(data)
+
+
+def put_zip(name, archive, data):
+    """The archive in the form of the target `zip`: see there."""
+    aligned, seed = b".storage_alignment" in data, bytearray([0])
+    if b"PK\x06\x06" in data:
+        seed[0] |= 1
+    for entry in archive.infolist():
+        inner = "a/" + entry.filename.partition("/")[2] if "/" in entry.filename else "a/" + entry.filename
+        stored = archive.read(entry)
+        flags = 64 * aligned | (4 if entry.flag_bits & 8 else 0)
+        size = b""
+        if entry.compress_type != zipfile.ZIP_STORED:
+            if len(seed) % 2:
+                flags |= 1
+            else:
+                packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+                flags, size = flags | 2, len(stored).to_bytes(4, "little")
+                stored = packer.compress(stored) + packer.flush()
+        if len(stored) > 0xffff:
+            return
+        if inner in NAMES:
+            label = bytes([NAMES.index(inner)])
+        else:
+            short = inner.encode()[:254 - len(NAMES)]
+            label = bytes([len(NAMES) + len(short)]) + short
+        seed += label + bytes([flags]) + len(stored).to_bytes(2, "little") + size + stored
+    put("zip", name, bytes(seed) + b"\xff")
+
+
+def put_program(name, archive):
+    """The texts of a program in the form of the target `program`: see there."""
+    texts = []
+    for end in ("models/model.json", "data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
+        inner = [entry for entry in archive.namelist() if entry.endswith("/" + end)]
+        if not inner:
+            return
+        text = json.loads(archive.read(inner[0]))
+        for node in text.get("graph_module", {}).get("graph", {}).get("nodes", []):
+            node["metadata"] = {}
+        texts.append(json.dumps(text, separators=(",", ":")).encode())
+    put("program", name, b"\0".join(texts))
 
 
 def main():
@@ -32,6 +78,8 @@ def main():
                 for name in archive.namelist():
                     if name.endswith("data.pkl"):
                         put("pickle", path.name, archive.read(name))
+                put_zip(path.name, archive, data)
+                put_program(path.name, archive)
             except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError, zlib.error):
                 pass
         elif data[257:262] == b"ustar":

@@ -72,6 +72,9 @@ var<workgroup> sums: array<f32, 64>;
 // By row: the factor for what was summed so far; at the end, the sum of the weights.
 var<workgroup> factors: array<f32, 16>;
 
+// Minus infinity, known by its bits: a compiler may take it that no number is infinite, as Metal's does.
+const LOWEST = 0xff800000u;
+
 // Keeps the compiler from folding numbers that WGSL has no literals for.
 fn from_bits(word: u32) -> f32 {
     var w = word;
@@ -168,7 +171,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     let k_at = p.k_at + batch * p.k_batch + head * p.k_head;
     let v_at = p.v_at + batch * p.v_batch + head * p.v_head;
     let mask_at = p.mask_at + batch * p.mask_batch + head * p.mask_head;
-    let infinity = from_bits(0x7f800000u);
+    let lowest = from_bits(LOWEST);
 
     let tx = t % 16u;
     let ty = t / 16u;
@@ -179,7 +182,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     let row3 = q_at + min(first_row + ty * 4u + 3u, p.q_len - 1u) * p.q_row;
     // The row whose maximum and sum this thread shares in.
     let own = t / 4u;
-    var highest = -infinity;
+    var highest = lowest;
     var total = 0.0;
     var acc00 = vec4<f32>();
     var acc01 = vec4<f32>();
@@ -228,7 +231,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
                 let column = first + tx + j * 16u;
                 var s = score[j] * p.scale;
                 if (column >= p.kv_len || (CAUSAL == 1u && column > first_row + row)) {
-                    s = -infinity;
+                    s = lowest;
                 } else if (MASK == 1u) {
                     let mask_row = min(first_row + row, p.q_len - 1u);
                     s += f32(mask[mask_at + mask_row * p.mask_row + column * p.mask_column]);
@@ -238,7 +241,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         }
         workgroupBarrier();
 
-        var best = -infinity;
+        var best = lowest;
         for (var c = t % 4u; c < 64u; c += 4u) {
             let s = scores[own * PITCH + c];
             best = select(best, s, s > best);
@@ -250,12 +253,12 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
             best = select(best, s, s > best);
         }
         best = select(highest, best, best > highest);
-        let factor = select(exp(highest - best), 0.0, highest == -infinity);
+        let factor = select(exp(highest - best), 0.0, bitcast<u32>(highest) == LOWEST);
         highest = best;
         var sum = 0.0;
         for (var c = t % 4u; c < 64u; c += 4u) {
             let s = scores[own * PITCH + c];
-            let weight = select(exp(s - best), 0.0, s == -infinity);
+            let weight = select(exp(s - best), 0.0, bitcast<u32>(s) == LOWEST);
             scores[own * PITCH + c] = weight;
             sum += weight;
         }

@@ -4,6 +4,8 @@
 
 // f32 or vec4<f32>: what the functions take.
 alias T = f32;
+// The bits of T.
+alias Bits = u32;
 // What y holds: T, or as many u32 for copies, which keep every bit; in half precision as many f16.
 alias E = u32;
 
@@ -126,13 +128,13 @@ fn power(x: T, e: T) -> T {
     return select(select(known, x + e, !(x == x) | !(e == e)), T(1.0), (e == T(0.0)) | (x == T(1.0)));
 }
 
-// NaN wins.
+// NaN wins. It is known by its bits: a compiler may take it that no number is one, as Metal's does.
 fn larger(a: T, b: T) -> T {
-    return select(a, b, (b > a) | !(b == b));
+    return select(a, b, (b > a) | ((bitcast<Bits>(b) & Bits(0x7fffffffu)) > Bits(0x7f800000u)));
 }
 
 fn smaller(a: T, b: T) -> T {
-    return select(a, b, (b < a) | !(b == b));
+    return select(a, b, (b < a) | ((bitcast<Bits>(b) & Bits(0x7fffffffu)) > Bits(0x7f800000u)));
 }
 
 @compute @workgroup_size(64)

@@ -4,6 +4,8 @@
 alias T = vec4<f32>;
 // What the buffers hold: T, or as many f16 in half precision.
 alias E = vec4<f32>;
+// The bits of T.
+alias Bits = vec4<u32>;
 
 struct Params {
     // Output pixels * channels.
@@ -44,9 +46,10 @@ fn from_bits(word: u32) -> f32 {
     return bitcast<f32>(w);
 }
 
-// The largest of two numbers; NaN wins.
+// The largest of two numbers; NaN wins. It is known by its bits: a compiler may take it that no number is one, as Metal's
+// does.
 fn larger(a: T, b: T) -> T {
-    return select(a, b, (b > a) | !(b == b));
+    return select(a, b, (b > a) | ((bitcast<Bits>(b) & Bits(0x7fffffffu)) > Bits(0x7f800000u)));
 }
 
 @compute @workgroup_size(64)

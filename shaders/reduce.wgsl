@@ -1,4 +1,4 @@
-// The sum, mean or maximum along the middle of [outer, len, inner]. With ROWS a workgroup takes one row (inner is 1);
+// The sum, mean or maximum along the middle of [outer, len, inner]. With ROWS a workgroup takes one row;
 // else a thread takes one column, summing 32 numbers at a time so that rounding errors stay small.
 
 // What the buffers hold: f32, or f16 in half precision.
@@ -48,9 +48,10 @@ fn total(t: u32, mine: f32) -> f32 {
     return sum;
 }
 
-// The largest of two numbers; NaN wins.
+// The largest of two numbers; NaN wins. It is known by its bits: a compiler may take it that no number is one, as Metal's
+// does.
 fn larger(a: f32, b: f32) -> f32 {
-    return select(a, b, b > a || !(b == b));
+    return select(a, b, b > a || (bitcast<u32>(b) & 0x7fffffffu) > 0x7f800000u);
 }
 
 // The largest of every thread's number.
@@ -103,7 +104,9 @@ fn main(
         if (row >= p.columns) {
             return;
         }
-        let mine = strided(p.x_at + row * p.len + t, max(p.len, t) - t, THREADS, 1u);
+        let outer = row / p.inner;
+        let first = p.x_at + outer * p.len * p.inner + row - outer * p.inner;
+        let mine = strided(first + t * p.inner, max(p.len, t) - t, THREADS, p.inner);
         var result = 0.0;
         if (KIND == 2u) {
             result = maximum(t, mine);

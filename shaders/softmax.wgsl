@@ -1,4 +1,4 @@
-// Softmax, or its logarithm, along the middle of [outer, len, inner]. With ROWS a workgroup takes one row (inner is 1);
+// Softmax, or its logarithm, along the middle of [outer, len, inner]. With ROWS a workgroup takes one row;
 // else a thread takes one column.
 
 // What the buffers hold: f32, or f16 in half precision.
@@ -47,9 +47,10 @@ fn total(t: u32, mine: f32) -> f32 {
     return sum;
 }
 
-// The largest of two numbers; NaN wins.
+// The largest of two numbers; NaN wins. It is known by its bits: a compiler may take it that no number is one, as Metal's
+// does.
 fn larger(a: f32, b: f32) -> f32 {
-    return select(a, b, b > a || !(b == b));
+    return select(a, b, b > a || (bitcast<u32>(b) & 0x7fffffffu) > 0x7f800000u);
 }
 
 // The largest of every thread's number.
@@ -87,17 +88,18 @@ fn main(
         if (row >= p.columns) {
             return;
         }
-        let at = p.x_at + row * p.len;
+        let outer = row / p.inner;
+        let at = outer * p.len * p.inner + row - outer * p.inner;
         for (var i = t; i < p.len; i += THREADS) {
-            best = larger(best, f32(x[at + i]));
+            best = larger(best, f32(x[p.x_at + at + i * p.inner]));
         }
         best = maximum(t, best);
         for (var i = t; i < p.len; i += THREADS) {
-            sum += exp(f32(x[at + i]) - best);
+            sum += exp(f32(x[p.x_at + at + i * p.inner]) - best);
         }
         sum = total(t, sum);
         for (var i = t; i < p.len; i += THREADS) {
-            y[p.y_at + row * p.len + i] = S(share(f32(x[at + i]), best, sum));
+            y[p.y_at + at + i * p.inner] = S(share(f32(x[p.x_at + at + i * p.inner]), best, sum));
         }
     } else {
         let column = id.y * p.row + id.x;

@@ -236,3 +236,68 @@ fn keys_are_as_inspect_shows_them_and_what_is_left_out_has_its_name() {
     says(&["convert", &tied, &out("s.pt"), "--key=s"], 0, &["left out: 1 tensor and 0 other values, in `t`"]);
     says(&["convert", &tied, &out("t.pt"), "--key=t"], 0, &["left out: 1 tensor and 0 other values, in `s`"]);
 }
+
+#[test]
+fn which_tensors_have_gradients_is_a_difference_where_files_can_say_it() {
+    let folder = scratch("grads");
+    let of = |grad: bool| dict([("w", floats(&[1., 2.]).with_requires_grad(grad).into())]);
+    let (a, b) = (save(&folder, "a.pt", of(true)), save(&folder, "b.pt", of(false)));
+    let c = save(&folder, "c.safetensors", of(true));
+    let title = "other dtype, shape or requires_grad (1)";
+    says(
+        &["diff", &a, &b],
+        1,
+        &[title, "w  float32 [2] requires_grad  ->  float32 [2]", "1 of them with the same elements"],
+    );
+    says(&["diff", &b, &a], 1, &[title, "w  float32 [2]  ->  float32 [2] requires_grad"]);
+    for equal in [["diff", &a, &a], ["diff", &a, &c]] {
+        says(&equal, 0, &["equal"]);
+    }
+    says(&["diff", "--state-dict", &a, &b], 0, &["equal"]);
+    let (_, text) = run(&["diff", "--json", &a, &b]);
+    let json: Json = serde_json::from_str(&text).unwrap();
+    assert_eq!((&json["equal"], &json["kinds"][0]["a"]), (&false.into(), &"float32 [2] requires_grad".into()));
+}
+
+#[test]
+fn what_an_index_says_of_its_files_is_shown_and_their_free_text_is_kept() {
+    let folder = scratch("shards");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/containers");
+    let mut index: Json =
+        serde_json::from_slice(&fs::read(data.join("model.safetensors.index.json")).unwrap()).unwrap();
+    for file in index["weight_map"].as_object().unwrap().values() {
+        let file = file.as_str().unwrap();
+        // The header's length, the header, the data.
+        let shard = fs::read(data.join(file)).unwrap();
+        let (len, rest) = shard.split_first_chunk().unwrap();
+        let (header, bytes) = rest.split_at(u64::from_le_bytes(*len) as usize);
+        let mut header: Json = serde_json::from_slice(header).unwrap();
+        header["__metadata__"] = serde_json::json!({"format": "pt", "licence": "mit", "part": file});
+        let header = header.to_string();
+        let whole = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), bytes].concat();
+        fs::write(folder.join(file), whole).unwrap();
+    }
+    index["metadata"]["sizes"] = serde_json::json!([1.5, null, {"deep": true}]);
+    let path = folder.join("model.safetensors.index.json").to_str().unwrap().to_owned();
+    fs::write(&path, index.to_string()).unwrap();
+    let free_text = r#""format": "pt", "licence": "mit""#;
+    let sizes = r#""sizes": [1.5, None, {"deep": True}]"#;
+    says(&["inspect", &path], 0, &[&format!("metadata: {{\"total_size\": 102, {sizes}, {free_text}}}")]);
+    let (_, text) = run(&["inspect", "--json", &path]);
+    assert_eq!(serde_json::from_str::<Json>(&text).unwrap()["metadata"]["total_size"], "102");
+    let whole = folder.join("whole.safetensors").to_str().unwrap().to_owned();
+    says(&["convert", &path, &whole], 0, &[]);
+    says(&["inspect", &whole], 0, &[&format!("metadata: {{{free_text}}}")]);
+}
+
+#[test]
+fn lists_of_plain_values_are_told_when_they_are_left_out() {
+    let folder = scratch("left-out");
+    let model = dict([("w", floats(&[1.]).into())]);
+    let classes = Value::from(vec!["cat", "dog"]);
+    let pair = Value::Tuple([Value::from(1i64), Value::from(2i64)].into());
+    let empty = Value::from(Vec::<Value>::new());
+    let path = save(&folder, "a.pt", dict([("model", model), ("classes", classes), ("pair", pair), ("empty", empty)]));
+    let out = folder.join("out.safetensors").to_str().unwrap().to_owned();
+    says(&["convert", &path, &out], 0, &["left out: 0 tensors and 2 other values, in `classes`, `pair`\n"]);
+}

@@ -38,6 +38,16 @@ class Slotted:
     __slots__ = ("width", "__dict__")
 
 
+class Made:
+    """A class that makes its objects of arguments."""
+
+    def __init__(self, parts):
+        self.parts = parts
+
+    def __reduce__(self):
+        return Made, (self.parts,)
+
+
 class Expected:
     """A value as JSON, without loss: tagged lists, floats by their bits, tensors by the bytes of their elements."""
 
@@ -248,6 +258,43 @@ def values():
     }
 
 
+def cycles():
+    """Values that hold themselves, in all ways in which pickle writes them."""
+    in_list, in_dict, ordered, default = [1], {"a": 1}, collections.OrderedDict(a=1), collections.defaultdict(list)
+    in_list.append(in_list)
+    in_dict["me"], ordered["me"], default["me"] = in_dict, ordered, default
+    names = Names(a=1)
+    names["me"] = names
+    me, ring, owner, member = Config(x=1), Config(x=2), Config(), Config()
+    me.me, ring.other = me, Config(x=3, other=ring)
+    # What is made of its parts holds itself only through one that is not.
+    short, long = [], []
+    short.append((short, 1))
+    long.append((1, 2, 3, long, 5))
+    tuples = (short, ("kept", short[0]))
+    owner.members, member.of = {owner}, frozenset({member})
+    made = Made([])
+    made.parts.append(made)
+    attributed = collections.OrderedDict(a=1)
+    attributed.owner = attributed
+    net = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU()))
+    net[1].__dict__["parent"] = net
+    weight = nn.Parameter(torch.arange(3.0))
+    weight.owners = [weight]
+    return {
+        "list": in_list,
+        "dicts": [in_dict, ordered, default, names],
+        "objects": [me, ring, ring.other],
+        "tuples": tuples,
+        "long tuple": long[0],
+        "sets": [owner.members, member.of],
+        "made": made,
+        "attributes": attributed,
+        "module": net,
+        "parameter": weight,
+    }
+
+
 def tied():
     embedding = nn.Parameter(torch.randn(5, 4))
     flat = torch.arange(20.0)
@@ -285,6 +332,7 @@ def main():
     write("tied", tied())
     write("training", training())
     write("values", values())
+    write("cycles", cycles(), expected=False)
     write("net", small_net().state_dict())
     write("parameter", nn.Parameter(torch.arange(3.0)))
     write("list", [torch.arange(3), [torch.zeros(2), {"x": torch.ones(1)}]])

@@ -1,6 +1,7 @@
 """What tools/gpu_check.sh runs once the programs are there; see that file. Needs nothing but Python; torch where it is."""
 import argparse
 import array
+import ctypes
 import datetime
 import json
 import os
@@ -41,14 +42,27 @@ def adapter(args):
     found = wanted if args.software else hardware
     if not found:
         there = ", ".join(f"{device['name']} ({device['kind']})" for device in all_gpus) or "none"
-        sys.exit(f"there is no GPU to check; the adapters are: {there}. A software adapter is taken with --software")
+        hint = "" if args.software else ". A software adapter is taken with --software"
+        sys.exit(f"there is no GPU to check; the adapters are: {there}{hint}{loader()}")
     if found[0]["unsupported"]:
         sys.exit(f"{found[0]['name']} cannot run models: {found[0]['unsupported']}")
     return found[0]
 
 
+def loader():
+    """What is missing where Vulkan is needed and cannot even be opened."""
+    if not sys.platform.startswith("linux"):
+        return ""
+    try:
+        ctypes.CDLL("libvulkan.so.1")
+    except OSError:
+        return ". libvulkan.so.1 is not found: install the Vulkan loader (libvulkan1), or give its folder with --vulkan"
+    return ". The Vulkan loader is there, but knows no driver of a GPU: VK_DRIVER_FILES names a driver's JSON file"
+
+
 def kernel_tests(args):
     """The tests on this adapter alone, with the shaders' checks on and off."""
+    say("tests: of the kernels, with checks on and off; this takes minutes on slow adapters")
     result = run([args.bins / "sconce-tests", *(QUICK_TESTS if args.quick else TESTS)], cwd=ROOT)
     lines = (result.stdout + result.stderr).splitlines()
     summary = next((line for line in lines if line.startswith("test result:")), "the tests did not end")
@@ -63,10 +77,17 @@ def models(args):
     folder = Path(args.models) if args.models else Path(tempfile.gettempdir()) / "sconce-gpu-check"
     missing = [name for name in args.only if not (folder / f"{name}.pt").exists()]
     if missing:
+        say("models: making", *missing, "in", folder)
         made = run([args.python, ROOT / "benches/peers/gpu.py", "--write-models", folder, *missing])
         if made.returncode:
-            sys.exit(f"no models in {folder}, and none can be made: {made.stderr.strip().splitlines()[-1]}")
+            say(f"models: {', '.join(missing)} are neither in {folder} nor can they be made: {last_line(made)}")
+            args.only = [name for name in args.only if name not in missing]
     return folder
+
+
+def last_line(result):
+    lines = (result.stderr or result.stdout).strip().splitlines()
+    return lines[-1] if lines else f"exit status {result.returncode}"
 
 
 def largest(path):
@@ -89,7 +110,7 @@ def bench(args, folder):
                 part = 2e-5 if precision == "f32" else 2e-2
                 tolerance = ["--atol", f"{part * largest(folder / f'{name}.y.npy'):e}", "--rtol", "0"]
                 checked = run([args.bins / "sconce", "run", *shared, *files, *tolerance])
-                check = "right" if checked.returncode == 0 else (checked.stderr or checked.stdout).strip().splitlines()[-1]
+                check = "right" if checked.returncode == 0 else last_line(checked)
             for batch in args.batch.split(","):
                 result = run([args.bins / "sconce", "bench", *shared, "--batch", batch, "--json", *args.runs])
                 row = {"model": name, "precision": precision, "batch": int(batch), "check": check}
@@ -97,7 +118,7 @@ def bench(args, folder):
                 if refused:
                     row = {"model": name, "precision": precision, "batch": int(batch), "refused": refused.group(1)}
                 elif result.returncode:
-                    row["failed"] = result.stderr.strip().splitlines()[0]
+                    row["failed"] = last_line(result)
                 else:
                     row.update(json.loads(result.stdout)["results"][0])
                     row["model"] = name
@@ -121,8 +142,7 @@ def torch_rows(args, device):
     result = run(command)
     rows = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     if result.returncode:
-        lines = result.stderr.strip().splitlines()
-        say("torch:", lines[-1] if lines else "failed")
+        say("torch:", last_line(result))
     return [row for row in rows if "model" in row], next((row for row in rows if "card" in row), None), peer
 
 
@@ -147,6 +167,7 @@ def table(report):
         lines.append([*cells, *(show(peer.get(name)) for name in used), ratio, difference, row["check"] or "-"])
     out = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
     out.insert(1, "|" + "---|" * len(lines[0]))
+    out = out if report["bench"] else ["no models were timed"]
     kernels = report["kernels"]
     if "error" not in kernels:
         out += ["", f"peak {kernels['peak_gflops'] / 1e3:.3f} TFLOP/s f32, {kernels['peak_gbs']:.1f} GB/s read"]
@@ -175,6 +196,9 @@ def main():
     args = parser.parse_args()
     # Some of the programs run elsewhere.
     args.bins = args.bins.resolve()
+    missing = [name for name in ("sconce", "sconce-tests", "sconce-gpu-bench") if not (args.bins / name).exists()]
+    if missing:
+        sys.exit(f"there is no {missing[0]} in {args.bins}: tools/gpu_check.sh --prepare {args.bins} makes it")
     args.python = sys.executable
     args.batch = args.batch or ("1" if args.quick else "1,32")
     args.only = args.only.split(",") if args.only else (["mlp", "resnet18"] if args.quick else NAMES)
@@ -183,8 +207,14 @@ def main():
     say(f"adapter: {device['name']} ({device['kind']}, {device['backend']}, {device['driver']})")
     # From here on `gpu` is this adapter, for the tests too, and what is missing is an error.
     os.environ.update(SCONCE_ADAPTER=device["name"], SCONCE_REQUIRE_GPU="1")
+    date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    name = re.sub(r"[^a-z0-9]+", "-", device["name"].lower()).strip("-")[:40]
+    out = args.out or ROOT / "benches/results" / f"{date[:10]}-{name}.json"
+    # What cannot be written is said before an hour has passed, and what cannot be made before the tests.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = models(args)
     report = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": date,
         "adapter": device["name"],
         "kind": device["kind"],
         "driver": device["driver"],
@@ -192,13 +222,9 @@ def main():
         "quick": args.quick,
         "tests": None if args.skip_tests else kernel_tests(args),
     }
-    folder = models(args)
     report["bench"] = bench(args, folder)
     report["kernels"] = kernels(args)
-    report["torch"], report["card"], report["torch_device"] = ([], None, None) if args.skip_torch else torch_rows(args, device)
-    name = re.sub(r"[^a-z0-9]+", "-", device["name"].lower()).strip("-")[:40]
-    out = args.out or ROOT / "benches/results" / f"{report['date'][:10]}-{name}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
+    report["torch"], report["card"], report["torch_device"] = ([], None, None) if args.skip_torch or not args.only else torch_rows(args, device)
     out.write_text(json.dumps(report, indent=1) + "\n")
     say()
     say(table(report))

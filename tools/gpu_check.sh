@@ -2,7 +2,8 @@
 # Checks and times sconce on this machine's GPU: the kernel tests on that adapter, the seven peer models beside PyTorch on the
 # same card, products of growing size against the card's peak, uploads against plain copies. Prints one table and writes JSON.
 #
-#   tools/gpu_check.sh                          # builds with cargo, makes the models with torch, takes gpu:0
+#   tools/gpu_check.sh                          # builds with cargo, makes the models with torch, takes gpu:0; without
+#                                               # torch and --models only tests, products and uploads are left
 #   tools/gpu_check.sh --software --quick       # the same on a software adapter, at small sizes
 #   tools/gpu_check.sh --prepare DIR            # puts what it runs into DIR, for a machine without cargo:
 #   tools/gpu_check.sh --bin-dir DIR            # runs that there
@@ -25,13 +26,15 @@ while [ $# -gt 0 ]; do
     esac
 done
 
+command -v "$python" > /dev/null || { echo "there is no $python here: give --python" >&2; exit 2; }
+
 # The command, the tests of the library and the bench, all as release builds.
 build() {
     local into=$1 list
     command -v cargo > /dev/null || { echo "there is no cargo here: give --bin-dir" >&2; exit 2; }
     mkdir -p "$into"
     (cd "$root" && cargo build --release --quiet --features cli --bin sconce)
-    list=$(cd "$root" && cargo test --release --quiet --no-run --lib --bench gpu --message-format=json |
+    list=$(cd "$root" && cargo test --release --quiet --no-run --lib --bench gpu --message-format=json-render-diagnostics |
         "$python" -c '
 import json, sys
 for line in sys.stdin:
@@ -45,11 +48,11 @@ for line in sys.stdin:
             gpu) cp "$path" "$into/sconce-gpu-bench" ;;
         esac
     done <<< "$list"
-    strip "$into"/sconce* 2> /dev/null || true
 }
 
 if [ -n "$prepare" ]; then
     build "$prepare"
+    [ "$(uname)" != Linux ] || strip "$prepare"/sconce* 2> /dev/null || true
     ls -l "$prepare"
     exit 0
 fi
@@ -58,4 +61,4 @@ if [ -z "$bins" ]; then
     trap 'rm -rf "$bins"' EXIT
     build "$bins"
 fi
-"$python" "$root/tools/gpu_check.py" --bin-dir "$bins" "${args[@]}"
+"$python" "$root/tools/gpu_check.py" --bin-dir "$bins" ${args[@]+"${args[@]}"}

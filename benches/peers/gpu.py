@@ -10,13 +10,10 @@ a large copy on it and of copies from pinned and from ordinary memory to it, and
 """
 import argparse
 import json
+import sys
 import time
 import warnings
 from pathlib import Path
-
-import torch
-
-from models import MODELS, build, make_input
 
 warnings.filterwarnings("ignore")
 
@@ -65,17 +62,17 @@ def time_model(name, batch, device, sync, runs):
     x = make_input(name, batch).to(device)
     row = {"model": name, "batch": batch}
     allow_tf32(False)
-    row["eager_f32"] = median_ms(lambda: model(x), sync, runs)
+    row["eager_f32"] = attempt(lambda: median_ms(lambda: model(x), sync, runs))
     if not device.startswith("cuda"):
         return row
     row["graph_f32"] = attempt(lambda: graphed(model, x, runs))
     compiled = torch.compile(model, mode="reduce-overhead")
     row["compiled_f32"] = attempt(lambda: median_ms(lambda: compiled(x), sync, runs))
     allow_tf32(True)
-    row["eager_tf32"] = median_ms(lambda: model(x), sync, runs)
+    row["eager_tf32"] = attempt(lambda: median_ms(lambda: model(x), sync, runs))
     allow_tf32(False)
     half, h = model.half(), x.half()
-    row["eager_f16"] = median_ms(lambda: half(h), sync, runs)
+    row["eager_f16"] = attempt(lambda: median_ms(lambda: half(h), sync, runs))
     return row
 
 
@@ -118,7 +115,19 @@ def main():
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--write-models", metavar="FOLDER")
     args = parser.parse_args()
+    # After the arguments: --help needs no torch.
+    global torch, build, make_input
+    try:
+        import torch
+        from models import MODELS, build, make_input
+    except ImportError as error:
+        sys.exit(f"gpu.py needs torch and torchvision: {error}")
     names = args.names or list(MODELS)
+    unknown = [name for name in names if name not in MODELS]
+    if unknown:
+        sys.exit(f"gpu.py: no model `{unknown[0]}`, there are {', '.join(MODELS)}")
+    if args.device.startswith("cuda") and not args.write_models and not torch.cuda.is_available():
+        sys.exit(f"gpu.py: torch {torch.__version__} sees no CUDA device")
     sync = torch.cuda.synchronize if args.device.startswith("cuda") else (lambda: None)
     with torch.inference_mode():
         if args.write_models:

@@ -16,8 +16,10 @@ mod point;
 mod rows;
 
 #[cfg(feature = "gpu")]
-pub(super) use matrix::square_conv2d;
+pub(super) use matrix::{drawn, square_conv2d};
 pub(super) use point::every_unary;
+#[cfg(feature = "gpu")]
+pub(super) use rows::long;
 
 /// One kernel, its arguments, and how exact its answer must be.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::stored::{Extra, Kind};
-use super::{Dict, Layout, Object, Quantizer, Storage, StoredTensor, Value};
+use super::{Dict, Enclosing, Layout, Object, Quantizer, Storage, StoredTensor, Value};
 
 /// The device of each storage of a checkpoint: what `torch.load` takes as `map_location`. It goes to
 /// [`Checkpoint::map_location`](super::Checkpoint::map_location).
@@ -50,8 +50,8 @@ impl<'a> MapLocation<'a> {
 
     /// The same values with the storages' new tags.
     pub(super) fn apply(&self, values: &[Value]) -> Vec<Value> {
-        Mapper { map: self, storages: HashMap::new(), tensors: HashMap::new(), containers: HashMap::new() }
-            .values(values)
+        let (storages, containers, cycles) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Mapper { map: self, storages, containers, cycles }.values(values)
     }
 }
 
@@ -95,33 +95,20 @@ tables! {
 struct Mapper<'m, 'a> {
     map: &'m MapLocation<'a>,
     storages: HashMap<*const Storage, Arc<Storage>>,
-    tensors: HashMap<*const StoredTensor, Arc<StoredTensor>>,
-    containers: HashMap<*const (), Value>,
+    /// Containers and tensors.
+    containers: HashMap<usize, Value>,
+    /// Those that were met inside themselves.
+    cycles: HashMap<usize, Enclosing>,
 }
 
 impl Mapper<'_, '_> {
     fn value(&mut self, value: &Value) -> Value {
-        let address = match value {
-            Value::Tensor(tensor) => return Value::Tensor(self.tensor(tensor)),
-            Value::Storage(storage, dtype) => return Value::Storage(self.storage(storage), *dtype),
-            Value::List(items) | Value::Set(items) | Value::FrozenSet(items) => Arc::as_ptr(items).cast::<()>(),
-            Value::Tuple(items) => Arc::as_ptr(items).cast(),
-            Value::Dict(dict) => Arc::as_ptr(dict).cast(),
-            Value::Object(object) => Arc::as_ptr(object).cast(),
-            Value::None
-            | Value::Bool(_)
-            | Value::Int(_)
-            | Value::BigInt(_)
-            | Value::Float(_)
-            | Value::Complex(..)
-            | Value::Str(_)
-            | Value::Bytes(_)
-            | Value::ByteArray(_)
-            | Value::DType(_)
-            | Value::Device(_)
-            | Value::Size(_)
-            | Value::Global(_)
-            | Value::Cycle => return value.clone(),
+        let Some(address) = value.address() else {
+            return match value {
+                Value::Storage(storage, dtype) => Value::Storage(self.storage(storage), *dtype),
+                Value::Cycle(container) => self.cycle(container),
+                other => other.clone(),
+            };
         };
         if let Some(known) = self.containers.get(&address) {
             return known.clone();
@@ -135,10 +122,25 @@ impl Mapper<'_, '_> {
             Value::Tuple(items) => Value::Tuple(self.values(items).into()),
             Value::Dict(dict) => Value::Dict(Arc::new(self.dict(dict))),
             Value::Object(object) => Value::Object(Arc::new(self.object(object))),
+            Value::Tensor(tensor) => Value::Tensor(Arc::new(self.tensor(tensor))),
             other => other.clone(),
         };
+        if let Some(cycle) = self.cycles.remove(&address) {
+            cycle.close(&mapped);
+        }
         self.containers.insert(address, mapped.clone());
         mapped
+    }
+
+    /// A reference to a container that is being mapped, or was.
+    fn cycle(&mut self, container: &Enclosing) -> Value {
+        let Some(address) = container.get().as_ref().and_then(Value::address) else {
+            return Value::Cycle(container.clone());
+        };
+        match self.containers.get(&address) {
+            Some(known) => known.clone(),
+            None => Value::Cycle(self.cycles.entry(address).or_default().clone()),
+        }
     }
 
     fn values(&mut self, values: &[Value]) -> Vec<Value> {
@@ -171,11 +173,8 @@ impl Mapper<'_, '_> {
         mapped
     }
 
-    fn tensor(&mut self, tensor: &Arc<StoredTensor>) -> Arc<StoredTensor> {
-        if let Some(known) = self.tensors.get(&Arc::as_ptr(tensor)) {
-            return Arc::clone(known);
-        }
-        let mut mapped = (**tensor).clone();
+    fn tensor(&mut self, tensor: &StoredTensor) -> StoredTensor {
+        let mut mapped = tensor.clone();
         // A meta tensor has no data to put anywhere.
         if tensor.layout() != Layout::Meta {
             mapped = mapped.with_storage(self.storage(tensor.storage()));
@@ -183,9 +182,14 @@ impl Mapper<'_, '_> {
         if let Some(extra) = tensor.extra() {
             mapped = mapped.with_extra(Some(self.extra(extra)));
         }
-        let mapped = Arc::new(mapped);
-        self.tensors.insert(Arc::as_ptr(tensor), Arc::clone(&mapped));
         mapped
+    }
+
+    /// A tensor that belongs to another.
+    fn part(&mut self, tensor: &mut Arc<StoredTensor>) {
+        if let Value::Tensor(mapped) = self.value(&Value::Tensor(Arc::clone(tensor))) {
+            *tensor = mapped;
+        }
     }
 
     /// What a tensor has beside its view: the parts of a sparse one, the scales of a quantized one, attributes.
@@ -194,8 +198,8 @@ impl Mapper<'_, '_> {
         match &mut mapped.kind {
             Kind::Strided | Kind::Quantized(Quantizer::PerTensor { .. }) => {}
             Kind::Quantized(Quantizer::PerChannel { scales, zero_points, .. }) => {
-                *scales = self.tensor(scales);
-                *zero_points = self.tensor(zero_points);
+                self.part(scales);
+                self.part(zero_points);
             }
             Kind::Listed { call, .. } => *call = Arc::new(self.object(call)),
         }

@@ -39,7 +39,7 @@ pub use sniff::Container;
 pub use storage::Storage;
 pub(crate) use stored::unpacked;
 pub use stored::{Layout, Quantizer, StoredTensor};
-pub use value::{BigInt, Dict, DictKind, Key, Object, Value};
+pub use value::{BigInt, Dict, DictKind, Enclosing, Key, Object, Value};
 
 use self::export::Exported;
 use self::source::Source;

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use super::source::Source;
 use super::value::{Dict, DictKind, Value};
-use super::{Container, Opened, in_file};
+use super::{Container, FREE_TEXT, Opened, in_file};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Opens all files that an index names and joins their tensors in the order of the index.
@@ -47,8 +47,42 @@ pub(super) fn open(source: &Arc<Source>, directory: Option<&Path>) -> Result<Ope
         let tensor = shards.get(file.as_str()?)?.get(name)?;
         Some((Value::from(name.as_str()), tensor.clone()))
     });
-    let root = Dict::new(DictKind::OrderedDict, tensors).into();
-    Ok(Opened { container: Container::Shards, saves: vec![root], bytes, exported: None })
+    let mut root = Dict::new(DictKind::OrderedDict, tensors);
+    let about = index.get("metadata").map(|metadata| ("metadata", value(metadata)));
+    let free_text = free_text(shards.values()).map(|text| (FREE_TEXT, text));
+    let attributes: Vec<_> = about.into_iter().chain(free_text).collect();
+    root.attributes = (!attributes.is_empty()).then(|| Dict::from_iter(attributes).into());
+    Ok(Opened { container: Container::Shards, saves: vec![root.into()], bytes, exported: None })
+}
+
+/// The free text that all safetensors files of the checkpoint have.
+fn free_text<'v>(shards: impl Iterator<Item = &'v Value>) -> Option<Value> {
+    let of = |shard: &'v Value| shard.as_dict().ok()?.attributes()?.get(FREE_TEXT)?.as_dict().ok();
+    let all: Vec<&Dict> = shards.map(of).collect::<Option<_>>()?;
+    let (first, rest) = all.split_first()?;
+    let same = |key: &str, text: &str| {
+        rest.iter().all(|dict| matches!(dict.get(key), Some(Value::Str(other)) if **other == *text))
+    };
+    let common = first.iter().filter(|(key, text)| match (key, text) {
+        (Value::Str(key), Value::Str(text)) => same(key, text),
+        _ => false,
+    });
+    let common = Dict::new(DictKind::Dict, common.cloned());
+    (!common.is_empty()).then(|| common.into())
+}
+
+/// What JSON says, as a value.
+fn value(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::None,
+        Json::Bool(flag) => Value::Bool(*flag),
+        Json::Number(number) => {
+            number.as_i64().map_or_else(|| Value::Float(number.as_f64().unwrap_or(f64::NAN)), Value::Int)
+        }
+        Json::String(text) => text.as_str().into(),
+        Json::Array(items) => items.iter().map(value).collect::<Vec<_>>().into(),
+        Json::Object(entries) => entries.iter().map(|(key, json)| (key.as_str(), value(json))).collect::<Dict>().into(),
+    }
 }
 
 fn weight_map(index: &Json) -> Result<&serde_json::Map<String, Json>> {

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use memmap2::Mmap;
 
@@ -13,10 +14,17 @@ use crate::error::{Error, Result};
 
 /// The bytes of a whole checkpoint. Storages keep it alive and are ranges of it.
 pub(super) enum Source {
-    Mapped(Mmap),
+    Mapped(Mapped),
     Memory(Box<[u8]>),
     /// A part of another source that is a file by itself.
     Window(Arc<Source>, Range<usize>),
+}
+
+/// A file in memory, with what tells that it was changed since.
+pub(super) struct Mapped {
+    map: Mmap,
+    file: File,
+    modified: Option<SystemTime>,
 }
 
 /// The bytes that Linux maps at once, around the page that is touched.
@@ -40,9 +48,10 @@ impl Source {
             sniff::sniff(&[])?;
         }
         // SAFETY: the map is read-only and private to this process. That nobody else changes the file while it is mapped
-        // is the condition that `Storage` states; bytes are only ever read as plain numbers, which any change leaves
-        // valid.
-        Ok(Arc::new(Self::Mapped(unsafe { Mmap::map(&file) }.map_err(io)?)))
+        // is the condition that `Storage` states, and that `check` looks at; bytes are only ever read as plain numbers,
+        // which any change leaves valid.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        Ok(Arc::new(Self::Mapped(Mapped { map, modified: metadata.modified().ok(), file })))
     }
 
     /// Takes everything that `reader` gives.
@@ -56,6 +65,24 @@ impl Source {
     pub(super) fn window(source: &Arc<Self>, range: Range<usize>) -> Arc<Self> {
         assert!(range.start <= range.end && range.end <= source.len(), "a window must lie inside its file");
         Arc::new(Self::Window(Arc::clone(source), range))
+    }
+
+    /// Refuses a file that is not as it was when it was opened: what was read of it does not fit what is there now, and to
+    /// touch pages that it lost ends the process. What happens to it after this it cannot tell.
+    pub(super) fn check(&self) -> Result<()> {
+        let Mapped { map, file, modified } = match self {
+            Self::Mapped(mapped) => mapped,
+            Self::Memory(_) => return Ok(()),
+            Self::Window(source, _) => return source.check(),
+        };
+        let now = file.metadata().map_err(|error| Error::io(text(&error)))?;
+        let (was, is) = (map.len(), now.len());
+        if is == was as u64 && now.modified().ok() == *modified {
+            return Ok(());
+        }
+        let size = if is == was as u64 { String::new() } else { format!(": it had {was} bytes, and has {is}") };
+        Err(Error::io(format!("the file was changed after it was opened{size}"))
+            .help("open it again; put a new file in the place of an old one by renaming it"))
     }
 
     /// Whether the bytes are pages of a file rather than a copy in memory.
@@ -73,7 +100,7 @@ impl Source {
             return source.release_pages(range.start + start, len);
         }
         #[cfg(unix)]
-        if let Self::Mapped(map) = self {
+        if let Self::Mapped(Mapped { map, .. }) = self {
             // A page that is touched brings those around it along.
             let base = map.as_ptr().addr();
             let from = ((base + start) / AROUND * AROUND).max(base) - base;
@@ -91,7 +118,7 @@ impl Deref for Source {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped(Mapped { map, .. }) => map,
             Self::Memory(bytes) => bytes,
             Self::Window(source, range) => &source[range.clone()],
         }

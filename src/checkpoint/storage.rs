@@ -13,8 +13,10 @@ use crate::error::{Error, Result};
 /// One byte range of a mapped file, or an owned copy where mapping is impossible, with the location tag that it was
 /// saved with. Tied tensors and views share one storage: compare with [`Arc::ptr_eq`].
 ///
-/// A file must not change while it is mapped: its storages would change with it, and a file that is cut short under
-/// the map ends the process with a bus error when the lost pages are read, on most systems.
+/// A file must not change while it is mapped. Asking for bytes of one that was changed, or cut short, since it was opened
+/// is an error. But bytes that were given out already change with the file, and if it is cut short under them, reading
+/// the lost pages ends the process with a bus error, on most systems. A file that is replaced by renaming another stays
+/// as it was for those who have it open; [`save`](fn@super::save) does that.
 pub struct Storage {
     bytes: Bytes,
     location: Arc<str>,
@@ -80,10 +82,14 @@ impl Storage {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when compressed bytes, or the header before the bytes in an
-    /// archive, turn out to be damaged.
+    /// archive, turn out to be damaged; [`ErrorKind::Io`](crate::ErrorKind::Io) when the file was changed since it was
+    /// opened.
     pub fn bytes(&self) -> Result<&[u8]> {
         match &self.bytes {
-            Bytes::Range { source, range } => Ok(&source[range.clone()]),
+            Bytes::Range { source, range } => {
+                source.check()?;
+                Ok(&source[range.clone()])
+            }
             Bytes::Entry { entries, record, len } => {
                 let bytes = &entries.source()[entries.range(*record)?];
                 check_len(bytes.len(), *len)?;

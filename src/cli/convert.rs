@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sconce::checkpoint::{Storage, StoredTensor, Value, save_with_progress};
 use sconce::{Checkpoint, DType, StateDict};
 
-use super::inspect::Content;
+use super::inspect::{Content, is_module};
 use super::{Context, Failure, Result, Verdict, text};
 
 /// Writes a file anew, in the format of OUT's ending: .pt, .pth, .bin, .ckpt, .pkl and .tar are PyTorch's,
@@ -138,11 +138,16 @@ fn dropped(checkpoint: &Checkpoint, state: &StateDict) -> Vec<String> {
     }
     let mut names: Vec<&str> = Vec::new();
     let (mut tensors, mut values) = (0usize, 0usize);
-    for (item, is_kept) in content.items.iter().zip(is_kept).skip(1) {
+    for (at, (item, is_kept)) in content.items.iter().zip(is_kept).enumerate().skip(1) {
+        // The items of a list of numbers have no names of their own.
+        let is_one = item.end == at + 1;
         let is_dropped = match item.value {
             Value::Tensor(_) => !is_kept,
-            Value::Object(object) => object.is_array(),
-            value => !matches!(value, Value::Dict(_) | Value::List(_) | Value::Tuple(_)),
+            Value::Object(object) => object.is_array() || is_one && !is_module(object),
+            Value::Dict(dict) => is_one && !dict.is_empty(),
+            Value::List(items) => is_one && !items.is_empty(),
+            Value::Tuple(items) => is_one && !items.is_empty(),
+            _ => true,
         };
         if is_dropped {
             (tensors, values) =

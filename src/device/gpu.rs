@@ -19,7 +19,7 @@ pub(crate) struct GpuOptions {
     pub(crate) checks: bool,
     /// A smaller limit for bindings than the adapter's own.
     pub(crate) binding_bytes: Option<u64>,
-    /// The size of a staging chunk, when not what suits the kind of device.
+    /// The size of a staging chunk, when not the usual one.
     pub(crate) staging_bytes: Option<usize>,
     /// Whether weights are packed by the host, when not as the kind of device says.
     pub(crate) host_packing: Option<bool>,
@@ -203,16 +203,15 @@ impl Gpu {
         })
     }
 
-    /// The size of a staging chunk. A software adapter copies with the processor, out of its cache if the chunks fit
-    /// there; smaller ones leave one side of the copy waiting for the other too often.
+    /// The size of a staging chunk.
     pub(crate) fn staging_bytes(&self) -> usize {
-        let is_software = self.info.kind == DeviceKind::Software;
-        self.options.staging_bytes.unwrap_or(if is_software { 4 << 20 } else { 16 << 20 })
+        self.options.staging_bytes.unwrap_or(16 << 20)
     }
 
-    /// Whether weights are packed by the host and not by shaders: where these run on the processor too, only slower.
+    /// Whether weights are packed by the host, in place, and not by shaders: where these run on the processor too, only
+    /// slower.
     pub(crate) fn packs_on_host(&self) -> bool {
-        self.options.host_packing.unwrap_or(self.info.kind == DeviceKind::Software)
+        self.has_host_memory() && self.options.host_packing.unwrap_or(self.info.kind == DeviceKind::Software)
     }
 
     /// Whether buffers that the host maps may be bound by shaders too.

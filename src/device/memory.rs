@@ -1,7 +1,7 @@
 //! Buffers of a GPU, and the account of what they hold.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::gpu::Gpu;
 use super::info::MemoryUse;
@@ -86,7 +86,9 @@ impl Account {
 /// A buffer on a GPU. Its memory is given back when the last user drops it.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    raw: wgpu::Buffer,
+    raw: OnceLock<wgpu::Buffer>,
+    size: u64,
+    usage: wgpu::BufferUsages,
     purpose: Purpose,
     account: Arc<Account>,
 }
@@ -101,6 +103,19 @@ impl Buffer {
         purpose: Purpose,
         mapped: bool,
     ) -> Result<Self> {
+        let buffer = Self::promise(gpu, what, bytes, usage, purpose)?;
+        buffer.make(gpu, what, mapped)?;
+        Ok(buffer)
+    }
+
+    /// The same, counted already, but not made before [`Buffer::make`].
+    pub(crate) fn promise(
+        gpu: &Gpu,
+        what: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+        purpose: Purpose,
+    ) -> Result<Self> {
         let size = bytes.max(1).next_multiple_of(16);
         let limit = gpu.limits().max_buffer_size;
         if size > limit {
@@ -109,23 +124,30 @@ impl Buffer {
                 gpu.info()
             )));
         }
-        let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: mapped };
-        let raw = gpu.scoped(what, || Ok(gpu.device().create_buffer(&descriptor)))?;
         gpu.account().add(purpose, size);
-        Ok(Self { raw, purpose, account: Arc::clone(gpu.account()) })
+        Ok(Self { raw: OnceLock::new(), size, usage, purpose, account: Arc::clone(gpu.account()) })
+    }
+
+    /// Makes the buffer, once. `mapped`: the host has it first, which needs [`Gpu::has_host_memory`] where it is for more
+    /// than copies.
+    pub(crate) fn make(&self, gpu: &Gpu, what: &str, mapped: bool) -> Result<()> {
+        let usage = if mapped { self.usage | wgpu::BufferUsages::MAP_WRITE } else { self.usage };
+        let descriptor = wgpu::BufferDescriptor { label: None, size: self.size, usage, mapped_at_creation: mapped };
+        let raw = gpu.scoped(what, || Ok(gpu.device().create_buffer(&descriptor)))?;
+        self.raw.set(raw).map_err(|_| Error::device(format!("{what}: the buffer is there already")))
     }
 
     pub(crate) fn raw(&self) -> &wgpu::Buffer {
-        &self.raw
+        self.raw.get().expect("a promised buffer is made before it is used")
     }
 
     pub(crate) fn size(&self) -> u64 {
-        self.raw.size()
+        self.size
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.account.subtract(self.purpose, self.raw.size());
+        self.account.subtract(self.purpose, self.size);
     }
 }

@@ -50,7 +50,7 @@ impl Encoder {
                     object.state().map(|state| self.value(state))
                 ])
             }
-            Value::Cycle => json!(["cycle"]),
+            Value::Cycle(_) => json!(["cycle"]),
             other => panic!("no test writes {other:?}"),
         }
     }

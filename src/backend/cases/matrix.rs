@@ -1,5 +1,7 @@
 //! Cases of `Linear`, `Matmul`, `Conv2d`.
 
+#[cfg(feature = "gpu")]
+use super::Data;
 use super::{Case, Random, Value};
 use crate::dtype::DType;
 use crate::graph::op::{Fused, Residual, Unary};
@@ -208,6 +210,71 @@ fn conv_case(name: &str, step: ConvStep, dtype: DType, strided: bool) -> Case {
 pub(crate) fn square_conv2d(c_in: usize, c_out: usize, output: [usize; 2]) -> Case {
     let step = ConvStep { input: output, padding: [1, 1], ..conv(c_in, c_out, [3, 3], output) };
     conv_case(&format!("3x3 {c_in} to {c_out} {output:?}"), step, DType::F32, false)
+}
+
+/// Convolutions and linear layers of sizes that are drawn: channels beside the powers of two, strides, dilation, groups, what
+/// is fused, the dtype of the weight, and sometimes numbers that are not finite.
+#[cfg(feature = "gpu")]
+pub(crate) fn drawn(seed: &str, count: usize) -> Vec<Case> {
+    let mut random = Random::new(seed);
+    let mut cases = Vec::new();
+    while cases.len() < count {
+        let name = format!("{seed} {}", cases.len());
+        let (_, fused) = every_fused().remove(random.below(every_fused().len()));
+        let dtype = [DType::F32, DType::F32, DType::F16, DType::BF16, DType::F64][random.below(5)];
+        let strided = random.below(3) == 0;
+        let mut case = if random.below(5) == 0 {
+            let sizes = [13, 300, 300].map(|most| 1 + random.below(most));
+            linear_case(&name, sizes, fused, dtype, strided)
+        } else {
+            match drawn_conv(&mut random, fused) {
+                Some(step) => conv_case(&name, step, dtype, strided),
+                None => continue,
+            }
+        };
+        case.name = format!("{} of {dtype} strided_{strided}: {:?}", case.name, case.kernel);
+        if random.below(4) == 0 {
+            // Whether an infinite weight meets the zeros around an image is nobody's promise.
+            let meets_zeros = matches!(&case.kernel, Kernel::Conv2d(conv) if conv.padding != [0, 0]);
+            for value in &mut case.inputs[..if meets_zeros { 1 } else { 2 }] {
+                let Data::F32(data) = &mut value.data else { unreachable!("floats") };
+                let at = random.below(data.len());
+                data[at] = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN][random.below(3)];
+            }
+        }
+        cases.push(case);
+    }
+    cases
+}
+
+/// A convolution that is not too large for the reference; nothing when the kernel does not fit into the image.
+#[cfg(feature = "gpu")]
+fn drawn_conv(random: &mut Random, fused: Fused) -> Option<ConvStep> {
+    const CHANNELS: [usize; 14] = [1, 2, 3, 4, 5, 8, 12, 16, 63, 64, 65, 128, 255, 257];
+    let mut pick = |all: &[usize]| all[random.below(all.len())];
+    let (mut c_in, mut c_out, batch) = (pick(&CHANNELS), pick(&CHANNELS), pick(&[1, 1, 2, 3]));
+    let is_square = pick(&[0, 1]) == 1;
+    let mut groups = 1;
+    if !is_square {
+        groups = match pick(&[0, 0, 1, 2, 3]) {
+            1 => c_in,
+            g => g.max(1),
+        };
+        (c_in, c_out) = (c_in.next_multiple_of(groups), c_out.next_multiple_of(groups));
+    }
+    let mut per_side = |square: usize, all: &[usize]| [0, 1].map(|_| if is_square { square } else { pick(all) });
+    let (kernel, stride, dilation) =
+        (per_side(3, &[1, 2, 3, 5, 7]), per_side(1, &[1, 2, 3]), per_side(1, &[1, 1, 2, 3]));
+    let input = [0, 1].map(|_| 1 + random.below(15));
+    let padding = kernel.map(|size| random.below(size));
+    let out = |d: usize| {
+        let (reach, size) = (dilation[d] * (kernel[d] - 1) + 1, input[d] + 2 * padding[d]);
+        (size >= reach).then(|| (size - reach) / stride[d] + 1)
+    };
+    let output = [out(0)?, out(1)?];
+    let products = batch * output[0] * output[1] * c_out * (c_in / groups) * kernel[0] * kernel[1];
+    let step = ConvStep { batch, input, c_in, output, c_out, kernel, stride, dilation, padding, groups, fused };
+    (products < 4_000_000).then_some(step)
 }
 
 fn conv2d() -> Vec<Case> {

@@ -4,6 +4,11 @@ use super::{Case, Data, Random, Value};
 use crate::dtype::DType;
 use crate::graph::op::Reduce;
 use crate::graph::step::{AttentionStep, Kernel};
+#[cfg(feature = "gpu")]
+use crate::graph::{
+    op::PoolKind,
+    step::{AdaptivePoolStep, PoolStep},
+};
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = reduce();
@@ -32,6 +37,62 @@ const LINES: [(usize, usize, usize); 14] = [
     (2, 300, 130),
     (0, 5, 3),
 ];
+
+/// Kernels whose threads take more steps than some drivers let a loop have: llvmpipe ends a shader's loops after 65,535.
+#[cfg(feature = "gpu")]
+pub(crate) fn long() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |name: &str, kernel: Kernel, inputs: &[usize], output: usize, tolerance: f64| {
+        let mut random = Random::new(name);
+        let inputs = inputs.iter().map(|&len| random.floats(len, 1.0).into()).collect();
+        cases.push(Case::new(format!("long {name}"), kernel, inputs, output, tolerance));
+    };
+    let [outer, len, inner] = [1, 70_001, 3];
+    for kind in [Reduce::Mean, Reduce::Sum, Reduce::Max] {
+        add(&format!("{kind:?}"), Kernel::Reduce { kind, outer, len, inner }, &[len * inner], inner, 3e-4);
+    }
+    add("cumsum", Kernel::Cumsum { outer, len, inner }, &[len * inner], len * inner, 3e-3);
+    for log in [false, true] {
+        let kernel = Kernel::Softmax { outer, len: 30_001, inner, log };
+        add(&format!("softmax {log}"), kernel, &[30_001 * inner], 30_001 * inner, 1e-5);
+    }
+    for kind in [PoolKind::AVG, PoolKind::Max] {
+        let (batch, channels, input, output) = (1, 4, [301, 300], [1, 1]);
+        let kernel = Kernel::AdaptivePool2d(AdaptivePoolStep { kind, batch, channels, input, output });
+        add(&format!("adaptive {kind:?}"), kernel, &[301 * 300 * 4], 4, 1e-5);
+        let step = PoolStep {
+            kind,
+            batch,
+            channels,
+            input,
+            output,
+            kernel: input,
+            stride: [1, 1],
+            padding: [0, 0],
+            dilation: [1, 1],
+        };
+        add(&format!("pool {kind:?}"), Kernel::Pool2d(step), &[301 * 300 * 4], 4, 1e-5);
+    }
+    let [q_len, kv_len, dim] = [2, 29_000, 64];
+    let step = AttentionStep {
+        batch: 1,
+        heads: 1,
+        q_len,
+        kv_len,
+        head_dim: dim,
+        v_dim: dim,
+        q: [0, 0, dim],
+        k: [0, 0, dim],
+        v: [0, 0, dim],
+        out: [0, 0, dim],
+        mask: None,
+        scale: 1.0,
+        causal: false,
+        blind_is_nan: false,
+    };
+    add("attention", Kernel::Attention(step), &[q_len * dim, kv_len * dim, kv_len * dim], q_len * dim, 1e-5);
+    cases
+}
 
 fn reduce() -> Vec<Case> {
     let mut cases = Vec::new();

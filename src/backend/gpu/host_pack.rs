@@ -69,9 +69,15 @@ pub(super) fn scale(words: &mut [u32], piece: &Piece, factors: &[f32]) {
     }
 }
 
+/// Whether there is a conversion from the dtype.
+pub(super) fn converts(dtype: DType) -> bool {
+    use DType::*;
+    matches!(dtype, F32 | F64 | F16 | BF16 | I64 | I32 | I16 | I8 | U8 | Bool)
+}
+
 /// Writes a piece's elements as `f32` or, where `is_int`, as `i32`; what lies between them becomes zero. `source` holds
-/// the elements from the piece's first one on. Gives whether there is a conversion from the dtype.
-pub(super) fn pack(source: &[u8], dtype: DType, is_int: bool, piece: &Piece, to: &mut Vec<u32>) -> bool {
+/// the elements, of a dtype that it [`converts`], from the piece's first one on.
+pub(super) fn pack(source: &[u8], dtype: DType, is_int: bool, piece: &Piece, to: &mut Vec<u32>) {
     to.clear();
     to.resize(piece.len, 0);
     let dims = &piece.region.dims;
@@ -88,9 +94,36 @@ pub(super) fn pack(source: &[u8], dtype: DType, is_int: bool, piece: &Piece, to:
         DType::I8 => gather(source, dims, to, |x| word(i8::from_le_bytes(x).into())),
         DType::U8 => gather(source, dims, to, |[x]| word(x.into())),
         DType::Bool => gather(source, dims, to, |[x]| word((x != 0).into())),
-        _ => return false,
+        _ => unreachable!("there is no conversion from {dtype}"),
     }
-    true
+}
+
+/// The points of one channel's taps, `[3][3][inputs]`, by Winograd's F(2x2, 3x3): G g G^T, `[16][inputs]`, as
+/// `winograd_weight.wgsl` computes them.
+pub(super) fn points(taps: &[f32], to: &mut [f32]) {
+    fn mix(rows: [&[f32]; 3], sign: f32, to: &mut [f32]) {
+        let [a, b, c] = rows;
+        let sums = a.iter().zip(b).zip(c).map(|((a, b), c)| 0.5 * (a + sign * b + c));
+        to.iter_mut().zip(sums).for_each(|(to, sum)| *to = sum);
+    }
+    let inputs = taps.len() / 9;
+    let g = |row: usize, column: usize| &taps[(3 * row + column) * inputs..][..inputs];
+    let mut column = vec![0.0; 3 * inputs];
+    for (row, to) in to.chunks_exact_mut(4 * inputs).enumerate() {
+        for (i, column) in column.chunks_exact_mut(inputs).enumerate() {
+            match row {
+                0 => column.copy_from_slice(g(0, i)),
+                1 => mix([g(0, i), g(1, i), g(2, i)], 1.0, column),
+                2 => mix([g(0, i), g(1, i), g(2, i)], -1.0, column),
+                _ => column.copy_from_slice(g(2, i)),
+            }
+        }
+        let h = |i: usize| &column[i * inputs..][..inputs];
+        to[..inputs].copy_from_slice(h(0));
+        mix([h(0), h(1), h(2)], 1.0, &mut to[inputs..2 * inputs]);
+        mix([h(0), h(1), h(2)], -1.0, &mut to[2 * inputs..3 * inputs]);
+        to[3 * inputs..].copy_from_slice(h(2));
+    }
 }
 
 /// The bits of the nearest `i32`.
@@ -167,14 +200,12 @@ mod tests {
                 let (mut got, mut words) = (vec![0; 4000], Vec::new());
                 for piece in pieces(&whole, most).expect("an order") {
                     assert!(piece.len <= most, "{dims:?} {most}: {piece:?}");
-                    assert!(pack(&source[piece.region.source * 4..], DType::I32, true, &piece, &mut words));
+                    pack(&source[piece.region.source * 4..], DType::I32, true, &piece, &mut words);
                     got[piece.region.target..][..piece.len].copy_from_slice(&words);
                 }
                 assert_eq!(got, want, "{dims:?} {most}");
             }
         }
         assert_eq!(pieces(&region(&[(4, 1, 1), (4, 4, 2)], 0), 100), None);
-        let piece = Piece { region: region(&[], 0), len: 1 };
-        assert!(!pack(&[0; 8], DType::Complex64, false, &piece, &mut Vec::new()));
     }
 }

@@ -1,6 +1,7 @@
 //! The GPU backend: turns schedules into recorded dispatches and replays them.
 
 mod cache;
+mod direct;
 pub(crate) mod dispatch;
 mod host_pack;
 mod kernels;

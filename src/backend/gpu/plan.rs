@@ -305,6 +305,7 @@ impl<'a> Builder<'a> {
     /// a part of it.
     fn run_prologue(&mut self) -> Result<()> {
         let mut begun: HashSet<BufferId> = HashSet::new();
+        let mut ready: Vec<Ready<'_>> = Vec::new();
         for step in &self.schedule.prologue {
             let (id, output) = (step.output.buffer, &self.schedule.buffers[step.output.buffer.0]);
             if !begun.contains(&id) && self.weights.has_derived(output) {
@@ -312,24 +313,41 @@ impl<'a> Builder<'a> {
             }
             // What is computed once is computed exactly.
             let selection = self.select(step, Precision::Exact)?;
+            if !selection.packs.is_empty() {
+                // It may be a value of these steps that is packed.
+                self.submit_prologue(&mut ready)?;
+            }
             let packs = self.constants(step, &selection, Precision::Exact)?;
             if begun.insert(id) {
                 self.weights.derive(output)?;
             }
-            // The copies that the step needs come first.
-            self.uploader.finish()?;
-            let all: Vec<&Dispatch> = selection.dispatches.iter().collect();
-            let compiled = Pipelines::of(&self.gpu).get(&self.gpu, &all)?;
-            let ready = Ready { step, index: 0, selection, packs, half: false };
-            let calls = self.record(&ready, &mut compiled.into_iter())?;
-            self.gpu.scoped(&step.name, || {
-                let mut encoder = run::new_encoder(&self.gpu);
-                run::replay(&mut encoder, &calls);
-                run::submit(&self.gpu, encoder);
-                Ok(())
-            })?;
+            ready.push(Ready { step, index: 0, selection, packs, half: false });
         }
+        self.submit_prologue(&mut ready)?;
         self.check_prologue()
+    }
+
+    /// Gives the device the steps of the prologue that are ready, after the uploads that they need.
+    fn submit_prologue(&mut self, ready: &mut Vec<Ready<'_>>) -> Result<()> {
+        let (Some(first), Some(last)) = (ready.first(), ready.last()) else { return Ok(()) };
+        let what = if ready.len() == 1 {
+            first.step.name.clone()
+        } else {
+            format!("{} to {}", first.step.name, last.step.name)
+        };
+        self.uploader.finish()?;
+        let all: Vec<&Dispatch> = ready.iter().flat_map(|ready| &ready.selection.dispatches).collect();
+        let mut compiled = Pipelines::of(&self.gpu).get(&self.gpu, &all)?.into_iter();
+        let mut calls = Vec::new();
+        for ready in ready.drain(..) {
+            calls.extend(self.record(&ready, &mut compiled)?);
+        }
+        self.gpu.scoped(&what, || {
+            let mut encoder = run::new_encoder(&self.gpu);
+            run::replay(&mut encoder, &calls);
+            run::submit(&self.gpu, encoder);
+            Ok(())
+        })
     }
 
     /// The error of a prologue step that met an index out of range.
@@ -513,12 +531,13 @@ impl<'a> Builder<'a> {
 
 /// Cuts calls into submissions of about as many operations as `most`: a device that is busy for seconds is reset.
 fn cut(calls: &[Call], steps: &[StepProfile], most: u64) -> Vec<Range<usize>> {
+    let mut of_step = vec![0u64; steps.len()];
+    calls.iter().for_each(|call| of_step[call.step] += 1);
     let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0u64);
     for (i, call) in calls.iter().enumerate() {
-        // The dispatches of one step stay together.
-        let is_new = i == 0 || calls[i - 1].step != call.step;
-        let flops = if is_new { steps[call.step].flops } else { 0 };
-        if is_new && i > start && sum.saturating_add(flops) > most {
+        // The dispatches of a step that is cut take as long as each other.
+        let flops = steps[call.step].flops / of_step[call.step];
+        if i > start && sum.saturating_add(flops) > most {
             parts.push(start..i);
             (start, sum) = (i, 0);
         }

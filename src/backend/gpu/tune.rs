@@ -212,6 +212,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::Device;
     use crate::backend::cases::{self, Case};
     use crate::backend::gpu::kernels::Caps;
     use crate::backend::gpu::tests::on_every_gpu;
@@ -273,6 +274,12 @@ mod tests {
                 choices.len(),
                 products.iter().map(|case| key(&case.kernel, Precision::Exact)).collect::<HashSet<_>>().len()
             );
+            // Who asks is told of every step, and of the end.
+            let told: Arc<Mutex<Vec<(usize, usize)>>> = Arc::default();
+            let teller = Arc::clone(&told);
+            Device::from_gpu(Arc::clone(gpu)).on_tuning(move |done, all| teller.lock().unwrap().push((done, all)));
+            tune(&products[0].schedule(), gpu, Precision::Exact).unwrap();
+            assert_eq!(*told.lock().unwrap(), [(0, 1), (1, 1)]);
             // Nothing is timed twice.
             let before = gpu.account().counts().submits;
             tune(&products[0].schedule(), gpu, Precision::Exact).unwrap();

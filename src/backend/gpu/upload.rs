@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::direct::{self, Fill, Job};
 use super::dispatch::{Binding, Dispatch, Shader};
-use super::host_pack;
 use super::pipeline::{Pipeline, Pipelines};
 use crate::checkpoint::Storage;
 use crate::device::gpu::Gpu;
@@ -19,9 +19,6 @@ pub(super) const CHUNKS: usize = 3;
 
 /// Smaller ranges are not worth a call to release their pages.
 const RELEASE_BYTES: usize = 64 << 10;
-
-/// What the host packs at a time: it stays in the processor's cache until it is staged.
-const HOST_BYTES: usize = 128 << 10;
 
 /// The workgroup of `pack.wgsl`, and the elements that one thread writes.
 const PACK_THREADS: usize = 64;
@@ -76,8 +73,13 @@ pub(super) struct Target<'a> {
     /// `I32`, `F32` or `F16`.
     pub(super) dtype: DType,
     pub(super) scale: Option<&'a Arc<Buffer>>,
-    /// What is in `scale`, where the host packs.
-    pub(super) factors: Option<&'a [f32]>,
+}
+
+impl<'a> Target<'a> {
+    /// A target without a scale.
+    pub(super) fn plain(name: &'a str, buffer: &'a Arc<Buffer>, dtype: DType) -> Self {
+        Self { name, buffer, dtype, scale: None }
+    }
 }
 
 /// Uploads in batches: every chunk that is full becomes one submission.
@@ -90,8 +92,8 @@ pub(super) struct Uploader {
     current: Option<(usize, usize)>,
     copies: Vec<Copy>,
     packs: Vec<PackCall>,
-    /// What was packed on the host.
-    words: Vec<u32>,
+    /// What the host will write in place.
+    jobs: Vec<Job>,
     /// What was read of the sources so far.
     bytes: u64,
 }
@@ -131,7 +133,7 @@ impl Uploader {
             current: None,
             copies: Vec::new(),
             packs: Vec::new(),
-            words: Vec::new(),
+            jobs: Vec::new(),
             bytes: 0,
         }
     }
@@ -141,6 +143,18 @@ impl Uploader {
         self.bytes
     }
 
+    /// Has the host fill a buffer in place before [`Uploader::finish`] returns; gives the fill back where it does not.
+    pub(super) fn fill(&mut self, fill: Fill) -> Option<Fill> {
+        if !self.gpu.packs_on_host() || fill.region.dims.iter().any(|dim| dim.size == 0) {
+            return Some(fill);
+        }
+        let Some(pieces) = direct::pieces(&fill) else { return Some(fill) };
+        let job = Job(fill, pieces);
+        self.bytes += job.bytes() as u64;
+        self.jobs.push(job);
+        None
+    }
+
     /// Brings a region of `source` to `target`.
     pub(super) fn upload(&mut self, source: Source<'_>, region: &Region, target: Target<'_>) -> Result<()> {
         if region.dims.iter().any(|dim| dim.size == 0) {
@@ -148,10 +162,6 @@ impl Uploader {
         }
         if let Source::Device(buffer, dtype) = source {
             return with_runs(region.clone()).iter().try_for_each(|part| self.pack(buffer, dtype, part, target));
-        }
-        let is_plain = target.scale.is_none() && is_copy(source.dtype(), target.dtype, region);
-        if self.gpu.packs_on_host() && !is_plain && self.pack_on_host(source, region, target)? {
-            return Ok(());
         }
         let size = source.dtype().size();
         let mut parts = Vec::new();
@@ -179,57 +189,8 @@ impl Uploader {
 
     /// Submits what is left. The device may still be at work.
     pub(super) fn finish(&mut self) -> Result<()> {
-        self.submit()
-    }
-
-    /// Packs a region into the chunks, as it will lie in the target; says whether it can.
-    fn pack_on_host(&mut self, source: Source<'_>, region: &Region, target: Target<'_>) -> Result<bool> {
-        let (Source::Stored(_, dtype) | Source::Bytes(_, dtype)) = source else { return Ok(false) };
-        let is_int = target.dtype == DType::I32;
-        let element = target.dtype.size();
-        // Copies are of whole words.
-        if element != 4 || target.scale.is_some() != target.factors.is_some() || (is_int && dtype.is_float()) {
-            return Ok(false);
-        }
-        let bytes = match source {
-            Source::Stored(storage, _) => storage.bytes()?,
-            Source::Bytes(bytes, _) => bytes,
-            Source::Device(..) => unreachable!("is on the device"),
-        };
-        let Some(pieces) = host_pack::pieces(region, self.chunk_bytes.min(HOST_BYTES) / element) else {
-            return Ok(false);
-        };
-        let mut released = region.source * dtype.size();
-        for piece in &pieces {
-            let start = piece.region.source * dtype.size();
-            let mut words = std::mem::take(&mut self.words);
-            let is_packed = host_pack::pack(&bytes[start..], dtype, is_int, piece, &mut words);
-            if let Some(factors) = target.factors.filter(|_| is_packed) {
-                host_pack::scale(&mut words, piece, factors);
-            }
-            let staged = if is_packed { self.stage(bytemuck::cast_slice(&words)).map(Some) } else { Ok(None) };
-            self.words = words;
-            let Some(from) = staged? else { return Ok(false) };
-            let (at, length) = (piece.region.target * element, piece.len * element);
-            self.copy(from as u64, target.buffer, at as u64, length as u64);
-            // What lies before a piece is done with where both sides have one order.
-            if let Source::Stored(storage, _) = source
-                && start >= released + self.chunk_bytes.max(RELEASE_BYTES)
-                && let Some(outer) = piece.region.dims.first()
-                && region.dims.iter().all(|dim| dim.source <= outer.source)
-            {
-                storage.release_pages(released..start);
-                released = start;
-            }
-        }
-        let end = (region.source + span(&region.dims)) * dtype.size();
-        if let Source::Stored(storage, _) = source
-            && end >= released + RELEASE_BYTES
-        {
-            storage.release_pages(released..end);
-        }
-        self.bytes += (region.dims.iter().map(|dim| dim.size).product::<usize>() * dtype.size()) as u64;
-        Ok(true)
+        self.submit()?;
+        direct::run(&self.gpu, &std::mem::take(&mut self.jobs))
     }
 
     /// Records a copy from the current chunk, as a part of the last one where it goes on with that.
@@ -511,7 +472,7 @@ fn split(region: &Region, limit: usize, parts: &mut Vec<Region>) {
 }
 
 /// Whether a region is a plain copy of words.
-fn is_copy(dtype: DType, target: DType, region: &Region) -> bool {
+pub(super) fn is_copy(dtype: DType, target: DType, region: &Region) -> bool {
     let mut dims: Vec<&Dim> = region.dims.iter().filter(|dim| dim.size > 1).collect();
     dims.sort_by_key(|dim| dim.source);
     let mut stride = 1;

@@ -1,8 +1,10 @@
 //! Weights: the constant buffers of a model on a GPU, shared by all of its plans.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
+use super::direct::Fill;
 use super::dispatch::Pack;
 use super::kernels::winograd;
 use super::precision;
@@ -130,20 +132,16 @@ impl Weights {
             return Ok(Arc::clone(&entry.buffer));
         }
         let name = name_of(&buffer.memory);
-        let made = self.allocate(name, buffer.len, dtype)?;
-        let target = Target { name, buffer: &made, dtype, scale: None, factors: None };
         let (held, shape) = match &buffer.memory {
             Memory::Parameter(parameter) => (Held::of(&parameter.tensor, None)?, parameter.tensor.shape().to_vec()),
             Memory::Constant(tensor) => (Held::constant(tensor), tensor.shape().to_vec()),
             Memory::Derived(_) if dtype == DType::F16 => {
                 // It was computed in f32.
                 let source = self.plain(up, buffer)?;
+                let made = self.allocate(name, buffer.len, dtype)?;
                 let dims = plain_dims(&View::contiguous(&[buffer.len]));
-                up.upload(
-                    Source::Device(&source, DType::F32),
-                    &Region { source: 0, target: 0, scale: 0, dims },
-                    target,
-                )?;
+                let region = Region { source: 0, target: 0, scale: 0, dims };
+                up.upload(Source::Device(&source, DType::F32), &region, Target::plain(name, &made, dtype))?;
                 self.insert(key, &buffer.memory, &made);
                 return Ok(made);
             }
@@ -153,8 +151,14 @@ impl Weights {
         if shape.iter().product::<usize>() != buffer.len {
             return Err(Error::shape(format!("`{name}` has shape {shape:?}, {} elements are needed", buffer.len)));
         }
+        let made = self.promise(name, buffer.len, dtype)?;
         let region = Region { source: held.view.offset, target: 0, scale: 0, dims: plain_dims(&held.view) };
-        up.upload(held.source(), &region, target)?;
+        let fill =
+            Fill { name: quoted(name), held, region, dtype, factors: None, points: None, buffer: Arc::clone(&made) };
+        if let Some(fill) = up.fill(fill) {
+            made.make(&self.gpu, &fill.name, false)?;
+            up.upload(fill.held.source(), &fill.region, Target::plain(name, &made, dtype))?;
+        }
         self.insert(key, &buffer.memory, &made);
         Ok(made)
     }
@@ -170,7 +174,7 @@ impl Weights {
         }
         let name = name_of(&weight.memory);
         let dtype = element(weight.is_int, pack.half);
-        let made = self.allocate(name, pack.packed_len(), dtype)?;
+        let made = self.promise(name, pack.packed_len(), dtype)?;
         let limit = self.gpu.limits().max_storage_buffer_binding_size;
         if made.size() > limit {
             return Err(Error::unsupported(format!(
@@ -179,31 +183,37 @@ impl Weights {
                 self.gpu.info()
             )));
         }
+        let held = match &weight.memory {
+            Memory::Parameter(parameter) => Some(Held::of(&parameter.tensor, Some(&pack.shape))?),
+            Memory::Constant(tensor) => Some(Held { view: View::contiguous(&pack.shape), ..Held::constant(tensor) }),
+            Memory::Derived(_) => None,
+            Memory::Arena { .. } => unreachable!("an activation is not a weight"),
+        };
+        let held = match held {
+            Some(held) => match self.fill(up, buffers, pack, held, &made)? {
+                Some(held) => Some(held),
+                None => {
+                    self.insert(key, &weight.memory, &made);
+                    return Ok(made);
+                }
+            },
+            None => None,
+        };
+        made.make(&self.gpu, &quoted(name), false)?;
         let scale = pack.scale.map(|scale| self.plain(up, &buffers[scale.0])).transpose()?;
         let ordered = match pack.winograd {
             true => self.allocate(name, pack.packed_shape().iter().product(), dtype)?,
             false => Arc::clone(&made),
         };
-        let factors = match pack.scale {
-            Some(scale) if self.gpu.packs_on_host() => self.factors(&buffers[scale.0])?,
-            _ => None,
-        };
-        let target = Target { name, buffer: &ordered, dtype, scale: scale.as_ref(), factors: factors.as_deref() };
-        match &weight.memory {
-            Memory::Parameter(parameter) => {
-                let held = Held::of(&parameter.tensor, Some(&pack.shape))?;
-                up.upload(held.source(), &pack_region(&held.view, pack), target)?;
-            }
-            Memory::Constant(tensor) => {
-                up.upload(Held::constant(tensor).source(), &pack_region(&View::contiguous(&pack.shape), pack), target)?;
-            }
-            Memory::Derived(_) => {
+        let target = Target { scale: scale.as_ref(), ..Target::plain(name, &ordered, dtype) };
+        match &held {
+            Some(held) => up.upload(held.source(), &pack_region(&held.view, pack), target)?,
+            None => {
                 let source = self.plain(up, weight)?;
-                let dtype = if weight.is_int { DType::I32 } else { DType::F32 };
+                let dtype = element(weight.is_int, false);
                 let region = pack_region(&View::contiguous(&pack.shape), pack);
                 up.upload(Source::Device(&source, dtype), &region, target)?;
             }
-            Memory::Arena { .. } => unreachable!("an activation is not a weight"),
         }
         if pack.winograd {
             let limit = self.gpu.limits().max_compute_workgroups_per_dimension as usize;
@@ -211,6 +221,35 @@ impl Weights {
         }
         self.insert(key, &weight.memory, &made);
         Ok(made)
+    }
+
+    /// Has the host pack a weight into the buffer that is promised for it; gives the weight back where shaders must.
+    fn fill(
+        &mut self,
+        up: &mut Uploader,
+        buffers: &[step::Buffer],
+        pack: &Pack,
+        held: Held,
+        buffer: &Arc<Buffer>,
+    ) -> Result<Option<Held>> {
+        if !self.gpu.packs_on_host() {
+            return Ok(Some(held));
+        }
+        let factors = pack.scale.map(|scale| self.factors(&buffers[scale.0])).transpose()?;
+        if factors.as_ref().is_some_and(Option::is_none) {
+            return Ok(Some(held));
+        }
+        let weight = &buffers[pack.weight.0];
+        let fill = Fill {
+            name: quoted(name_of(&weight.memory)),
+            region: pack_region(&held.view, pack),
+            held,
+            dtype: element(weight.is_int, pack.half),
+            factors: factors.flatten(),
+            points: pack.winograd.then(|| pack.packed_shape()[3]),
+            buffer: Arc::clone(buffer),
+        };
+        Ok(up.fill(fill).map(|fill| fill.held))
     }
 
     /// The numbers of a scale, for the host.
@@ -278,9 +317,16 @@ impl Weights {
     }
 
     fn allocate(&self, name: &str, len: usize, dtype: DType) -> Result<Arc<Buffer>> {
+        let buffer = self.promise(name, len, dtype)?;
+        buffer.make(&self.gpu, &quoted(name), false)?;
+        Ok(buffer)
+    }
+
+    /// A buffer that somebody else makes, when it is known who fills it.
+    fn promise(&self, name: &str, len: usize, dtype: DType) -> Result<Arc<Buffer>> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         let bytes = (len * dtype.size()) as u64;
-        Ok(Arc::new(Buffer::new(&self.gpu, &format!("`{name}`"), bytes, usage, Purpose::Weights, false)?))
+        Ok(Arc::new(Buffer::promise(&self.gpu, &quoted(name), bytes, usage, Purpose::Weights)?))
     }
 
     fn insert(&mut self, key: Key, memory: &Memory, buffer: &Arc<Buffer>) {
@@ -293,6 +339,10 @@ impl Weights {
     }
 }
 
+fn quoted(name: &str) -> String {
+    format!("`{name}`")
+}
+
 /// What a buffer holds.
 fn element(is_int: bool, half: bool) -> DType {
     match (is_int, half) {
@@ -303,20 +353,21 @@ fn element(is_int: bool, half: bool) -> DType {
 }
 
 /// Host data with the view under which it is uploaded.
-struct Held<'a> {
-    data: Data<'a>,
+pub(super) struct Held {
+    data: Data,
     view: View,
 }
 
-enum Data<'a> {
-    Stored(&'a Storage, DType),
-    Bytes(std::borrow::Cow<'a, [u8]>, DType),
+enum Data {
+    Stored(Arc<Storage>, DType),
+    Bytes(Vec<u8>, DType),
+    Constant(Tensor),
 }
 
-impl<'a> Held<'a> {
+impl Held {
     /// A tensor of a file, seen as `shape`; as its own shape when that is `None`. It is copied together on the host
     /// only when no strides describe it, or when it lies too far apart.
-    fn of(tensor: &'a StoredTensor, shape: Option<&[usize]>) -> Result<Self> {
+    fn of(tensor: &StoredTensor, shape: Option<&[usize]>) -> Result<Self> {
         let own = View { shape: tensor.shape().to_vec(), strides: tensor.stride().to_vec(), offset: tensor.offset() };
         let view = match shape {
             Some(shape) => own.reshape(shape),
@@ -329,24 +380,43 @@ impl<'a> Held<'a> {
                 && (view.numel() == 0 || span(&dims) <= view.numel().max(1024) * SPARSE)
         };
         match view.filter(fits) {
-            Some(view) => Ok(Self { data: Data::Stored(tensor.storage(), tensor.dtype()), view }),
+            Some(view) => Ok(Self { data: Data::Stored(Arc::clone(tensor.storage()), tensor.dtype()), view }),
             None => {
                 let shape = shape.unwrap_or(tensor.shape());
-                let data = Data::Bytes(tensor.contiguous_bytes()?, tensor.dtype());
+                let data = Data::Bytes(tensor.contiguous_bytes()?.into_owned(), tensor.dtype());
                 Ok(Self { data, view: View::contiguous(shape) })
             }
         }
     }
 
-    fn constant(tensor: &'a Tensor) -> Self {
-        let data = Data::Bytes(tensor.bytes().into(), tensor.dtype());
-        Self { data, view: View::contiguous(tensor.shape()) }
+    fn constant(tensor: &Tensor) -> Self {
+        Self { data: Data::Constant(tensor.clone()), view: View::contiguous(tensor.shape()) }
+    }
+
+    pub(super) fn dtype(&self) -> DType {
+        self.source().dtype()
+    }
+
+    pub(super) fn bytes(&self) -> Result<&[u8]> {
+        match &self.data {
+            Data::Stored(storage, _) => storage.bytes(),
+            Data::Bytes(bytes, _) => Ok(bytes),
+            Data::Constant(tensor) => Ok(tensor.bytes()),
+        }
+    }
+
+    /// Gives back the pages of a file that lie in a range of the bytes.
+    pub(super) fn release(&self, range: Range<usize>) {
+        if let Data::Stored(storage, _) = &self.data {
+            storage.release_pages(range);
+        }
     }
 
     fn source(&self) -> Source<'_> {
         match &self.data {
             Data::Stored(storage, dtype) => Source::Stored(storage, *dtype),
             Data::Bytes(bytes, dtype) => Source::Bytes(bytes, *dtype),
+            Data::Constant(tensor) => Source::Bytes(tensor.bytes(), tensor.dtype()),
         }
     }
 }

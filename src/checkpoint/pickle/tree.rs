@@ -1,12 +1,13 @@
 //! From nodes to values: each node is converted once, so what is shared stays shared and cycles end.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::machine::Unpickled;
 use super::node::{Arena, DictNode, ExtraNode, Id, KindNode, Known, Node, StorageId, TensorNode};
 use crate::checkpoint::stored::{Class, Extra, Kind, View};
-use crate::checkpoint::value::{Dict, Object, Value};
+use crate::checkpoint::value::{Dict, Enclosing, Object, Value};
 use crate::checkpoint::{Layout, Quantizer, Seeded, Storage, StoredTensor};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -34,6 +35,8 @@ struct Builder<'a, 's, 'o> {
     /// What nodes became: see [`Node::Done`].
     values: Vec<Value>,
     frames: Vec<Frame>,
+    /// Containers that are being converted and were met inside themselves.
+    cycles: RefCell<HashMap<Id, Enclosing>>,
     /// Those of the tensors so far.
     views: HashSet<Arc<View>, Seeded>,
 }
@@ -43,7 +46,8 @@ impl Unpickled<'_> {
     pub(in crate::checkpoint) fn into_value(self, storage: &mut OpenStorage<'_>) -> Result<Value> {
         // As a rule a name for each tensor.
         let values = Vec::with_capacity(self.arena.tensors.len() * 2);
-        let mut builder = Builder { pickle: self, storage, values, frames: Vec::new(), views: HashSet::default() };
+        let (cycles, views) = (RefCell::default(), HashSet::default());
+        let mut builder = Builder { pickle: self, storage, values, frames: Vec::new(), cycles, views };
         builder.run().map_err(|error| match builder.path() {
             path if path.is_empty() => error,
             path => error.context(format_args!("`{path}`")),
@@ -92,6 +96,9 @@ impl Builder<'_, '_, '_> {
             return Err(Error::unsupported(format!("values are nested more than {MAX_DEPTH} deep")));
         }
         let value = self.value(node)?;
+        if let Some(cycle) = self.cycles.get_mut().remove(&id) {
+            cycle.close(&value);
+        }
         self.pickle.arena.nodes[id as usize] = Node::Done(self.values.len() as u32, depth);
         self.values.push(value);
         self.note(depth);
@@ -113,7 +120,7 @@ impl Builder<'_, '_, '_> {
             Node::Int(value) => Value::Int(value),
             Node::Float(value) => Value::Float(value),
             Node::Done(at, _) => self.values[at as usize].clone(),
-            _ => Value::Cycle,
+            _ => Value::Cycle(self.cycles.borrow_mut().entry(id).or_default().clone()),
         }
     }
 

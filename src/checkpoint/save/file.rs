@@ -1,9 +1,10 @@
 //! Writing a file so that it is there whole or not at all.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::checkpoint::source::text;
 use crate::error::{Error, Result};
@@ -20,6 +21,7 @@ pub(super) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> R
     if old.as_ref().is_some_and(|old| !old.is_file()) {
         return Err(Error::io("there is a folder or device of that name"));
     }
+    remove_abandoned(&target);
     let (draft, file) = Draft::create(&target)?;
     let mut out = BufWriter::with_capacity(BUFFER, file);
     write(&mut out)?;
@@ -33,6 +35,35 @@ pub(super) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> R
     // The draft is gone with its name; otherwise dropping it removes the file.
 }
 
+/// The names of files that are being written.
+const BEFORE: &str = ".sconce-";
+const AFTER: &str = ".tmp";
+/// How long a file that nobody holds must not have been written to. Not all file systems tell that another machine holds
+/// it.
+const ABANDONED: Duration = Duration::from_secs(10 * 60);
+
+/// Removes what processes that were killed while they saved left in the folder: each holds a lock on its file for as long
+/// as it lives.
+fn remove_abandoned(target: &Path) {
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_draft = name.to_str().is_some_and(|name| name.starts_with(BEFORE) && name.ends_with(AFTER));
+        let is_old =
+            || Some(entry.metadata().ok().filter(fs::Metadata::is_file)?.modified().ok()?.elapsed().ok()? > ABANDONED);
+        if is_draft
+            && is_old() == Some(true)
+            && let Ok(file) = OpenOptions::new().write(true).open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// A file that is removed when it is dropped under this name.
 struct Draft {
     path: PathBuf,
@@ -43,9 +74,13 @@ impl Draft {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = target.with_file_name(format!(".sconce-{}-{count}.tmp", std::process::id()));
+            let path = target.with_file_name(format!("{BEFORE}{}-{count}{AFTER}", std::process::id()));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok((Self { path }, file)),
+                // A file system without locks has no abandoned files removed.
+                Ok(file) => match file.try_lock() {
+                    Ok(()) | Err(TryLockError::Error(_)) => return Ok((Self { path }, file)),
+                    Err(TryLockError::WouldBlock) => {}
+                },
                 // Left behind by a process that was killed.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(io(&error)),

@@ -1,6 +1,7 @@
 //! Saving: values as files that `torch.load` reads, and state dicts as safetensors and `.npz`.
 
 mod file;
+mod instructions;
 mod npz;
 mod pickle;
 mod pieces;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::tensors;
 use crate::checkpoint::hash::QuickMap;
 use crate::checkpoint::pickle::opcode as op;
-use crate::checkpoint::value::{BigInt, Dict, DictKind, Object, Value};
+use crate::checkpoint::value::{Dict, DictKind, Enclosing, Object, Value};
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::error::{Error, Result};
 
@@ -40,10 +40,10 @@ pub(super) struct Pickler<'v, 'u> {
     /// depth exhausts the stack.
     tasks: Vec<Task<'v>>,
     /// What was written, and where it is remembered: objects by their addresses, strings and classes by content.
-    objects: QuickMap<u64, u32>,
-    strings: QuickMap<&'v str, u32>,
-    globals: QuickMap<(&'v str, &'v str), u32>,
-    remembered: u32,
+    pub(super) objects: QuickMap<u64, u32>,
+    pub(super) strings: QuickMap<&'v str, u32>,
+    pub(super) globals: QuickMap<(&'v str, &'v str), u32>,
+    pub(super) remembered: u32,
     pub(super) storages: Vec<NamedStorage<'v>>,
     pub(super) storage_index: QuickMap<u64, u32>,
     /// Storages that have to be written as bytes, since tensors of several dtypes use them.
@@ -86,8 +86,18 @@ enum Task<'v> {
     /// A tuple of these items, which no other place refers to.
     Tuple(&'v [Value]),
     Global(&'static str, &'static str),
-    /// Remembers the object of this address.
-    Put(u64),
+    /// Remembers the object of this address, which is made so.
+    Put(u64, Made<'v>),
+}
+
+/// What has to be made of its parts before it can be remembered.
+#[derive(Clone, Copy)]
+enum Made<'v> {
+    Tuple(&'v [Value]),
+    Set(&'static str, &'v [Value]),
+    DefaultDict(&'v Dict),
+    Counter(&'v Dict),
+    Object(&'v Object),
 }
 
 /// As many items go into one instruction.
@@ -126,9 +136,9 @@ impl<'v, 'u> Pickler<'v, 'u> {
         match task {
             Task::Value(value) => return self.value(value),
             Task::Op(op) => self.op(op),
-            Task::Tuple(items) => self.tuple(items, None),
+            Task::Tuple(items) => self.tuple(items),
             Task::Global(module, name) => return self.global(module, name),
-            Task::Put(address) => self.put(address),
+            Task::Put(address, _) => self.put_once(address),
             Task::Parts(items, at) => {
                 if let Some(item) = items.get(at) {
                     self.tasks.extend([Task::Parts(items, at + 1), Task::Value(item)]);
@@ -190,7 +200,8 @@ impl<'v, 'u> Pickler<'v, 'u> {
                 this.tasks.push(Task::Items(items, 0));
                 Ok(())
             })?,
-            Value::Tuple(items) => self.tuple(items, Some(address(items))),
+            Value::Tuple(items) if items.is_empty() => self.op(op::EMPTY_TUPLE),
+            Value::Tuple(items) => self.make_once(address(items), Made::Tuple(items))?,
             Value::Set(items) => self.set("set", items, address(items))?,
             Value::FrozenSet(items) => self.set("frozenset", items, address(items))?,
             Value::Dict(dict) => self.dict(dict, address(dict))?,
@@ -207,9 +218,7 @@ impl<'v, 'u> Pickler<'v, 'u> {
             })?,
             Value::Global(name) => self.named(name)?,
             Value::Object(object) => self.object(object, address(object))?,
-            Value::Cycle => {
-                return Err(Error::unsupported("a container that holds itself cannot be saved"));
-            }
+            Value::Cycle(container) => self.cycle(container)?,
         }
         Ok(())
     }
@@ -223,14 +232,78 @@ impl<'v, 'u> Pickler<'v, 'u> {
         Ok(())
     }
 
-    fn tuple(&mut self, items: &'v [Value], address: Option<u64>) {
+    /// Recalls an object that was written, or makes and remembers it.
+    fn make_once(&mut self, address: u64, made: Made<'v>) -> Result<()> {
+        match self.recall(address) {
+            true => Ok(()),
+            false => self.make(address, made),
+        }
+    }
+
+    /// Makes an object and remembers it, before it is filled.
+    fn make(&mut self, address: u64, made: Made<'v>) -> Result<()> {
+        self.tasks.push(Task::Put(address, made));
+        match made {
+            Made::Tuple(items) => self.tuple(items),
+            Made::Set(class, items) => {
+                self.global("builtins", class)?;
+                self.op(op::EMPTY_LIST);
+                self.tasks.extend([Task::Op(op::REDUCE), Task::Op(op::TUPLE1), Task::Items(items, 0)]);
+            }
+            Made::DefaultDict(dict) => {
+                self.global("collections", "defaultdict")?;
+                self.tasks.push(Task::Op(op::REDUCE));
+                match dict.factory() {
+                    Some(factory) => self.tasks.extend([Task::Op(op::TUPLE1), Task::Value(factory)]),
+                    None => self.op(op::EMPTY_TUPLE),
+                }
+            }
+            Made::Counter(dict) => {
+                self.global("collections", "Counter")?;
+                self.op(op::EMPTY_DICT);
+                let entries = Task::Entries(dict.iter().as_slice(), 0);
+                self.tasks.extend([Task::Op(op::REDUCE), Task::Op(op::TUPLE1), entries]);
+            }
+            Made::Object(object) => match &object.kwargs {
+                Some(kwargs) => {
+                    // Protocol 2 has no instruction for this; Python has a function.
+                    self.tasks.extend([Task::Op(op::REDUCE), Task::Op(op::TUPLE3), Task::Value(kwargs)]);
+                    self.tasks.push(Task::Tuple(&object.args));
+                    self.tasks.extend([Task::Value(&object.callee), Task::Global("copyreg", "__newobj_ex__")]);
+                }
+                None => {
+                    self.tasks.push(Task::Op(if object.bare { op::NEWOBJ } else { op::REDUCE }));
+                    self.tasks.extend([Task::Tuple(&object.args), Task::Value(&object.callee)]);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// A reference to a container from inside itself.
+    fn cycle(&mut self, container: &Enclosing) -> Result<()> {
+        let address = container.get().as_ref().and_then(Value::address).map(|address| address as u64);
+        if address.is_some_and(|address| self.recall(address)) {
+            return Ok(());
+        }
+        let mut around = self.tasks.iter().filter_map(|task| match task {
+            Task::Put(being_made, made) if Some(*being_made) == address => Some((*being_made, *made)),
+            _ => None,
+        });
+        match (around.next(), around.next()) {
+            // As Python does, it is made here as well: what it is made of was remembered meanwhile. Where it was begun, it is
+            // then recalled.
+            (Some((address, made)), None) => self.make(address, made),
+            (Some(_), Some(_)) => Err(Error::unsupported("an object that is made from itself cannot be saved")),
+            (None, _) => Err(Error::unsupported("a reference to a container that is not around it any more")
+                .help("the container was changed, or left out; save all of it as it was read")),
+        }
+    }
+
+    fn tuple(&mut self, items: &'v [Value]) {
         if items.is_empty() {
             return self.op(op::EMPTY_TUPLE);
         }
-        if address.is_some_and(|address| self.recall(address)) {
-            return;
-        }
-        self.tasks.extend(address.map(Task::Put));
         self.tasks.push(Task::Op(match items.len() {
             1 => op::TUPLE1,
             2 => op::TUPLE2,
@@ -245,12 +318,7 @@ impl<'v, 'u> Pickler<'v, 'u> {
 
     fn set(&mut self, class: &'static str, items: &'v [Value], address: u64) -> Result<()> {
         items.iter().try_for_each(check_key)?;
-        if !self.recall(address) {
-            self.global("builtins", class)?;
-            self.op(op::EMPTY_LIST);
-            self.tasks.extend([Task::Put(address), Task::Op(op::REDUCE), Task::Op(op::TUPLE1), Task::Items(items, 0)]);
-        }
-        Ok(())
+        self.make_once(address, Made::Set(class, items))
     }
 
     fn dict(&mut self, dict: &'v Dict, address: u64) -> Result<()> {
@@ -268,20 +336,10 @@ impl<'v, 'u> Pickler<'v, 'u> {
             DictKind::Dict => self.op(op::EMPTY_DICT),
             DictKind::OrderedDict => self.ordered_dict()?,
             DictKind::DefaultDict => {
-                self.global("collections", "defaultdict")?;
-                self.tasks.extend([entries, Task::Put(address), Task::Op(op::REDUCE)]);
-                match dict.factory() {
-                    Some(factory) => self.tasks.extend([Task::Op(op::TUPLE1), Task::Value(factory)]),
-                    None => self.op(op::EMPTY_TUPLE),
-                }
-                return Ok(());
+                self.tasks.push(entries);
+                return self.make(address, Made::DefaultDict(dict));
             }
-            DictKind::Counter => {
-                self.global("collections", "Counter")?;
-                self.op(op::EMPTY_DICT);
-                self.tasks.extend([Task::Put(address), Task::Op(op::REDUCE), Task::Op(op::TUPLE1), entries]);
-                return Ok(());
-            }
+            DictKind::Counter => return self.make(address, Made::Counter(dict)),
         }
         self.put(address);
         self.tasks.push(entries);
@@ -307,17 +365,8 @@ impl<'v, 'u> Pickler<'v, 'u> {
         if let Some(state) = &object.state {
             self.tasks.extend([Task::Op(op::BUILD), Task::Value(state)]);
         }
-        self.tasks.extend([Task::Entries(&object.entries, 0), Task::Items(&object.items, 0), Task::Put(address)]);
-        if let Some(kwargs) = &object.kwargs {
-            // Protocol 2 has no instruction for this; Python has a function.
-            self.tasks.extend([Task::Op(op::REDUCE), Task::Op(op::TUPLE3), Task::Value(kwargs)]);
-            self.tasks.push(Task::Tuple(&object.args));
-            self.tasks.extend([Task::Value(&object.callee), Task::Global("copyreg", "__newobj_ex__")]);
-        } else {
-            self.tasks.push(Task::Op(if object.bare { op::NEWOBJ } else { op::REDUCE }));
-            self.tasks.extend([Task::Tuple(&object.args), Task::Value(&object.callee)]);
-        }
-        Ok(())
+        self.tasks.extend([Task::Entries(&object.entries, 0), Task::Items(&object.items, 0)]);
+        self.make(address, Made::Object(object))
     }
 
     /// A tensor that is more than a view of a storage.
@@ -365,164 +414,6 @@ impl<'v, 'u> Pickler<'v, 'u> {
             self.int(size as i64);
         }
         self.op([op::EMPTY_TUPLE, op::TUPLE1, op::TUPLE2, op::TUPLE3].get(sizes.len()).copied().unwrap_or(op::TUPLE));
-    }
-}
-
-/// The basic instructions.
-impl<'v> Pickler<'v, '_> {
-    pub(super) fn op(&mut self, op: u8) {
-        self.out.push(op);
-    }
-
-    pub(super) fn ops(&mut self, ops: &[u8]) {
-        self.out.extend_from_slice(ops);
-    }
-
-    pub(super) fn bool(&mut self, value: bool) {
-        self.op(if value { op::NEWTRUE } else { op::NEWFALSE });
-    }
-
-    pub(super) fn int(&mut self, value: i64) {
-        if let Ok(byte) = u8::try_from(value) {
-            self.ops(&[op::BININT1, byte]);
-        } else if let Ok(short) = u16::try_from(value) {
-            self.op(op::BININT2);
-            self.ops(&short.to_le_bytes());
-        } else if let Ok(int) = i32::try_from(value) {
-            self.op(op::BININT);
-            self.ops(&int.to_le_bytes());
-        } else {
-            let bytes = BigInt::from_bytes(&value.to_le_bytes());
-            self.ops(&[op::LONG1, bytes.bytes().len() as u8]);
-            self.ops(bytes.bytes());
-        }
-    }
-
-    fn long(&mut self, bytes: &[u8]) -> Result<()> {
-        match u8::try_from(bytes.len()) {
-            Ok(len) => self.ops(&[op::LONG1, len]),
-            Err(_) => {
-                self.op(op::LONG4);
-                self.length(bytes.len(), "an integer")?;
-            }
-        }
-        self.ops(bytes);
-        Ok(())
-    }
-
-    fn float(&mut self, value: f64) {
-        self.op(op::BINFLOAT);
-        self.ops(&value.to_be_bytes());
-    }
-
-    /// A string that may come again.
-    pub(super) fn string(&mut self, text: &'v str) -> Result<()> {
-        if let Some(&at) = self.strings.get(text) {
-            self.get(at);
-            return Ok(());
-        }
-        self.text(text.as_bytes())?;
-        let at = self.remember();
-        self.strings.insert(text, at);
-        Ok(())
-    }
-
-    /// A string by its UTF-8.
-    pub(super) fn text(&mut self, text: &[u8]) -> Result<()> {
-        self.op(op::BINUNICODE);
-        self.length(text.len(), "a string")?;
-        self.ops(text);
-        Ok(())
-    }
-
-    fn length(&mut self, len: usize, what: &str) -> Result<()> {
-        let short = u32::try_from(len);
-        let short = short.map_err(|_| Error::unsupported(format!("{what} of {len} bytes cannot be saved")))?;
-        self.ops(&short.to_le_bytes());
-        Ok(())
-    }
-
-    /// A class or function by its qualified name; see [`Value::Global`].
-    fn named(&mut self, name: &'v str) -> Result<()> {
-        if let Some((module, name)) = name.split_once(':') {
-            // Protocol 2 names classes inside classes by calls.
-            let (outer, inner) = name.split_once('.').unwrap_or((name, ""));
-            let inner: Vec<&'v str> = inner.split('.').filter(|name| !name.is_empty()).collect();
-            for _ in &inner {
-                self.global("builtins", "getattr")?;
-            }
-            self.global(module, outer)?;
-            for name in inner {
-                self.string(name)?;
-                self.ops(&[op::TUPLE2, op::REDUCE]);
-            }
-            return Ok(());
-        }
-        match name.rsplit_once('.') {
-            Some((module, name)) => self.global(module, name),
-            None => Err(Error::unsupported(format!("the class `{name}` has no module, so it cannot be saved"))),
-        }
-    }
-
-    /// A class or function of a module, by Python 3's name.
-    pub(super) fn global(&mut self, module: &'v str, name: &'v str) -> Result<()> {
-        if let Some(&at) = self.globals.get(&(module, name)) {
-            self.get(at);
-            return Ok(());
-        }
-        if module.contains('\n') || name.contains('\n') {
-            return Err(Error::unsupported("the name of a class has a line break, so it cannot be saved"));
-        }
-        // Protocol 2 has Python 2's names.
-        let old = match module {
-            "builtins" => "__builtin__",
-            "copyreg" => "copy_reg",
-            other => other,
-        };
-        self.op(op::GLOBAL);
-        for part in [old, name] {
-            self.ops(part.as_bytes());
-            self.op(b'\n');
-        }
-        let at = self.remember();
-        self.globals.insert((module, name), at);
-        Ok(())
-    }
-
-    /// Recalls what was remembered as this object, if it was.
-    fn recall(&mut self, address: u64) -> bool {
-        let at = self.objects.get(&address).copied();
-        if let Some(at) = at {
-            self.get(at);
-        }
-        at.is_some()
-    }
-
-    /// Remembers the object that was just written.
-    fn put(&mut self, address: u64) {
-        let at = self.remember();
-        self.objects.insert(address, at);
-    }
-
-    fn get(&mut self, at: u32) {
-        self.memo(op::BINGET, op::LONG_BINGET, at);
-    }
-
-    fn remember(&mut self) -> u32 {
-        let at = self.remembered;
-        self.remembered += 1;
-        self.memo(op::BINPUT, op::LONG_BINPUT, at);
-        at
-    }
-
-    fn memo(&mut self, short: u8, long: u8, at: u32) {
-        match u8::try_from(at) {
-            Ok(at) => self.ops(&[short, at]),
-            Err(_) => {
-                self.op(long);
-                self.ops(&at.to_le_bytes());
-            }
-        }
     }
 
     /// The keys and positions that lead to what is being written: `optimizer.state[3]`.

@@ -3,7 +3,7 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use proptest::prelude::*;
 
 use super::*;
-use crate::checkpoint::value::{BigInt, Dict, DictKind};
+use crate::checkpoint::value::{BigInt, Dict, DictKind, Enclosing};
 use crate::checkpoint::{Container, Storage};
 use crate::dtype::DType;
 use crate::error::ErrorKind;
@@ -182,7 +182,10 @@ fn what_python_cannot_have_is_refused_by_its_path() {
     let at = |value: Value| {
         Value::from(Dict::from_iter([("optimizer", Dict::from_iter([("state", vec![Value::None, value])]))]))
     };
-    assert_eq!(refusal(&at(Value::Cycle)), "`optimizer.state[1]`: a container that holds itself cannot be saved");
+    assert!(
+        refusal(&at(Value::Cycle(Enclosing::default())))
+            .starts_with("`optimizer.state[1]`: a reference to a container that is not around it any more")
+    );
     let keyed = Dict::from_iter([(Value::from(vec![1i64]), Value::None)]);
     let error = refusal(&at(keyed.into()));
     assert_eq!(

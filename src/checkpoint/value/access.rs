@@ -181,7 +181,7 @@ impl Value {
                 format!("a NumPy array, {}", object.describe_array().unwrap_or_default())
             }
             Value::Object(object) => format!("an object of class `{}`", object.class()),
-            Value::Cycle => "a reference to a container from inside itself".into(),
+            Value::Cycle(_) => "a reference to a container from inside itself".into(),
         }
     }
 

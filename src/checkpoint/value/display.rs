@@ -84,7 +84,7 @@ impl Printer<'_, '_> {
             Value::Size(shape) => write!(self.out, "torch.Size({shape})"),
             Value::Global(name) => write!(self.out, "<class {name}>"),
             Value::Object(object) => self.object(object),
-            Value::Cycle => self.out.write_str("..."),
+            Value::Cycle(_) => self.out.write_str("..."),
         }
     }
 

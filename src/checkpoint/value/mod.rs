@@ -5,6 +5,7 @@ mod big_int;
 mod dict;
 mod display;
 mod edit;
+mod enclosing;
 mod numpy;
 mod object;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 pub use access::Key;
 pub use big_int::BigInt;
 pub use dict::{Dict, DictKind};
+pub use enclosing::Enclosing;
 pub use object::Object;
 
 use super::{Storage, StoredTensor};
@@ -81,7 +83,7 @@ pub enum Value {
     /// Anything else: an object of a class that is not known here.
     Object(Arc<Object>),
     /// A reference to a container from inside itself, which Python prints as `...`.
-    Cycle,
+    Cycle(Enclosing),
 }
 
 macro_rules! from {

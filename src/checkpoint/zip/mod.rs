@@ -299,6 +299,7 @@ impl Entries {
 
     /// The place in the file of the stored entry with this record.
     pub(super) fn range(&self, record: usize) -> Result<Range<usize>> {
+        self.source.check()?;
         let records = self.records();
         records.range(&records.entry(record)?)
     }
@@ -315,6 +316,7 @@ impl Entries {
             return Storage::entry(entries, record, entry.size, location);
         }
         let deferred = Deferred::queued(&self.packed, entry.size, move || {
+            entries.source.check()?;
             let records = entries.records();
             let bytes = match unpack(records, &records.entry(record)?)? {
                 Cow::Owned(bytes) => bytes,

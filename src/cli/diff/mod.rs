@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use sconce::Checkpoint;
-use sconce::checkpoint::{StoredTensor, Value};
+use sconce::checkpoint::{Container, StoredTensor, Value};
 use serde_json::{Map, Value as Json, json};
 
 use self::tensors::Difference;
@@ -15,9 +15,10 @@ use self::values::{Leaves, is_array, same};
 use super::compare::Tolerance;
 use super::{Context, Failure, Result, Verdict, numbers, text};
 
-/// Compares the contents of two files by name: tensors by dtype, shape and elements, other values as Python does.
-/// Where tensors lie, their strides and `requires_grad`, the classes of dicts, and what Python attached to dicts and
-/// tensors (`_metadata`) make no difference. Of a file with several objects, saved one after the other, all are compared:
+/// Compares the contents of two files by name: tensors by dtype, shape, `requires_grad` and elements, other values as
+/// Python does. `requires_grad` makes no difference with --state-dict, and where one file has no room for it, as
+/// safetensors files have not. Where tensors lie and their strides, the classes of dicts, and what Python attached to dicts
+/// and tensors (`_metadata`) make none. Of a file with several objects, saved one after the other, all are compared:
 /// [0] is the first. The exit status is 0 when all is equal, 1 when not.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -58,7 +59,11 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     let (left, right) = (root(&a)?, root(&b)?);
     let (left, right) = (Leaves::of(&left), Leaves::of(&right));
     let tolerance = Tolerance { atol: args.atol, rtol: args.rtol };
-    let mut report = compare(&left, &right, tolerance, &mut context.console.progress())?;
+    let has_no_grads = |checkpoint: &Checkpoint| {
+        matches!(checkpoint.container(), Container::Safetensors | Container::Shards | Container::TorchScript)
+    };
+    let grads = !args.state_dict && ![&a, &b].into_iter().any(has_no_grads);
+    let mut report = compare(&left, &right, tolerance, grads, &mut context.console.progress())?;
     let [a, b] = [&a, &b].map(|checkpoint| {
         let name = text::clean(checkpoint.name()).into_owned();
         let later = checkpoint.saves().len() - 1;
@@ -82,7 +87,7 @@ struct Report {
     /// Names, with what is there.
     only_a: Vec<(String, String)>,
     only_b: Vec<(String, String)>,
-    /// Tensors whose dtypes or shapes differ.
+    /// Tensors whose dtypes or shapes differ, or which of them have gradients.
     kinds: Vec<(String, String, String)>,
     /// Tensors whose elements differ, the largest difference first.
     elements: Vec<(String, Difference)>,
@@ -96,15 +101,18 @@ struct Report {
     /// Of elements within the tolerance.
     largest: Option<(String, Difference)>,
     is_cut: bool,
+    /// Whether `requires_grad` is compared.
+    grads: bool,
 }
 
 fn compare(
     a: &Leaves<'_>,
     b: &Leaves<'_>,
     tolerance: Tolerance,
+    grads: bool,
     progress: &mut super::console::Progress,
 ) -> Result<Report> {
-    let mut report = Report { is_cut: a.is_cut || b.is_cut, ..Report::default() };
+    let mut report = Report { is_cut: a.is_cut || b.is_cut, grads, ..Report::default() };
     for leaf in b.iter().filter(|leaf| leaf.is_whole && a.get(&leaf.name).is_none()) {
         report.only_b.push((leaf.name.clone(), describe(leaf.value)));
     }
@@ -149,8 +157,12 @@ impl Report {
     fn compare_tensors(&mut self, name: &str, a: &StoredTensor, b: &StoredTensor, tolerance: Tolerance) -> Result<()> {
         self.common += 1;
         let shapes = a.shape() != b.shape();
-        if a.dtype() != b.dtype() || shapes {
-            let kind = |tensor: &StoredTensor| format!("{} {}", tensor.dtype(), tensor.shape());
+        let grads = self.grads && a.requires_grad() != b.requires_grad();
+        if a.dtype() != b.dtype() || shapes || grads {
+            let kind = |tensor: &StoredTensor| {
+                let grad = if grads && tensor.requires_grad() { " requires_grad" } else { "" };
+                format!("{} {}{grad}", tensor.dtype(), tensor.shape())
+            };
             self.kinds.push((name.to_owned(), kind(a), kind(b)));
         }
         if shapes {
@@ -186,7 +198,7 @@ impl Report {
         let pairs = |list: &[(String, String, String)]| -> Vec<Vec<String>> {
             list.iter().map(|(name, a, b)| vec![clean(name), a.clone(), "->".to_owned(), b.clone()]).collect()
         };
-        section(out, "other dtype or shape", &pairs(&self.kinds), most)?;
+        section(out, "other dtype, shape or requires_grad", &pairs(&self.kinds), most)?;
         let elements: Vec<_> = self.elements.iter().map(|(name, difference)| difference.row(clean(name))).collect();
         section(out, "other elements, the largest difference first", &elements, most)?;
         section(out, "not compared", &rows(&self.opaque), most)?;

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use sconce::Checkpoint;
-use sconce::checkpoint::{Container, Dict, StoredTensor, Value};
+use sconce::checkpoint::{Container, Dict, DictKind, StoredTensor, Value};
 use serde_json::{Map, json};
 
 use self::digest::Digests;
@@ -73,8 +73,8 @@ pub(crate) fn run(args: &Args, context: &mut Context<'_>) -> Result<Verdict> {
     for line in Totals::of(&content).lines() {
         writeln!(context.out, "{line}")?;
     }
-    if let Some(free_text) = free_text(&checkpoint) {
-        writeln!(context.out, "metadata: {}", text::short(&Value::from(free_text.clone()).to_string(), 1000))?;
+    if let Some(metadata) = metadata(&checkpoint) {
+        writeln!(context.out, "metadata: {}", text::short(&Value::from(metadata).to_string(), 1000))?;
     }
     program::write(context.out, &checkpoint)?;
     for warning in warnings(&checkpoint, &content) {
@@ -98,10 +98,14 @@ fn warnings(checkpoint: &Checkpoint, content: &Content<'_>) -> Vec<String> {
     warnings
 }
 
-/// The free text of a safetensors file: a dict of strings.
-fn free_text(checkpoint: &Checkpoint) -> Option<&Dict> {
+/// What the index of a checkpoint in several files says of it, and the free text of safetensors files.
+fn metadata(checkpoint: &Checkpoint) -> Option<Dict> {
     let Value::Dict(dict) = checkpoint.root() else { return None };
-    dict.attributes()?.get("__metadata__")?.as_dict().ok()
+    let of_index = (checkpoint.container() == Container::Shards).then_some("metadata");
+    let parts =
+        of_index.into_iter().chain(["__metadata__"]).filter_map(|key| dict.attributes()?.get(key)?.as_dict().ok());
+    let entries: Vec<_> = parts.flat_map(Dict::iter).cloned().collect();
+    (!entries.is_empty()).then(|| Dict::new(DictKind::Dict, entries))
 }
 
 /// The kind of file, and the versions of torch that write such ones.
@@ -227,9 +231,9 @@ fn write_json(
     answer.insert("file".into(), json!(checkpoint.name()));
     answer.insert("container".into(), json!(checkpoint.container().name()));
     answer.insert("bytes".into(), json!(checkpoint.file_bytes()));
-    if let Some(free_text) = free_text(checkpoint) {
+    if let Some(metadata) = metadata(checkpoint) {
         let text = |value: &Value| value.as_str().map_or_else(|_| value.to_string(), str::to_owned);
-        let entries = free_text.iter().map(|(key, value)| (text(key), json!(text(value))));
+        let entries = metadata.iter().map(|(key, value)| (text(key), json!(text(value))));
         answer.insert("metadata".into(), entries.collect::<Map<_, _>>().into());
     }
     answer.extend(json::json(content, chosen, digests, &statistics));

@@ -60,9 +60,42 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
     };
     let mut selection = Selection::default();
     for (channels, weight) in cx.weight_parts(&rows, &mut selection.packs)? {
-        Part::new(cx, conv, channels, weight).select(cx, &mut selection)?;
+        select_channels(cx, conv, channels, weight, &mut selection)?;
     }
     Ok(selection)
+}
+
+/// Adds the dispatches of the channels that a weight is for: one, or as many as it takes so that none is too large.
+pub(super) fn select_channels(
+    cx: &Context<'_>,
+    conv: &ConvStep,
+    channels: Range<usize>,
+    weight: Binding,
+    selection: &mut Selection,
+) -> Result<()> {
+    let most = match conv.groups {
+        // A dimension of the grid counts the tiles of channels; there are no narrower ones.
+        1 => most_channels(cx, conv).min(cx.caps.max_groups as usize * LEAST_TILE),
+        _ => channels.len(),
+    };
+    for skip in (0..channels.len()).step_by(most) {
+        let first = channels.start + skip;
+        let part = Part::new(cx, conv, first..channels.end.min(first + most), weight);
+        Part { skip, ..part }.select(cx, selection)?;
+    }
+    Ok(())
+}
+
+/// The channels that take the operations of one submission, in whole tiles.
+fn most_channels(cx: &Context<'_>, conv: &ConvStep) -> usize {
+    let most = cx.caps.submission_flops / flops_of_channel(conv).max(1);
+    (usize::try_from(most).unwrap_or(usize::MAX) / LARGE[1] * LARGE[1]).max(LARGE[1])
+}
+
+/// The operations that an output channel takes.
+pub(super) fn flops_of_channel(conv: &ConvStep) -> u64 {
+    let terms = conv.kernel[0] * conv.kernel[1] * (conv.c_in / conv.groups);
+    2 * (conv.batch * conv.output[0] * conv.output[1]) as u64 * terms as u64
 }
 
 /// Whether each channel is a convolution of its own.

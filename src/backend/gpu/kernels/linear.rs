@@ -1,6 +1,6 @@
 //! Linear layers: convolutions over an image of one row, or for few rows a product that reads the weight once.
 
-use super::conv2d::{LEAST_TILE, Part};
+use super::conv2d::{self, Part};
 use super::{Call, Context, Extras, WeightRows, quads};
 use crate::backend::gpu::dispatch::{Dispatch, Selection};
 use crate::error::Result;
@@ -39,18 +39,12 @@ pub(super) fn select(cx: &Context<'_>, linear: &LinearStep) -> Result<Selection>
         groups: 1,
         fused: linear.fused,
     };
-    // A dimension of the grid counts the tiles of channels; there are no narrower ones.
-    let most = cx.caps.max_groups as usize * LEAST_TILE;
     for (channels, weight) in cx.weight_parts(&rows, &mut selection.packs)? {
         if linear.rows <= VEC_ROWS {
             let part = Part::new(cx, &conv, channels, weight);
             selection.dispatches.push(vec(cx, linear, &part)?);
-            continue;
-        }
-        for skip in (0..channels.len()).step_by(most) {
-            let first = channels.start + skip;
-            let part = Part::new(cx, &conv, first..channels.end.min(first + most), weight);
-            Part { skip, ..part }.select(cx, &mut selection)?;
+        } else {
+            conv2d::select_channels(cx, &conv, channels, weight, &mut selection)?;
         }
     }
     Ok(selection)

@@ -48,6 +48,8 @@ pub(super) struct Caps {
     pub(super) max_binding: u64,
     /// The workgroups that a grid may have along a dimension.
     pub(super) max_groups: u32,
+    /// The operations of one submission: a product of more is cut.
+    pub(super) submission_flops: u64,
     /// The storage buffers that a shader may have.
     pub(super) max_buffers: u32,
     /// With fewer workgroups than this a GPU is not full: it has dozens of units, and needs more than one workgroup on
@@ -80,6 +82,7 @@ impl Caps {
             is_software: gpu.info().kind == DeviceKind::Software,
             max_binding: limits.max_storage_buffer_binding_size,
             max_groups: limits.max_compute_workgroups_per_dimension,
+            submission_flops: gpu.submission_flops(),
             max_buffers: limits.max_storage_buffers_per_shader_stage,
             enough_groups: 128,
             least_steps: 16,
@@ -121,6 +124,13 @@ pub(super) fn candidates(step: &Step, buffers: &[Buffer], gpu: &Gpu, precision: 
 fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection> {
     let cx = Context { step, buffers, caps };
     let selection = select_kernel(&cx)?;
+    let rounds = rounds(&step.kernel, &selection);
+    if caps.is_software && rounds > MOST_ROUNDS {
+        return Err(Error::unsupported(format!(
+            "{rounds} rounds of a loop, and a software adapter may end after {MOST_ROUNDS}"
+        ))
+        .help("such a model runs on the CPU: `--device cpu`"));
+    }
     // A shader that was not told so would take two numbers for one.
     let is_float = |binding: &Binding| match binding {
         Binding::Read(id) | Binding::Write(id) => !buffers[id.0].is_int,
@@ -132,6 +142,32 @@ fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection>
         return Err(Error::unsupported(format!("{} in f16", step.kernel.name())).help("compute in f32"));
     }
     Ok(selection)
+}
+
+/// llvmpipe ends all loops of a shader after so many rounds, without a word.
+const MOST_ROUNDS: usize = 65_535;
+
+/// About the rounds that a thread's loops take, where they depend on sizes.
+fn rounds(kernel: &Kernel, selection: &Selection) -> usize {
+    let is_reduction = selection.dispatches.iter().any(|dispatch| dispatch.shader.name == "reduce");
+    let area = |[height, width]: [usize; 2]| height * width;
+    match kernel {
+        // A workgroup has 256 threads, and looks at an element three times at most.
+        &Kernel::Reduce { len, .. } | &Kernel::Softmax { len, .. } | &Kernel::LayerNorm { len, .. } => {
+            len.div_ceil(256) * 3
+        }
+        Kernel::Conv2d(conv) => area(conv.kernel) * (conv.c_in / conv.groups).div_ceil(4),
+        Kernel::Linear(linear) => linear.k.div_ceil(4),
+        Kernel::Matmul(matmul) => matmul.k.div_ceil(16),
+        Kernel::Pool2d(pool) if !is_reduction => area(pool.kernel),
+        Kernel::AdaptivePool2d(pool) if !is_reduction => {
+            let side = |d: usize| pool.input[d].div_ceil(pool.output[d].max(1)) + 1;
+            side(0) * side(1)
+        }
+        // The scores of 64 keys, their softmax, and the sum over their values.
+        Kernel::Attention(attention) => attention.kv_len.div_ceil(64) * (attention.head_dim.div_ceil(4) + 125),
+        _ => 0,
+    }
 }
 
 fn select_kernel(cx: &Context<'_>) -> Result<Selection> {
@@ -292,6 +328,11 @@ impl Call {
     fn lanes(self, cx: &Context<'_>, lanes: usize) -> Self {
         let (single, half) = if lanes == 4 { ("vec4<f32>", "vec4<f16>") } else { ("f32", "f16") };
         self.alias("T", single).alias("E", single).half(cx, "E", half)
+    }
+
+    /// Gives the alias `Bits`, the bits of `T`, as many lanes.
+    fn bits(self, lanes: usize) -> Self {
+        self.alias("Bits", if lanes == 4 { "vec4<u32>" } else { "u32" })
     }
 
     /// Sets an `override`.

@@ -31,7 +31,7 @@ pub(super) fn select(cx: &Context<'_>, pointwise: &PointwiseStep) -> Result<Sele
         let function = if layout.lanes == 4 { "vec4<f32>" } else { "f32" };
         let half = |arg: Arg| cx.caps.half && !cx.is_int(arg);
         let element = |arg: Arg, lanes: usize| element(is_copy, half(arg), lanes);
-        let mut call = Call::new("pointwise", SOURCE).alias("T", function);
+        let mut call = Call::new("pointwise", SOURCE).alias("T", function).bits(layout.lanes);
         call = call.alias("E", element(cx.output(), layout.lanes)).write(cx.output());
         if cx.step.inputs.iter().chain([&cx.step.output]).any(|&arg| half(arg)) {
             call = call.with_f16();

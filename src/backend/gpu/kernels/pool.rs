@@ -1,9 +1,10 @@
 //! Pooling and adaptive pooling.
 
+use super::rows::{self, LONG_COLUMN};
 use super::{Call, Context, one, quads};
 use crate::backend::gpu::dispatch::Selection;
 use crate::error::Result;
-use crate::graph::op::PoolKind;
+use crate::graph::op::{PoolKind, Reduce};
 use crate::graph::step::{AdaptivePoolStep, PoolStep};
 
 const POOL: &str = include_str!("../../../../shaders/pool.wgsl");
@@ -14,7 +15,23 @@ fn lanes(cx: &Context<'_>, channels: usize) -> usize {
     if quads(&[channels, cx.input(0).offset, cx.output().offset]) { 4 } else { 1 }
 }
 
+/// A pool over whole images that are large is a reduction, which takes a workgroup for every channel.
+fn whole(cx: &Context<'_>, kind: PoolKind, [batch, pixels, channels]: [usize; 3]) -> Option<Result<Selection>> {
+    let kind = match kind {
+        PoolKind::Max => Reduce::Max,
+        PoolKind::Avg { divisor: None, .. } => Reduce::Mean,
+        PoolKind::Avg { .. } => return None,
+    };
+    (pixels >= LONG_COLUMN).then(|| rows::reduce(cx, kind, [batch, pixels, channels]))
+}
+
 pub(super) fn select(cx: &Context<'_>, pool: &PoolStep) -> Result<Selection> {
+    let is_whole =
+        pool.kernel == pool.input && pool.output == [1, 1] && pool.padding == [0, 0] && pool.dilation == [1, 1];
+    let sizes = [pool.batch, pool.input[0] * pool.input[1], pool.channels];
+    if is_whole && let Some(selection) = whole(cx, pool.kind, sizes) {
+        return selection;
+    }
     let lanes = lanes(cx, pool.channels);
     let count = pool.batch * pool.output[0] * pool.output[1] * (pool.channels / lanes);
     one(count, || {
@@ -25,6 +42,7 @@ pub(super) fn select(cx: &Context<'_>, pool: &PoolStep) -> Result<Selection> {
         let (row, grid) = cx.fold(count, 64)?;
         let call = Call::new("pool", POOL)
             .lanes(cx, lanes)
+            .bits(lanes)
             .set("MAX", max)
             .set("COUNT_PAD", u32::from(count_pad))
             .read(cx.input(0))
@@ -37,12 +55,19 @@ pub(super) fn select(cx: &Context<'_>, pool: &PoolStep) -> Result<Selection> {
 }
 
 pub(super) fn select_adaptive(cx: &Context<'_>, pool: &AdaptivePoolStep) -> Result<Selection> {
+    let sizes = [pool.batch, pool.input[0] * pool.input[1], pool.channels];
+    if pool.output == [1, 1]
+        && let Some(selection) = whole(cx, pool.kind, sizes)
+    {
+        return selection;
+    }
     let lanes = lanes(cx, pool.channels);
     let count = pool.batch * pool.output[0] * pool.output[1] * (pool.channels / lanes);
     one(count, || {
         let (row, grid) = cx.fold(count, 64)?;
         let call = Call::new("adaptive_pool", ADAPTIVE)
             .lanes(cx, lanes)
+            .bits(lanes)
             .set("MAX", u32::from(pool.kind == PoolKind::Max))
             .read(cx.input(0))
             .write(cx.output())

@@ -13,6 +13,9 @@ const LAYER_NORM: &str = include_str!("../../../../shaders/layer_norm.wgsl");
 /// Shorter rows are left to one thread each.
 const SHORTEST_ROW: usize = 32;
 
+/// A column of this length is worth a workgroup, though its elements lie apart: one thread would be at it for long.
+pub(super) const LONG_COLUMN: usize = 8192;
+
 pub(super) fn softmax(cx: &Context<'_>, log: bool, sizes: [usize; 3]) -> Result<Selection> {
     one(sizes.iter().product(), || columns(cx, Call::new("softmax", SOFTMAX).set("LOG", u32::from(log)), sizes))
 }
@@ -27,19 +30,27 @@ pub(super) fn reduce(cx: &Context<'_>, kind: Reduce, sizes: [usize; 3]) -> Resul
 }
 
 pub(super) fn cumsum(cx: &Context<'_>, [outer, len, inner]: [usize; 3]) -> Result<Selection> {
-    one(outer * len * inner, || {
-        let (x, y) = (cx.input(0), cx.output());
-        let (row, grid) = cx.fold(outer * inner, 64)?;
+    let (x, y) = (cx.input(0), cx.output());
+    let mut selection = Selection::default();
+    if outer * inner == 0 {
+        return Ok(selection);
+    }
+    let (row, grid) = cx.fold(outer * inner, 64)?;
+    for start in (0..len).step_by(LONG_COLUMN) {
+        let end = len.min(start + LONG_COLUMN);
         let call = Call::new("cumsum", CUMSUM).half(cx, "S", "f16").read(x).write(y);
-        Ok(call.params(&[outer * inner, len, inner, x.offset, y.offset, row])?.dispatch(grid))
-    })
+        let call = call.params(&[outer * inner, len, inner, x.offset, y.offset, row, start, end])?;
+        selection.dispatches.push(call.dispatch(grid));
+    }
+    Ok(selection)
 }
 
-/// A workgroup for every row when the elements of a row are neighbours, else a thread for every column.
+/// A workgroup for every row when the elements of a row are neighbours, and for long columns, else a thread for every
+/// column.
 fn columns(cx: &Context<'_>, call: Call, [outer, len, inner]: [usize; 3]) -> Result<Dispatch> {
-    let rows = inner == 1 && len >= SHORTEST_ROW;
+    let rows = len >= if inner == 1 { SHORTEST_ROW } else { LONG_COLUMN };
     let threads = if rows { row_threads(len) } else { 64 };
-    let (row, grid) = if rows { cx.fold_groups(outer)? } else { cx.fold(outer * inner, threads as usize)? };
+    let (row, grid) = if rows { cx.fold_groups(outer * inner)? } else { cx.fold(outer * inner, threads as usize)? };
     let call = call
         .half(cx, "S", "f16")
         .set("ROWS", u32::from(rows))

@@ -24,6 +24,7 @@ pub(super) const SMALL: Caps = Caps {
     is_software: false,
     max_binding: 128 << 20,
     max_groups: 65535,
+    submission_flops: u64::MAX,
     max_buffers: 8,
     enough_groups: 128,
     least_steps: 16,
@@ -404,14 +405,69 @@ fn dispatches_on_gpus_are_known() {
     assert_eq!(counts, [81, 91, 3]);
 }
 
-/// A grid that is too short along a dimension for all channels is cut into several.
+/// Products of drawn shapes. `SCONCE_DRAWS` asks for more of them, and for others.
+pub(super) fn drawn() -> Vec<Case> {
+    match std::env::var("SCONCE_DRAWS") {
+        Ok(count) => cases::drawn(&format!("{:?}", std::time::SystemTime::now()), count.parse().expect("a number")),
+        Err(_) => cases::drawn("drawn", 40),
+    }
+}
+
+/// On the kernels for software and on those for GPUs: with split sums, with Winograd, with weights and grids that are cut.
 #[test]
-fn more_channels_than_a_grid_holds_are_right() {
-    let is_wide = |case: &Case| matches!(&case.kernel, Kernel::Linear(linear) if linear.rows > 8 && linear.n > 64);
-    let few = Caps { max_groups: 4, enough_groups: 0, ..SMALL };
-    let schedule = cases::all().into_iter().find(is_wide).expect("a wide layer").schedule();
-    assert!(select_for(&schedule.steps[0], &schedule.buffers, &few).unwrap().dispatches.len() > 1);
-    for is_software in [true, false] {
-        run_all(|caps| *caps = Caps { is_software, max_groups: 4, enough_groups: 0, ..*caps }, is_wide);
+fn drawn_products_are_right() {
+    let all = drawn();
+    for caps in [
+        Caps { is_software: true, ..SMALL },
+        Caps { enough_groups: 0, ..SMALL },
+        Caps { enough_groups: 1 << 20, least_steps: 1, ..SMALL },
+        Caps { least_winograd: 0, ..SMALL },
+        Caps { max_groups: 64, submission_flops: 1, ..SMALL },
+    ] {
+        run_cases(|own| *own = Caps { max_binding: own.max_binding, ..caps }, &all, Precision::Exact);
+    }
+}
+
+/// What a software adapter would answer wrongly is refused there, and what is long is done by many threads.
+#[test]
+fn long_loops_are_right_or_refused() {
+    let all = cases::long();
+    run_cases(|_| {}, &all, Precision::Exact);
+    let mut long = all.into_iter().find(|case| matches!(case.kernel, Kernel::Attention(_))).expect("attention");
+    let Kernel::Attention(step) = &mut long.kernel else { unreachable!("just found") };
+    step.kv_len *= 2;
+    let schedule = long.schedule();
+    let select = |is_software| select_for(&schedule.steps[0], &schedule.buffers, &Caps { is_software, ..SMALL });
+    assert!(select(false).is_ok());
+    let error = select(true).unwrap_err().to_string();
+    assert!(error.contains("rounds of a loop"), "{error}");
+}
+
+/// A grid that is too short along a dimension for all channels is cut into several, and so is a product that takes too
+/// long for one submission.
+#[test]
+fn products_that_are_too_large_for_a_dispatch_are_cut() {
+    let is_wide = |case: &Case| match &case.kernel {
+        Kernel::Linear(linear) => linear.rows > 8 && linear.n > 64,
+        Kernel::Conv2d(conv) => conv.groups == 1 && conv.c_out > 64,
+        _ => false,
+    };
+    let wide: Vec<Case> =
+        cases::all().into_iter().filter(is_wide).chain([cases::square_conv2d(8, 300, [5, 6])]).collect();
+    let shaders = |case: &Case, caps: &Caps| {
+        let schedule = case.schedule();
+        let selection = select_for(&schedule.steps[0], &schedule.buffers, caps).unwrap();
+        selection.dispatches.iter().map(|dispatch| dispatch.shader.name).collect::<Vec<_>>()
+    };
+    let conv = wide.last().expect("just added");
+    let winograd = Caps { least_winograd: 0, ..SMALL };
+    assert_eq!(shaders(conv, &winograd).len(), 3);
+    for (max_groups, submission_flops, parts) in [(4, u64::MAX, 5), (SMALL.max_groups, 1, 3)] {
+        let change = |caps: &Caps| Caps { max_groups, submission_flops, enough_groups: 0, ..*caps };
+        assert_eq!(shaders(conv, &change(&winograd)), vec!["conv2d"; parts]);
+        assert!(max_groups > 4 || wide.iter().all(|case| shaders(case, &change(&SMALL)).len() > 1));
+        for is_software in [true, false] {
+            run_cases(|caps| *caps = Caps { is_software, ..change(caps) }, &wide, Precision::Exact);
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! that spread the image to four times its size and gather the sums. Its errors stay below 2e-6 of the largest output. What
 //! is not finite is computed by the definition.
 
-use super::conv2d::Part;
+use super::conv2d::{LEAST_TILE, Part, flops_of_channel};
 use super::{Call, Context, Extras, WeightRows, quads, word};
 use crate::backend::gpu::dispatch::{Binding, Dispatch, Pack, Selection};
 use crate::backend::gpu::tune::Choice;
@@ -52,7 +52,10 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Option<Selecti
         }
     };
     let room = (total * POINTS).max(STORED * conv.c_in) as u64 * conv.c_in.max(conv.c_out) as u64 * 4;
-    if !fits || !wins || room > cx.caps.max_binding {
+    // Otherwise it is cut by its channels, so that no submission takes too long and no grid is too large.
+    let is_small = flops_of_channel(conv).saturating_mul(conv.c_out as u64) <= cx.caps.submission_flops
+        && POINTS * conv.c_out.div_ceil(LEAST_TILE) <= cx.caps.max_groups as usize;
+    if !fits || !wins || !is_small || room > cx.caps.max_binding {
         return Ok(None);
     }
     let shape = [conv.c_out, conv.c_in, 3, 3];

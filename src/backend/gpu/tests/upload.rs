@@ -1,6 +1,6 @@
 //! Weights reach the device as the kernels want them, whatever the file holds.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::{on_every_gpu, read_words};
 use crate::backend::cases::Random;
@@ -9,7 +9,7 @@ use crate::backend::gpu::upload::{CHUNKS, Uploader};
 use crate::backend::gpu::weights::Weights;
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::device::gpu::{Gpu, GpuOptions};
-use crate::dtype::DType;
+use crate::dtype::{DType, Precision};
 use crate::graph::op::Parameter;
 use crate::graph::step::{Buffer, BufferId, Memory};
 use crate::shape::Shape;
@@ -239,6 +239,123 @@ fn packs_cut_order_scale_and_pad() {
             same(&read_words(gpu, &made), &want, false, &what);
         }
     });
+}
+
+/// The host makes the points of Winograd's weights as shaders do, to the bit, and both put the taps behind them.
+#[test]
+fn winograd_weights_have_points_and_taps() {
+    let options = GpuOptions { staging_bytes: Some(64 << 10), ..GpuOptions::default() };
+    let (channels, inputs) = (36, 20);
+    let made: Mutex<Vec<Vec<u32>>> = Mutex::default();
+    on_both(options, |gpu| {
+        let mut random = Random::new("points");
+        let pack = |scale: Option<BufferId>| Pack {
+            weight: BufferId(0),
+            scale,
+            shape: vec![channels, inputs, 3, 3],
+            channel_dim: 0,
+            channels: 0..channels,
+            order: vec![0, 2, 3, 1],
+            multiple: 4,
+            winograd: true,
+            half: false,
+        };
+        let floats = |shape: &[usize], random: &mut Random| {
+            let bytes = random.exact(shape.iter().product()).iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+            parameter(StoredTensor::from_bytes(DType::F32, shape.to_vec(), bytes).unwrap(), false)
+        };
+        let buffers = [floats(&[channels, inputs, 3, 3], &mut random), floats(&[channels], &mut random)];
+        let numbers = |i: usize| match &buffers[i].memory {
+            Memory::Parameter(parameter) => {
+                bytes_to_f32(DType::F32, &parameter.tensor.contiguous_bytes().unwrap()).unwrap()
+            }
+            _ => unreachable!("made above"),
+        };
+        let (weights, scales) = (numbers(0), numbers(1));
+        for scale in [None, Some(BufferId(1))] {
+            let (mut held, mut up) = (Weights::new(gpu), Uploader::new(gpu, 1 << 20));
+            let buffer = held.packed(&mut up, &buffers, &pack(scale)).unwrap();
+            up.finish().unwrap();
+            let words = read_words(gpu, &buffer);
+            assert_eq!(words.len(), 25 * channels * inputs);
+            let half = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0f64]];
+            for at in 0..channels * inputs {
+                let (channel, input) = (at / inputs, at % inputs);
+                let factor = scale.map_or(1.0, |_| scales[channel]);
+                let tap = |t: usize| weights[(channel * inputs + input) * 9 + t] * factor;
+                let got = |row: usize| f32::from_bits(words[row * channels * inputs + at]);
+                for t in 0..9 {
+                    assert_eq!(got(16 + t), tap(t), "tap {t} of {channel}, {input}");
+                }
+                for point in 0..16 {
+                    let (g, h) = (half[point / 4], half[point % 4]);
+                    let want: f64 = (0..9).map(|t| g[t / 3] * h[t % 3] * f64::from(tap(t))).sum();
+                    let size: f64 = (0..9).map(|t| f64::from(tap(t)).abs()).sum();
+                    assert!((f64::from(got(point)) - want).abs() <= 1e-6 * size, "point {point} of {channel}, {input}");
+                }
+            }
+            made.lock().unwrap().push(words);
+        }
+    });
+    let made = made.into_inner().unwrap();
+    for (i, words) in made.iter().enumerate() {
+        assert!(*words == made[i % 2], "made {i}: the host and the shaders differ");
+    }
+}
+
+/// Halves are rounded by the host as by shaders.
+#[test]
+fn halves_are_the_same_by_both() {
+    let made: Mutex<Vec<Vec<u32>>> = Mutex::default();
+    on_both(GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() }, |gpu| {
+        if !gpu.has_f16() {
+            return;
+        }
+        let mut random = Random::new("halves");
+        let mut all = Vec::new();
+        for (dtype, shape, order) in [
+            (DType::F32, [37, 53, 3], [0, 1, 2]),
+            (DType::F32, [37, 53, 3], [2, 1, 0]),
+            (DType::F16, [40, 21, 2], [0, 1, 2]),
+            (DType::BF16, [16, 16, 5], [1, 2, 0]),
+        ] {
+            let floats: Vec<f32> =
+                random.floats(shape.iter().product(), 1e-4).into_iter().map(|x| x * x * x * 1e17).collect();
+            let bytes = match dtype {
+                DType::F32 => floats.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>(),
+                DType::F16 => floats.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
+                _ => floats.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+            };
+            let tensor = StoredTensor::from_bytes(dtype, shape, bytes).unwrap();
+            let pack = Pack {
+                weight: BufferId(0),
+                scale: None,
+                shape: shape.to_vec(),
+                channel_dim: 0,
+                channels: 0..shape[0],
+                order: order.to_vec(),
+                multiple: 4,
+                winograd: false,
+                half: true,
+            };
+            let (mut held, mut up) = (Weights::untested(gpu, Precision::Half), Uploader::new(gpu, 1 << 20));
+            let buffers = [parameter(tensor, false)];
+            let packed = held.packed(&mut up, &buffers, &pack).unwrap();
+            let plain = held.contiguous(&mut up, &buffers[0], true).unwrap();
+            up.finish().unwrap();
+            all.extend(read_words(gpu, &packed));
+            let plain = read_words(gpu, &plain);
+            let word = |at: usize| half::f16::from_bits((plain[at / 2] >> (at % 2 * 16)) as u16).to_f32();
+            assert!(
+                (0..floats.len())
+                    .all(|at| dtype == DType::BF16 || word(at) == half::f16::from_f32(floats[at]).to_f32())
+            );
+            all.extend(plain);
+        }
+        made.lock().unwrap().push(all);
+    });
+    let made = made.into_inner().unwrap();
+    assert!(made.windows(2).all(|pair| pair[0] == pair[1]), "the host and the shaders differ");
 }
 
 #[test]
