@@ -211,6 +211,7 @@ class Edges(nn.Module):
         zeros = torch.zeros(4, 3)
         return {
             "added": zeros.index_add(0, i, x), "put": zeros.index_put((i,), x, accumulate=True),
+            "median": x.median(1), "flags": (x > 0).to(torch.uint8).any(1), "short": torch.einsum("ij,kj", zeros + 1, x.nan_to_num()),
             "none": torch.cat([x[0, :0], x[1, :0]]), "prelu": self.prelu(x), "threshold": F.threshold(x, 0.7, 9.0),
             "asinh": x.asinh(), "acosh": (x.abs() * 1e30 + 1).acosh(), "hypot": torch.hypot(x * 1e30, x),
             "atan2": torch.atan2(x, x.T), "axes": torch.atan2(x, x.nan_to_num(0, 1, 1) * -0.0), "pow": x ** torch.tensor(2.5),

@@ -266,7 +266,7 @@ fn fill_diagonal(call: &mut Call<'_, '_>) -> Result<Out> {
     let &[rows, columns] = &call.build.shape(&x)[..] else {
         return Err(Error::unsupported("a diagonal to fill in other than two dimensions"));
     };
-    let is_on = |i: usize| i % (columns + 1) == 0 && (wraps || i < columns * columns);
+    let is_on = |i: usize| i.is_multiple_of(columns + 1) && (wraps || i < columns * columns);
     let mask = (0..rows * columns).map(|i| i64::from(is_on(i))).collect();
     let mask = X::host(Host::ints(&[rows, columns], mask), DType::Bool);
     let value = call.build.cast(&value, x.dtype)?;

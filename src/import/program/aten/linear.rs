@@ -206,7 +206,16 @@ fn embedding(call: &mut Call<'_, '_>) -> Result<Out> {
 fn einsum(call: &mut Call<'_, '_>) -> Result<Out> {
     let equation: String = call.str_or("equation", "")?.chars().filter(|c| !c.is_whitespace()).collect();
     let tensors = call.xs("tensors")?;
-    let (left, right) = equation.split_once("->").ok_or_else(|| unsupported(&equation))?;
+    // Without a result, what is named once is in it, in alphabetical order.
+    let once = || {
+        let mut names: Vec<char> = equation.chars().filter(char::is_ascii_alphabetic).collect();
+        names.sort_unstable();
+        names.chunk_by(|a, b| a == b).filter(|same| same.len() == 1).map(|same| same[0]).collect::<String>()
+    };
+    let (left, right) = match equation.split_once("->") {
+        Some((left, right)) => (left, right.to_string()),
+        None => (&equation[..], once()),
+    };
     let names: Vec<Vec<char>> = left.split(',').map(|part| part.chars().collect()).collect();
     let out: Vec<char> = right.chars().collect();
     let fits = names.len() == tensors.len()

@@ -48,7 +48,12 @@ fn fold(call: &mut Call<'_, '_>, fold: Fold) -> Result<Out> {
     let rank = call.build.rank(&x);
     let dims = call.dims_of("dim", rank)?;
     let keepdim = call.bool_or("keepdim", false)?;
-    call.build.fold(fold, &x, &dims, keepdim).map(Out::X)
+    let y = call.build.fold(fold, &x, &dims, keepdim)?;
+    match fold {
+        // Flags of bytes are bytes.
+        Fold::Any | Fold::All if x.dtype == DType::U8 => call.build.cast(&y, DType::U8).map(Out::X),
+        _ => Ok(Out::X(y)),
+    }
 }
 
 /// The position of the first extreme element along `dim`, which stays as 1.
