@@ -119,8 +119,10 @@ fn power(x: T, e: T) -> T {
     let size = pow(abs(x), e);
     let half = e * 0.5;
     let odd = fract(half) != T(0.0);
-    let whole = select(T(from_bits(0x7fc00000u)), select(size, -size, odd), fract(e) == T(0.0));
-    let zero = select(select(T(from_bits(0x7f800000u)), T(0.0), e > T(0.0)), T(1.0), e == T(0.0));
+    let infinity = T(from_bits(0x7f800000u));
+    let other = select(T(from_bits(0x7fc00000u)), size, abs(x) == infinity);
+    let whole = select(other, select(size, -size, odd), fract(e) == T(0.0));
+    let zero = select(select(infinity, T(0.0), e > T(0.0)), T(1.0), e == T(0.0));
     let known = select(select(size, whole, x < T(0.0)), zero, x == T(0.0));
     // NaN stays.
     return select(select(known, x + e, !(x == x) | !(e == e)), T(1.0), (e == T(0.0)) | (x == T(1.0)));

@@ -258,7 +258,7 @@ impl Model {
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         // While a GPU works, other threads may give it more.
         let (started, rounded) = self.start(inputs)?;
-        as_declared(started.wait()?, &self.declared(), &rounded)
+        as_declared(started.wait()?, &self.declared(), &rounded, self.precision)
     }
 
     /// Begins a run; the future waits for its outputs and blocks no thread, whatever polls it. On a GPU the run is under
@@ -290,10 +290,10 @@ impl Model {
     /// The future's are those of [`Model::run`].
     pub fn run_async(&self, inputs: &[Tensor]) -> impl Future<Output = Result<Vec<Tensor>>> + Send + use<> {
         let started = if self.device.is_cpu() { self.start_on_thread(inputs) } else { self.start(inputs) };
-        let declared = self.declared();
+        let (declared, precision) = (self.declared(), self.precision);
         async move {
             let (started, rounded) = started?;
-            as_declared(started.await?, &declared, &rounded)
+            as_declared(started.await?, &declared, &rounded, precision)
         }
     }
 
@@ -339,7 +339,7 @@ impl Model {
     fn start(&self, inputs: &[Tensor]) -> Result<(Started, Arc<[usize]>)> {
         self.with_plan(&kinds_of(inputs), |ready| {
             if ready.computes_integers {
-                inputs.iter().try_for_each(check_range)?;
+                inputs.iter().try_for_each(|x| check_range(x, self.precision))?;
             }
             Ok((ready.plan.start(inputs)?, Arc::clone(&ready.rounded)))
         })
@@ -460,6 +460,7 @@ impl Model {
     /// The steps for inputs of these shapes, and whether they compute with integers as floats.
     fn schedule(&self, inputs: &[(Shape, DType)]) -> Result<(Schedule, bool, Arc<[usize]>)> {
         let mut graph = Graph::new();
+        graph.is_half = self.precision == Precision::Half;
         let vars: Vec<Var> = inputs.iter().map(|(shape, dtype)| graph.input(shape.clone(), *dtype)).collect();
         let outputs = (self.trace)(&mut graph, &vars)?;
         let is_rounded = |x: &Var| matches!(graph.node(*x).op, Op::Unary(Unary::ToInt));
@@ -503,13 +504,21 @@ fn check_runnable(inputs: &[(Shape, DType)]) -> Result<()> {
     }
 }
 
-/// An error when an integer is too large to be computed with as an `f32`.
-fn check_range(input: &Tensor) -> Result<()> {
+/// How many bits of an integer are computed with exactly.
+fn exact_bits(precision: Precision) -> u32 {
+    if precision == Precision::Half { 11 } else { 24 }
+}
+
+/// An error when an integer is too large to be computed with as a float of the device.
+fn check_range(input: &Tensor, precision: Precision) -> Result<()> {
     if input.dtype().is_float() {
         return Ok(());
     }
-    match input.to_i64()?.into_iter().find(|x| x.unsigned_abs() > 1 << 24) {
-        Some(x) => Err(Error::unsupported(format!("the input {x}: integers up to 2^24 are computed with"))),
+    let bits = exact_bits(precision);
+    match input.to_i64()?.into_iter().find(|x| x.unsigned_abs() > 1 << bits) {
+        Some(x) => Err(Error::unsupported(format!(
+            "an input has the integer {x}: in {precision} integers up to 2^{bits} are computed with"
+        ))),
         None => Ok(()),
     }
 }
@@ -520,11 +529,17 @@ fn kinds_of(inputs: &[Tensor]) -> Vec<(Shape, DType)> {
 }
 
 /// The outputs in the dtypes that the file says. Those that are `rounded` were computed as floats.
-fn as_declared(outputs: Vec<Tensor>, declared: &[DType], rounded: &[usize]) -> Result<Vec<Tensor>> {
+fn as_declared(
+    outputs: Vec<Tensor>,
+    declared: &[DType],
+    rounded: &[usize],
+    precision: Precision,
+) -> Result<Vec<Tensor>> {
+    let bits = exact_bits(precision);
     for &index in rounded {
-        if let Some(x) = outputs[index].to_i64()?.into_iter().find(|x| x.unsigned_abs() >= 1 << 24) {
+        if let Some(x) = outputs[index].to_i64()?.into_iter().find(|x| x.unsigned_abs() >= 1 << bits) {
             return Err(Error::unsupported(format!(
-                "output {index} has {x}: integers below 2^24 are computed exactly"
+                "output {index} has {x}: in {precision} integers below 2^{bits} are computed exactly"
             )));
         }
     }

@@ -5,7 +5,7 @@ mod common;
 
 use common::compare::{Tolerance, compare};
 use common::{data, devices};
-use sconce::{Checkpoint, DType, Device, ErrorKind, Model, ProgramInfo, Tensor};
+use sconce::{Checkpoint, DType, Device, ErrorKind, Model, Precision, ProgramInfo, Tensor};
 
 /// The tensors of a dict of the expectations, by name.
 fn tensors(case: &Checkpoint, key: &str) -> Vec<(String, Tensor)> {
@@ -80,7 +80,7 @@ programs! {
     sums_of_exponentials: "spreads", "spreads.core" as "spreads";
     a_size_that_is_twice_another: "double" as "double";
     rests_of_large_numbers: "divisions", "divisions.core" as "divisions";
-    copies_to_another_layout: "layouts", "layouts.core" as "layouts";
+    copies_to_another_layout: "layouts" as "layouts";
     what_is_not_finite: "edges", "edges.core" as "edges";
     floats_of_sizes: "scales", "scales.core" as "scales";
     recurrent_cells: "cells", "cells.core" as "cells";
@@ -312,6 +312,31 @@ fn integers_that_would_be_rounded_are_errors() {
     let inputs = [wide(4100), wide(4100), Tensor::new([2], [1i64, 2]).unwrap()];
     let error = run("pairs.pt2", &Device::cpu(), &inputs).unwrap_err().to_string();
     assert!(error.contains("indices from the input among 16810000 places: at most 2^24"), "{error}");
+}
+
+/// `f16` counts to 2^11 only.
+#[test]
+fn integers_that_half_precision_would_round_are_errors() {
+    let a = |first: i64| Tensor::new([2, 3], [first, 1, 5, 2, 3, 4]).unwrap();
+    let x = Tensor::new([2, 2], [0.5f32, 1.0, 0.25, 1.5]).unwrap();
+    let exact = Model::load(file("numbers.pt2"), &Device::cpu()).unwrap().run(&[a(7), x.clone()]).unwrap();
+    for device in devices().iter().filter(|device| !device.is_cpu()) {
+        for name in ["numbers.pt2", "numbers.core.pt2"] {
+            let model = Model::load(file(name), device).unwrap().with_precision(Precision::Half);
+            let found = match model.run(&[a(7), x.clone()]) {
+                Err(error) if error.kind() == ErrorKind::Unsupported => continue,
+                found => found.unwrap(),
+            };
+            for (found, exact) in found.iter().zip(&exact).filter(|(_, exact)| !exact.dtype().is_float()) {
+                assert_eq!(found.to_i64().unwrap(), exact.to_i64().unwrap(), "{name} on {device:?}");
+            }
+            for (first, words) in [(2049, "integers up to 2^11"), (50, "an integer of 2^11 or more, which f16 rounds")]
+            {
+                let error = model.run(&[a(first), x.clone()]).unwrap_err().to_string();
+                assert!(error.contains(words), "{name} on {device:?}: {error}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -179,6 +179,7 @@ class Divisions(nn.Module):
         return {
             "integers": (a % b, a // b, torch.fmod(a, b), torch.div(a, b, rounding_mode="trunc"), a % -1000, a // 255),
             "rests": (torch.remainder(x, y), torch.fmod(x, y), torch.remainder(x, 0.1)),
+            "shifts": ((a % 50) << (b % 7), (a % 999) >> (b % 5)),
             "floors": (x // y)[:6], "cut": (torch.div(x, y, rounding_mode="trunc"), torch.div(x / x, 0.1, rounding_mode="trunc")),
         }
 
@@ -193,7 +194,10 @@ class Layouts(nn.Module):
         z = x * 1
         z.contiguous().add_(1)
         z.to(torch.float32).mul_(2)
-        return y, z
+        tall = x.reshape(8, 3) * 1
+        wide = x.reshape(3, 8) * 1
+        places = torch.triu_indices(3, 5, 1), torch.tril_indices(3, 5, -1)
+        return y, z, tall.fill_diagonal_(9, wrap=True), wide.fill_diagonal_(7), (x.view(6, 4) * 1).fill_diagonal_(5), places
 
 
 class Edges(nn.Module):
@@ -207,6 +211,7 @@ class Edges(nn.Module):
         zeros = torch.zeros(4, 3)
         return {
             "added": zeros.index_add(0, i, x), "put": zeros.index_put((i,), x, accumulate=True),
+            "median": x.median(1), "flags": (x > 0).to(torch.uint8).any(1), "short": torch.einsum("ij,kj", zeros + 1, x.nan_to_num()),
             "none": torch.cat([x[0, :0], x[1, :0]]), "prelu": self.prelu(x), "threshold": F.threshold(x, 0.7, 9.0),
             "asinh": x.asinh(), "acosh": (x.abs() * 1e30 + 1).acosh(), "hypot": torch.hypot(x * 1e30, x),
             "atan2": torch.atan2(x, x.T), "axes": torch.atan2(x, x.nan_to_num(0, 1, 1) * -0.0), "pow": x ** torch.tensor(2.5),

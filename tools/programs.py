@@ -330,7 +330,7 @@ def edges():
     x = torch.tensor([4071.456, -2249.2058, 1.0, -1.0, 7.5, -0.3, torch.inf])
     y = torch.tensor([6.2831855, 0.1, torch.inf, torch.inf, -2.5, -0.1, 2.0])
     write("divisions", own.Divisions(), (a, a.roll(1), x, y))
-    write("layouts", own.Layouts(), (torch.randn(1, 2, 3, 4),))
+    write("layouts", own.Layouts(), (torch.randn(1, 2, 3, 4),), forms=["plain"])
     x = torch.tensor([[torch.inf, 1.0, torch.nan], [0.5, -torch.inf, 2.0], [1.0, 2.0, 3.0]])
     write("edges", own.Edges(), (x, torch.tensor([0, 2, 0])))
     h, w = torch.export.Dim("h", min=4, max=64), torch.export.Dim("w", min=4, max=64)

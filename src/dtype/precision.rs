@@ -24,7 +24,7 @@ pub enum Precision {
     /// [`Exact`](Self::Exact), as `sconce bench --dtype f32,fast` does, before you rely on it.
     Fast,
     /// Weights and what is computed between input and output are kept in `f16`, half the memory; sums are `f32`.
-    /// Numbers beyond 65504 become infinite. Matrix units are used where there are any. Needs shaders with `f16`.
+    /// Numbers beyond 65504 become infinite, and integers of 2^11 or more in a computation of a `.pt2` file are an error. Matrix units are used where there are any. Needs shaders with `f16`.
     Half,
 }
 

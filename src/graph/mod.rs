@@ -48,6 +48,8 @@ pub struct Graph {
     outputs: Vec<Var>,
     /// Parameters by name and storage, so that a tensor that is used twice is one node.
     parameters: HashMap<(Arc<str>, usize), Vec<Var>>,
+    /// Whether floats are 16 bits wide where it runs, which count to 2^11 rather than to 2^24.
+    pub(crate) is_half: bool,
 }
 
 /// A value of a [`Graph`]. It belongs to the graph that made it.

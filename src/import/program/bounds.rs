@@ -10,15 +10,28 @@ use crate::graph::{Graph, Var};
 use crate::tensor::Tensor;
 
 /// What an `f32` counts to without leaving out any.
-pub(super) const EXACT: f64 = (1 << 24) as f64;
+const EXACT: f64 = (1 << 24) as f64;
+
+/// What an `f16` counts to.
+const EXACT_IN_HALF: f64 = (1 << 11) as f64;
 
 /// The most elements of a constant that are looked at.
 const MAX_SEEN: usize = 1 << 16;
 
 /// The step's name, with which its error begins.
 const CHECK: &str = "an integer of 2^24 or more";
+const CHECK_IN_HALF: &str = "an integer of 2^11 or more, which f16 rounds";
 
 impl Build<'_> {
+    /// What the device's floats count to.
+    pub(super) fn exact(&self) -> f64 {
+        exact(self.graph)
+    }
+
+    pub(super) fn exact_shown(&self) -> &'static str {
+        if self.graph.is_half { "2^11 in f16" } else { "2^24" }
+    }
+
     /// The largest size that the finite elements can have, whole numbers unless the dtype is a float.
     pub(super) fn reach(&mut self, x: &X) -> f64 {
         let own = match &x.data {
@@ -31,7 +44,7 @@ impl Build<'_> {
             DType::I8 => 128.0,
             DType::I16 => 32768.0,
             dtype if dtype.is_float() => f64::INFINITY,
-            _ => EXACT,
+            _ => self.exact(),
         })
     }
 
@@ -53,19 +66,28 @@ impl Build<'_> {
             return Ok(y);
         }
         let size = graph.abs(sizes)?;
-        let (exact, largest) = (graph.scalar(EXACT as f32), graph.scalar(f32::MAX));
-        let large = graph.binary(Binary::Ge, size, exact)?;
-        let finite = graph.binary(Binary::Le, size, largest)?;
-        let bad = graph.mul(large, finite)?;
+        let limit = graph.scalar(exact(graph) as f32);
+        let mut bad = graph.binary(Binary::Ge, size, limit)?;
+        // In `f16` they are integers, too.
+        if !graph.is_half {
+            let largest = graph.scalar(f32::MAX);
+            let finite = graph.binary(Binary::Le, size, largest)?;
+            bad = graph.mul(bad, finite)?;
+        }
         let bad = graph.reshape(bad, &[count as isize])?;
         let bad = graph.float_to_int(bad)?;
+        let check = if graph.is_half { CHECK_IN_HALF } else { CHECK };
         // A table of one row, which has no row 1.
         let table = graph.constant(Tensor::new([1], [0f32])?)?;
-        let zeros = graph.add_node(Op::IndexSelect { dim: 0 }, vec![table, bad], [count].into(), false, CHECK);
+        let zeros = graph.add_node(Op::IndexSelect { dim: 0 }, vec![table, bad], [count].into(), false, check);
         let signed: Vec<isize> = shape.iter().map(|&size| size as isize).collect();
         let zeros = graph.reshape(zeros, &signed)?;
         graph.add(y, zeros)
     }
+}
+
+fn exact(graph: &Graph) -> f64 {
+    if graph.is_half { EXACT_IN_HALF } else { EXACT }
 }
 
 /// The largest size of a node's finite elements, from those of the nodes before it.
@@ -74,7 +96,7 @@ fn bound(graph: &Graph, bounds: &[f64], var: Var) -> f64 {
     let of = |i: usize| bounds[node.inputs[i].index()];
     let len = |i: usize| graph.shape(node.inputs[i]).numel() as f64;
     match &node.op {
-        Op::Input if node.is_int => EXACT,
+        Op::Input if node.is_int => exact(graph),
         Op::Constant(tensor) if tensor.shape().numel() <= MAX_SEEN => match tensor.to_f32() {
             Ok(data) => data.iter().fold(0.0, |most, x| f64::max(most, f64::from(x.abs()))),
             Err(_) => f64::INFINITY,

@@ -383,8 +383,9 @@ impl<'a> Build<'a> {
             Data::Host(host) => {
                 let tensor = host.cast(DType::F32).to_tensor()?;
                 match host.as_ints() {
-                    Ok(ints) if ints.iter().any(|x| x.unsigned_abs() > 1 << 24) => {
-                        Err(Error::unsupported("integers above 2^24 are not computed with on a device"))
+                    Ok(ints) if ints.iter().any(|&x| x.unsigned_abs() as f64 > self.exact()) => {
+                        let most = self.exact_shown();
+                        Err(Error::unsupported(format!("integers above {most} are not computed with on a device")))
                     }
                     _ => self.graph.constant(tensor),
                 }

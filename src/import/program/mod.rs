@@ -377,7 +377,8 @@ mod tests {
 
     /// What is no model: `counter` does not run, the others are collections of single operations, some of which PyTorch
     /// decomposes in a way of its own.
-    const OTHER_STEPS: [&str; 5] = ["counter", "functions", "indices", "numbers", "volumes"];
+    const OTHER_STEPS: [&str; 8] =
+        ["counter", "divisions", "edges", "functions", "indices", "numbers", "scales", "volumes"];
 
     /// A decomposed program becomes the same steps as the one that was exported; `SCONCE_FORMS` names a folder of more
     /// pairs `NAME.plain.pt2`, `NAME.core.pt2`.

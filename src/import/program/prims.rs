@@ -2,7 +2,6 @@
 //! graph: booleans are 0 and 1 there, and integers are floats unless they are only moved.
 
 use super::alias::ViewOp;
-use super::bounds::EXACT;
 use super::build::{Build, expand_to};
 use super::host::{Host, MAX_ELEMENTS, Numbers, round};
 use super::numbers::{fold_line, host_binary, on_host};
@@ -88,7 +87,7 @@ impl Build<'_> {
             }
             () if from_float && !to_float => {
                 let mut whole = self.graph.unary(Unary::Trunc, var)?;
-                if self.reach(&X::var(whole, DType::F32)) > EXACT {
+                if self.reach(&X::var(whole, DType::F32)) > self.exact() {
                     whole = self.guarded(whole, whole)?;
                 }
                 wrapped(self.graph, whole, dtype)?
@@ -149,7 +148,7 @@ impl Build<'_> {
             Bin::And | Bin::Or | Bin::Xor => (self.cast(a, DType::Bool)?, self.cast(b, DType::Bool)?),
             _ => (a.clone(), b.clone()),
         };
-        let most = self.result_reach(bin, &a, &b, dtype);
+        let (most, exact) = (self.result_reach(bin, &a, &b, dtype), self.exact());
         let (a, b) = (self.var(&a)?, self.var(&b)?);
         let is_bool = common == DType::Bool;
         let simple = match bin {
@@ -178,9 +177,9 @@ impl Build<'_> {
             Some(binary) => graph.binary(binary, a, b)?,
             None => divided(graph, bin, a, b, common.is_float())?,
         };
-        if most > EXACT {
+        if most > exact {
             // A power may be beyond all floats.
-            let limit = graph.scalar(2.0 * EXACT as f32);
+            let limit = graph.scalar(2.0 * exact as f32);
             let sizes = if bin == Bin::Pow { graph.binary(Binary::Minimum, var, limit)? } else { var };
             var = self.guarded(var, sizes)?;
         }
@@ -299,7 +298,7 @@ impl Build<'_> {
             return self.full(&kept(&self.shape(&x), dims, keepdim), dtype, f64::from(u8::from(fold == Fold::All)));
         }
         let count: usize = dims.iter().map(|&dim| self.shape(&x)[dim]).product();
-        let is_long = fold == Fold::Sum && !dtype.is_float() && self.reach(&x) * count as f64 > EXACT;
+        let is_long = fold == Fold::Sum && !dtype.is_float() && self.reach(&x) * count as f64 > self.exact();
         let signed: Vec<isize> = dims.iter().map(|&dim| dim as isize).collect();
         let graph = &mut *self.graph;
         let var = match fold {

@@ -6,6 +6,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::PadMode;
 use crate::import::program::alias::ViewOp;
+use crate::import::program::host::Host;
 use crate::import::program::prims::Bin;
 use crate::import::program::value::X;
 
@@ -32,6 +33,7 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "slice_scatter.default" => slice_scatter,
         "select_scatter.default" => select_scatter,
         "diagonal_scatter.default" => diagonal_scatter,
+        "fill_diagonal.default" => fill_diagonal,
         "diff.default" => diff,
         _ => return None,
     })
@@ -256,6 +258,19 @@ fn diagonal_scatter(call: &mut Call<'_, '_>) -> Result<Out> {
     let shape = call.build.shape(&x);
     let views = diagonal_of(call, &shape)?;
     scattered(call, &views)
+}
+
+/// One value where the row's number is the column's; with `wrap`, again below a square with a row between.
+fn fill_diagonal(call: &mut Call<'_, '_>) -> Result<Out> {
+    let (x, value, wraps) = (call.x("self")?, call.x("fill_value")?, call.bool_or("wrap", false)?);
+    let &[rows, columns] = &call.build.shape(&x)[..] else {
+        return Err(Error::unsupported("a diagonal to fill in other than two dimensions"));
+    };
+    let is_on = |i: usize| i.is_multiple_of(columns + 1) && (wraps || i < columns * columns);
+    let mask = (0..rows * columns).map(|i| i64::from(is_on(i))).collect();
+    let mask = X::host(Host::ints(&[rows, columns], mask), DType::Bool);
+    let value = call.build.cast(&value, x.dtype)?;
+    call.build.select(&mask, &value, &x).map(Out::X)
 }
 
 /// The differences of neighbours, `n` times over.

@@ -1,4 +1,4 @@
-//! Bits of integers. A device computes integers up to 2^24 exactly, as 24 bits and a sign.
+//! Bits of integers. A device computes integers up to 2^24 exactly (2^11 in `f16`), as that many bits and a sign.
 
 use super::{Call, Function, Out};
 use crate::dtype::DType;
@@ -8,7 +8,9 @@ use crate::import::program::prims::Bin;
 use crate::import::program::value::{Data, X};
 
 /// The bits that are exact on a device.
-const BITS: i32 = 24;
+fn exact_bits(call: &Call<'_, '_>) -> u32 {
+    call.build.exact().log2() as u32
+}
 
 pub(super) fn find(target: &str) -> Option<Function> {
     let (name, _) = target.strip_prefix("aten.")?.rsplit_once('.')?;
@@ -43,18 +45,19 @@ fn bitwise(call: &mut Call<'_, '_>, bin: Bin) -> Result<Out> {
         return Ok(Out::X(X::host(Host::ints(&shape, data.collect()).cast(dtype), dtype)));
     }
     // The sign, then one bit after the other.
+    let count = exact_bits(call);
     let mut low = [as_floats(&a), as_floats(&b)];
     let build = &mut *call.build;
     let mut signs = Vec::new();
     for x in &mut low {
         let negative = build.with_number(Bin::Lt, x, 0.0)?;
-        let shift = build.with_number(Bin::Mul, &as_floats(&negative), f64::from(1 << BITS))?;
+        let shift = build.with_number(Bin::Mul, &as_floats(&negative), f64::from(1 << count))?;
         *x = build.binary(Bin::Add, x, &shift)?;
         signs.push(negative);
     }
     let sign = build.binary(bin, &signs[0], &signs[1])?;
-    let mut sum = build.with_number(Bin::Mul, &as_floats(&sign), -f64::from(1 << BITS))?;
-    for bit in (0..BITS).rev() {
+    let mut sum = build.with_number(Bin::Mul, &as_floats(&sign), -f64::from(1 << count))?;
+    for bit in (0..count).rev() {
         let weight = f64::from(1 << bit);
         let mut bits = Vec::new();
         for x in &mut low {
@@ -88,23 +91,30 @@ fn not(call: &mut Call<'_, '_>) -> Result<Out> {
     }
 }
 
-/// By a number of bits that is known.
+/// By a number of bits that is known, or looked up in a table of factors.
 fn shift(call: &mut Call<'_, '_>, left: bool) -> Result<Out> {
     let (x, by) = (call.x("self")?, call.x("other")?);
     let dtype = call.build.result_type(&[&x, &by]);
     if dtype.is_float() || dtype == DType::Bool {
         return Err(Error::unsupported(format!("a shift of {dtype}")));
     }
+    let (bin, count) = (if left { Bin::Mul } else { Bin::FloorDivide }, exact_bits(call));
     let Some(bits) = call.build.known(&by)? else {
-        return Err(Error::unsupported("a shift by a number of bits that depends on the input"));
+        let table = X::host(Host::ints(&[count as usize], (0..count).map(|bits| 1 << bits).collect()), by.dtype);
+        let shape = call.build.shape(&by);
+        let places = call.build.reshape(&by, &[shape.iter().product()])?;
+        let factors = call.build.index_select(&table, 0, &places)?;
+        let factors = call.build.reshape(&factors, &shape)?;
+        let y = call.build.binary(bin, &x, &factors)?;
+        return Ok(Out::X(X { dtype, ..y }));
     };
     let bits = bits.as_ints()?;
-    if bits.iter().any(|bits| !(0..BITS as i64).contains(bits)) {
-        return Err(Error::unsupported(format!("a shift by other than 0 to {} bits", BITS - 1)));
+    if bits.iter().any(|bits| !(0..i64::from(count)).contains(bits)) {
+        return Err(Error::unsupported(format!("a shift by other than 0 to {} bits", count - 1)));
     }
     let factors = bits.iter().map(|&bits| 1i64 << bits).collect();
     let factors = X::host(Host::ints(&call.build.shape(&by), factors), by.dtype);
     let factors = X { is_number: by.is_number, ..factors };
-    let y = call.build.binary(if left { Bin::Mul } else { Bin::FloorDivide }, &x, &factors)?;
+    let y = call.build.binary(bin, &x, &factors)?;
     Ok(Out::X(X { dtype, ..y }))
 }

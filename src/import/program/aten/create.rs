@@ -4,7 +4,7 @@ use super::{Call, Function, Out};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::import::program::alias::ViewOp;
-use crate::import::program::host::{Host, round};
+use crate::import::program::host::{Host, MAX_ELEMENTS, round};
 use crate::import::program::prims::Bin;
 use crate::import::program::value::X;
 
@@ -27,6 +27,8 @@ pub(super) fn find(target: &str) -> Option<Function> {
         "aten.eye.default" | "aten.eye.m" => eye,
         "aten.tril.default" => |call| triangle(call, Bin::Le),
         "aten.triu.default" => |call| triangle(call, Bin::Ge),
+        "aten.tril_indices.default" => |call| triangle_places(call, Bin::Le),
+        "aten.triu_indices.default" => |call| triangle_places(call, Bin::Ge),
         "aten.meshgrid.default" | "aten.meshgrid.indexing" => meshgrid,
         "aten.one_hot.default" => one_hot,
         _ => return None,
@@ -40,7 +42,7 @@ fn arange(call: &mut Call<'_, '_>) -> Result<Out> {
     let dtype = call.opt_dtype("dtype")?.unwrap_or(if is_float { DType::F32 } else { DType::I64 });
     let (start, end, step) = (call.float_or("start", 0.0)?, call.float("end")?, call.float_or("step", 1.0)?);
     let count = ((end - start) / step).ceil();
-    if !count.is_finite() || count < 0.0 || count > crate::import::program::host::MAX_ELEMENTS as f64 {
+    if !count.is_finite() || count < 0.0 || count > MAX_ELEMENTS as f64 {
         return Err(Error::shape(format!("a range from {start} to {end} in steps of {step}")));
     }
     let values = (0..count as usize).map(|i| start + step * i as f64);
@@ -138,6 +140,24 @@ fn triangle(call: &mut Call<'_, '_>, bin: Bin) -> Result<Out> {
     let keep = call.build.binary(bin, &difference, &X::int(diagonal))?;
     let zero = call.build.full(&[], x.dtype, 0.0)?;
     call.build.select(&keep, &x, &zero).map(Out::X)
+}
+
+/// The rows and the columns of the elements that `tril` or `triu` keeps.
+fn triangle_places(call: &mut Call<'_, '_>, bin: Bin) -> Result<Out> {
+    let (rows, columns, offset) = (call.int("row")?, call.int("col")?, call.int_or("offset", 0)?);
+    let dtype = call.opt_dtype("dtype")?.unwrap_or(DType::I64);
+    let size = |size: i64| usize::try_from(size).unwrap_or(0);
+    if super::checked(vec![size(rows), size(columns)])?.iter().product::<usize>() > MAX_ELEMENTS {
+        return Err(Error::unsupported(format!("the places of a triangle of {rows} by {columns}")));
+    }
+    let keeps = |row: &i64, column: &i64| match bin {
+        Bin::Le => column - row <= offset,
+        _ => column - row >= offset,
+    };
+    let all = || (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+    let kept: Vec<(i64, i64)> = all().filter(|(row, column)| keeps(row, column)).collect();
+    let data = kept.iter().map(|place| place.0).chain(kept.iter().map(|place| place.1)).collect();
+    Ok(Out::X(X::host(Host::ints(&[2, kept.len()], data).cast(dtype), dtype)))
 }
 
 fn meshgrid(call: &mut Call<'_, '_>) -> Result<Out> {

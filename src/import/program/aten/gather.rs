@@ -4,7 +4,6 @@ use super::{Call, Function, Out, wrap_dim};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::import::program::alias::ViewOp;
-use crate::import::program::bounds::EXACT;
 use crate::import::program::host::{Host, split};
 use crate::import::program::prims::Bin;
 use crate::import::program::value::X;
@@ -79,7 +78,7 @@ impl Places {
         let place = place.expect("there is an index");
         let count = dims.iter().map(|&d| shape[d]).product();
         if !place.is_host() {
-            countable(count)?;
+            countable(call, count)?;
         }
         let at = if neighbours { first } else { 0 };
         Ok(Self { shape: call.build.shape(&place), place, count, at, neighbours })
@@ -111,7 +110,7 @@ fn index(call: &mut Call<'_, '_>) -> Result<Out> {
 /// is an error of the run, where it is looked up.
 pub(super) fn from_front(call: &mut Call<'_, '_>, index: &X, size: usize) -> Result<X> {
     let Some(host) = call.build.known(index)? else {
-        countable(size)?;
+        countable(call, size)?;
         // As floats: no sum of the two is larger than one of them.
         let float = |x: X| X { dtype: DType::F32, is_number: false, ..x };
         let (dtype, index) = (index.dtype, float(index.clone()));
@@ -126,10 +125,13 @@ pub(super) fn from_front(call: &mut Call<'_, '_>, index: &X, size: usize) -> Res
 }
 
 /// An error when places among so many cannot be computed exactly.
-fn countable(size: usize) -> Result<()> {
-    match size as f64 <= EXACT {
+fn countable(call: &Call<'_, '_>, size: usize) -> Result<()> {
+    match size as f64 <= call.build.exact() {
         true => Ok(()),
-        false => Err(Error::unsupported(format!("indices from the input among {size} places: at most 2^24"))),
+        false => {
+            let most = call.build.exact_shown();
+            Err(Error::unsupported(format!("indices from the input among {size} places: at most {most}")))
+        }
     }
 }
 
@@ -141,7 +143,7 @@ pub(super) fn within(call: &mut Call<'_, '_>, places: &X, size: usize) -> Result
             None => Ok(X::host((*host).clone(), DType::I64)),
         };
     }
-    countable(size)?;
+    countable(call, size)?;
     let shape = call.build.shape(places);
     let flat = call.build.reshape(places, &[shape.iter().product()])?;
     let table = X::host(Host::floats(&[size], (0..size).map(|i| i as f64).collect()), DType::F32);
@@ -208,7 +210,7 @@ fn gathered(call: &mut Call<'_, '_>, x: &X, index: &X, dim: usize) -> Result<X> 
     if shape.len() != out.len() || (0..out.len()).any(|d| d != dim && out[d] > shape[d]) {
         return Err(Error::shape(format!("an index of {out:?} for {shape:?}")));
     }
-    if shape.iter().product::<usize>() as f64 > EXACT && call.build.known(index)?.is_none() {
+    if shape.iter().product::<usize>() as f64 > call.build.exact() && call.build.known(index)?.is_none() {
         return gathered_in_parts(call, x, index, dim);
     }
     // The places of the elements as if the index were 0.
@@ -242,7 +244,7 @@ fn gathered_in_parts(call: &mut Call<'_, '_>, x: &X, index: &X, dim: usize) -> R
     }
     let widest = (0..out.len()).filter(|&d| d != dim && out[d] > 1).max_by_key(|&d| out[d]);
     let Some(d) = widest else {
-        return Err(countable(shape[dim]).expect_err("one line is as long as all of it"));
+        return Err(countable(call, shape[dim]).expect_err("one line is as long as all of it"));
     };
     let half = out[d] / 2;
     let mut parts = Vec::new();

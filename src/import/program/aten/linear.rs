@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::graph::op::Op;
 use crate::graph::{Graph, Var};
 use crate::import::program::alias::ViewOp;
-use crate::import::program::bounds::EXACT;
 use crate::import::program::host::Host;
 use crate::import::program::prims::{Bin, Fold};
 use crate::import::program::value::{X, promote};
@@ -52,7 +51,7 @@ pub(super) fn matmul(call: &mut Call<'_, '_>, a: &X, b: &X) -> Result<X> {
     let dtype = promote(a.dtype, b.dtype);
     let build = &mut *call.build;
     let len = build.shape(a).last().copied().unwrap_or(1);
-    if !dtype.is_float() && build.reach(a) * build.reach(b) * len as f64 > EXACT {
+    if !dtype.is_float() && build.reach(a) * build.reach(b) * len as f64 > build.exact() {
         let (a, b) = (build.var(a)?, build.var(b)?);
         let y = build.graph.matmul(a, b)?;
         let (a, b) = (build.graph.abs(a)?, build.graph.abs(b)?);
@@ -207,7 +206,16 @@ fn embedding(call: &mut Call<'_, '_>) -> Result<Out> {
 fn einsum(call: &mut Call<'_, '_>) -> Result<Out> {
     let equation: String = call.str_or("equation", "")?.chars().filter(|c| !c.is_whitespace()).collect();
     let tensors = call.xs("tensors")?;
-    let (left, right) = equation.split_once("->").ok_or_else(|| unsupported(&equation))?;
+    // Without a result, what is named once is in it, in alphabetical order.
+    let once = || {
+        let mut names: Vec<char> = equation.chars().filter(char::is_ascii_alphabetic).collect();
+        names.sort_unstable();
+        names.chunk_by(|a, b| a == b).filter(|same| same.len() == 1).map(|same| same[0]).collect::<String>()
+    };
+    let (left, right) = match equation.split_once("->") {
+        Some((left, right)) => (left, right.to_string()),
+        None => (&equation[..], once()),
+    };
     let names: Vec<Vec<char>> = left.split(',').map(|part| part.chars().collect()).collect();
     let out: Vec<char> = right.chars().collect();
     let fits = names.len() == tensors.len()

@@ -173,7 +173,13 @@ fn median(call: &mut Call<'_, '_>) -> Result<[X; 2]> {
     let nan = call.build.binary(Bin::Ne, &x, &x)?;
     let any = call.build.fold(Fold::Any, &nan, &[dim], keepdim)?;
     let values = call.build.select(&any, &X::number(f64::NAN, DType::F32), &values)?;
-    Ok([values, places])
+    // The first of those.
+    let mut each = vec![1; call.build.rank(&x)];
+    each[dim] = len;
+    let all = X::host(Host::ints(&each, (0..len as i64).collect()), DType::I64);
+    let found = call.build.select(&nan, &all, &X::int(len as i64))?;
+    let first = call.build.fold(Fold::Min, &found, &[dim], keepdim)?;
+    Ok([values, call.build.select(&any, &first, &places)?])
 }
 
 /// How many of the bounds, which rise, are below each value; with `right`, or equal to it.

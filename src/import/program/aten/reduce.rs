@@ -4,7 +4,6 @@ use super::{Call, Function, Out};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::op::Unary;
-use crate::import::program::bounds::EXACT;
 use crate::import::program::host::Host;
 use crate::import::program::prims::{Bin, Fold};
 use crate::import::program::value::X;
@@ -49,7 +48,12 @@ fn fold(call: &mut Call<'_, '_>, fold: Fold) -> Result<Out> {
     let rank = call.build.rank(&x);
     let dims = call.dims_of("dim", rank)?;
     let keepdim = call.bool_or("keepdim", false)?;
-    call.build.fold(fold, &x, &dims, keepdim).map(Out::X)
+    let y = call.build.fold(fold, &x, &dims, keepdim)?;
+    match fold {
+        // Flags of bytes are bytes.
+        Fold::Any | Fold::All if x.dtype == DType::U8 => call.build.cast(&y, DType::U8).map(Out::X),
+        _ => Ok(Out::X(y)),
+    }
 }
 
 /// The position of the first extreme element along `dim`, which stays as 1.
@@ -290,7 +294,7 @@ fn cumsum(call: &mut Call<'_, '_>) -> Result<Out> {
     let most = build.reach(&x) * build.shape(&x)[dim] as f64;
     let var = build.var(&x)?;
     let mut sums = build.graph.cumsum(var, dim as isize)?;
-    if !dtype.is_float() && most > EXACT {
+    if !dtype.is_float() && most > build.exact() {
         let size = build.graph.abs(var)?;
         let sizes = build.graph.cumsum(size, dim as isize)?;
         sums = build.guarded(sums, sizes)?;

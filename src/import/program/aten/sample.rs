@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::graph::PadMode;
 use crate::graph::op::Unary;
 use crate::import::program::alias::ViewOp;
-use crate::import::program::bounds::EXACT;
 use crate::import::program::host::Host;
 use crate::import::program::prims::Bin;
 use crate::import::program::value::X;
@@ -144,8 +143,9 @@ fn grid_sampler(call: &mut Call<'_, '_>) -> Result<Out> {
     if !(0..=2).contains(&mode) || !(0..=2).contains(&padding) || pixel_count == 0 || (mode == 2 && dims == 3) {
         return Err(Error::unsupported(format!("the mode {mode} and the padding {padding} for {shape:?}")));
     }
-    if (n * pixel_count) as f64 > EXACT {
-        return Err(Error::unsupported(format!("samples of {} pixels: at most 2^24", n * pixel_count)));
+    if (n * pixel_count) as f64 > call.build.exact() {
+        let most = call.build.exact_shown();
+        return Err(Error::unsupported(format!("samples of {} pixels: at most {most}", n * pixel_count)));
     }
     let sampling = Sampling { padding, align, sizes: sizes.clone() };
     // Pixels are rows of channels.
