@@ -46,10 +46,15 @@ fn every_case_answers_as_the_naive_kernels() {
     run_cases(GpuOptions::default());
 }
 
-/// The same where weights must be split and uploads take many chunks.
+/// The same where weights must be split and uploads take many chunks, that shaders read copies of.
 #[test]
 fn every_case_answers_with_small_bindings() {
-    run_cases(GpuOptions { binding_bytes: Some(256 << 10), staging_bytes: Some(16 << 10), ..GpuOptions::default() });
+    run_cases(GpuOptions {
+        binding_bytes: Some(256 << 10),
+        staging_bytes: Some(16 << 10),
+        host_memory: false,
+        ..GpuOptions::default()
+    });
 }
 
 #[test]
