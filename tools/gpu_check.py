@@ -27,8 +27,14 @@ def say(*text):
     print(*text, flush=True)
 
 
-def run(command, **options):
-    return subprocess.run([str(part) for part in command], text=True, capture_output=True, **options)
+def run(command, minutes=10, **options):
+    """Runs a command; one that takes longer is ended, and has failed."""
+    command = [str(part) for part in command]
+    try:
+        return subprocess.run(command, text=True, errors="replace", capture_output=True, timeout=60 * minutes, **options)
+    except subprocess.TimeoutExpired as late:
+        texts = [(text or b"").decode(errors="replace") for text in (late.stdout, late.stderr)]
+        return subprocess.CompletedProcess(command, 124, texts[0], f"{texts[1]}\nerror: it did not end in {minutes} minutes")
 
 
 def adapter(args):
@@ -63,9 +69,10 @@ def loader():
 def kernel_tests(args):
     """The tests on this adapter alone, with the shaders' checks on and off."""
     say("tests: of the kernels, with checks on and off; this takes minutes on slow adapters")
-    result = run([args.bins / "sconce-tests", *(QUICK_TESTS if args.quick else TESTS)], cwd=ROOT)
+    result = run([args.bins / "sconce-tests", *(QUICK_TESTS if args.quick else TESTS)], 30, cwd=ROOT)
     lines = (result.stdout + result.stderr).splitlines()
-    summary = next((line for line in lines if line.startswith("test result:")), "the tests did not end")
+    ended = next((line for line in lines if line.startswith("test result:")), None)
+    summary = ended or f"the tests did not end: {error_line(result)}"
     say("tests:", summary)
     if result.returncode:
         say("\n".join(lines[-60:]))
@@ -78,16 +85,28 @@ def models(args):
     missing = [name for name in args.only if not (folder / f"{name}.pt").exists()]
     if missing:
         say("models: making", *missing, "in", folder)
-        made = run([args.python, ROOT / "benches/peers/gpu.py", "--write-models", folder, *missing])
+        made = run([args.python, ROOT / "benches/peers/gpu.py", "--write-models", folder, *missing], 30)
         if made.returncode:
-            say(f"models: {', '.join(missing)} are neither in {folder} nor can they be made: {last_line(made)}")
+            say(f"models: {', '.join(missing)} are neither in {folder} nor can they be made: {error_line(made)}")
             args.only = [name for name in args.only if name not in missing]
     return folder
 
 
-def last_line(result):
-    lines = (result.stderr or result.stdout).strip().splitlines()
-    return lines[-1] if lines else f"exit status {result.returncode}"
+def error_line(result):
+    """What went wrong: the line that says so, else the last one."""
+    lines = (result.stderr.strip() or result.stdout.strip()).splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    return errors[-1] if errors else lines[-1] if lines else f"exit status {result.returncode}"
+
+
+def parsed(result, read):
+    """What `read` finds in the output as `(found, None)`, or `(None, why not)`."""
+    if result.returncode:
+        return None, error_line(result)
+    try:
+        return read(result.stdout), None
+    except (ValueError, LookupError, TypeError) as error:
+        return None, f"its output is not what was expected ({type(error).__name__}: {error}): {result.stdout[-200:]!r}"
 
 
 def largest(path):
@@ -98,8 +117,15 @@ def largest(path):
     return max(map(abs, numbers))
 
 
-def bench(args, folder):
-    rows = []
+def timed(text):
+    """The row of `sconce bench --json`, with what the table cannot do without."""
+    row = json.loads(text)["results"][0]
+    float(row["forward_ms"]["median"]), float(row["forward_ms"]["min"])
+    return row
+
+
+def bench(args, folder, rows, save):
+    """Adds a row for every model, precision and batch."""
     for name in args.only:
         for precision in PRECISIONS:
             shared = [folder / f"{name}.pt", "--arch", name, "--device", "gpu", "--quiet", "--dtype", precision]
@@ -110,39 +136,37 @@ def bench(args, folder):
                 part = 2e-5 if precision == "f32" else 2e-2
                 tolerance = ["--atol", f"{part * largest(folder / f'{name}.y.npy'):e}", "--rtol", "0"]
                 checked = run([args.bins / "sconce", "run", *shared, *files, *tolerance])
-                check = "right" if checked.returncode == 0 else last_line(checked)
+                check = "right" if checked.returncode == 0 else error_line(checked)
             for batch in args.batch.split(","):
                 result = run([args.bins / "sconce", "bench", *shared, "--batch", batch, "--json", *args.runs])
                 row = {"model": name, "precision": precision, "batch": int(batch), "check": check}
                 refused = REFUSED.search(result.stderr)
                 if refused:
                     row = {"model": name, "precision": precision, "batch": int(batch), "refused": refused.group(1)}
-                elif result.returncode:
-                    row["failed"] = last_line(result)
                 else:
-                    row.update(json.loads(result.stdout)["results"][0])
-                    row["model"] = name
+                    found, why = parsed(result, timed)
+                    row.update({"failed": why} if why else {**found, "model": name})
                 rows.append(row)
+                save()
                 said = row.get("refused") or row.get("failed") or f"{row['forward_ms']['median']} {check}"
                 say("sconce", name, precision, "batch", batch, said)
-    return rows
 
 
 def kernels(args):
     """Products, uploads and what a run costs the host, from the bench program."""
-    result = run([args.bins / "sconce-gpu-bench", *([] if args.quick else ["--bench"]), "--json"], cwd=ROOT)
-    if result.returncode:
-        return {"error": (result.stderr or result.stdout).strip()[-500:]}
-    return json.loads(result.stdout.strip().splitlines()[-1])
+    result = run([args.bins / "sconce-gpu-bench", *([] if args.quick else ["--bench"]), "--json"], 30, cwd=ROOT)
+    found, why = parsed(result, lambda text: json.loads(text.strip().splitlines()[-1]))
+    return {"error": why} if why else found
 
 
 def torch_rows(args, device):
     peer = "cpu" if device["kind"] == "software" else "cuda"
     command = [args.python, ROOT / "benches/peers/gpu.py", "--device", peer, "--batch", args.batch, "--runs", "3" if args.quick else "50", *args.only]
-    result = run(command)
-    rows = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    result = run(command, 60)
+    # A line that was cut off is the last.
+    rows = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{") and line.endswith("}")]
     if result.returncode:
-        say("torch:", last_line(result))
+        say("torch:", error_line(result))
     return [row for row in rows if "model" in row], next((row for row in rows if "card" in row), None), peer
 
 
@@ -220,12 +244,27 @@ def main():
         "driver": device["driver"],
         "sconce": run([args.bins / "sconce", "--version"]).stdout.strip(),
         "quick": args.quick,
-        "tests": None if args.skip_tests else kernel_tests(args),
+        "tests": None,
+        "bench": [],
+        "kernels": {"error": "they were not reached"},
+        "torch": [],
+        "card": None,
+        "torch_device": None,
     }
-    report["bench"] = bench(args, folder)
+
+    def save():
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
+    # After each part, so that what ends this program later loses nothing.
+    if not args.skip_tests:
+        report["tests"] = kernel_tests(args)
+        save()
+    bench(args, folder, report["bench"], save)
     report["kernels"] = kernels(args)
-    report["torch"], report["card"], report["torch_device"] = ([], None, None) if args.skip_torch or not args.only else torch_rows(args, device)
-    out.write_text(json.dumps(report, indent=1) + "\n")
+    save()
+    if not args.skip_torch and args.only:
+        report["torch"], report["card"], report["torch_device"] = torch_rows(args, device)
+    save()
     say()
     say(table(report))
     say(f"\nwritten: {out}")
