@@ -130,7 +130,7 @@ fn scratch_of(schedule: &Schedule, gpu: &Gpu) -> usize {
 }
 
 /// A GPU holds the weights, the planned arenas and a bounded number of staging chunks, and no twentieth more or less at
-/// its peak; all of it is given back. On the kernels for GPUs split sums pass through memory that is planned too.
+/// its peak than these; all of it is given back. On the kernels for GPUs split sums pass through memory that is planned too.
 #[test]
 fn memory_is_what_the_plan_says() {
     let schedule = schedule_of("resnet50", 224);
@@ -145,8 +145,8 @@ fn memory_is_what_the_plan_says() {
         let part = got as f64 / planned as f64;
         assert!((0.95..=1.05).contains(&part), "{what}: {got} bytes, {planned} were planned");
     };
-    for is_software in [true, false] {
-        on_every_gpu(GpuOptions::default(), |gpu| {
+    for (is_software, host_memory) in [(true, true), (false, true), (false, false)] {
+        on_every_gpu(GpuOptions { host_memory, ..GpuOptions::default() }, |gpu| {
             Pipelines::of(gpu).caps.set(Caps { is_software, ..Caps::new(gpu) }).expect("nothing was selected before");
             let mut weights = Weights::new(gpu);
             let plan = Plan::new(&schedule, &mut weights).unwrap();
@@ -156,7 +156,10 @@ fn memory_is_what_the_plan_says() {
             let scratch = scratch_of(&schedule, gpu);
             assert!(is_software || scratch > 0, "no sum is split");
             let memory = gpu.account().memory();
-            about(memory.peak, parameters + arenas + scratch + staging, "at the peak");
+            // Chunks are made when they are needed: these weights repeat one element, and do not need all.
+            let (peak, least) = (memory.peak as usize, parameters + arenas + scratch);
+            let planned = least / 20 * 19..=(least + staging) / 20 * 21;
+            assert!(planned.contains(&peak), "at the peak: {peak} bytes, {planned:?} were planned");
             about(memory.weights, parameters, "weights");
             about(memory.arenas, arenas + scratch, "arenas");
             assert_eq!(memory.arenas, plan.arena_bytes() as u64);
