@@ -154,7 +154,7 @@ fn connect(adapter: &wgpu::Adapter, info: &DeviceInfo, options: GpuOptions) -> R
     features
         .set(wgpu::Features::TIMESTAMP_QUERY, features.contains(wgpu::Features::TIMESTAMP_QUERY) && options.timestamps);
     // Where the GPU's memory is the host's, shaders may read what the host wrote without a copy in between.
-    if matches!(info.kind, DeviceKind::Integrated | DeviceKind::Software) {
+    if options.host_memory && matches!(info.kind, DeviceKind::Integrated | DeviceKind::Software) {
         features |= adapter.features() & wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
     }
     let matrices = matrices(adapter, info);

@@ -21,6 +21,9 @@ pub(crate) struct GpuOptions {
     pub(crate) binding_bytes: Option<u64>,
     /// The size of a staging chunk, when not the usual one.
     pub(crate) staging_bytes: Option<usize>,
+    /// Whether shaders may read what the host maps, where the GPU's memory is the host's. Off, data takes the way that it
+    /// takes to cards with memory of their own.
+    pub(crate) host_memory: bool,
     /// Whether weights are packed by the host, when not as the kind of device says.
     pub(crate) host_packing: Option<bool>,
     /// The operations of one submission, when not as many as the kind of device does in a part of a second.
@@ -39,6 +42,7 @@ impl Default for GpuOptions {
             checks: false,
             binding_bytes: None,
             staging_bytes: None,
+            host_memory: true,
             host_packing: None,
             submission_flops: None,
             timestamps: true,

@@ -121,10 +121,14 @@ fn same(got: &[u32], want: &[u32], is_int: bool, what: &str) {
     assert!(got.len() >= want.len(), "{what}");
 }
 
-/// Runs a test on every adapter, with weights packed by the host and by shaders.
-fn on_both(options: GpuOptions, test: impl Fn(&Arc<Gpu>)) {
-    for host_packing in [false, true] {
-        on_every_gpu(GpuOptions { host_packing: Some(host_packing), ..options }, &test);
+/// Runs a test on every adapter, with weights packed by the host, by shaders that read the host's chunks, and by shaders
+/// that read copies of these, as on cards with memory of their own.
+fn on_every_path(options: GpuOptions, test: impl Fn(&Arc<Gpu>)) {
+    for (host_packing, host_memory) in [(true, true), (false, true), (false, false)] {
+        on_every_gpu(GpuOptions { host_packing: Some(host_packing), host_memory, ..options }, |gpu| {
+            assert!(host_memory || !gpu.has_host_memory());
+            test(gpu);
+        });
     }
 }
 
@@ -139,7 +143,7 @@ fn plain(gpu: &Arc<Gpu>, buffer: &Buffer) -> Vec<u32> {
 fn every_dtype_becomes_words() {
     // Chunks are smaller than the tensors.
     let options = GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() };
-    on_both(options, |gpu| {
+    on_every_path(options, |gpu| {
         let mut random = Random::new("every dtype");
         for dtype in DTYPES {
             for is_int in [false, true] {
@@ -165,7 +169,7 @@ fn every_dtype_becomes_words() {
 
 #[test]
 fn views_that_repeat_or_lie_apart() {
-    on_both(GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() }, |gpu| {
+    on_every_path(GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() }, |gpu| {
         let mut random = Random::new("views");
         let storage = Storage::owned(random_bytes(DType::F32, 70_000, &mut random), "cpu");
         let view = |shape: &[usize], stride: &[usize], offset| {
@@ -189,7 +193,7 @@ fn views_that_repeat_or_lie_apart() {
 #[test]
 fn packs_cut_order_scale_and_pad() {
     let options = GpuOptions { staging_bytes: Some(4096), binding_bytes: Some(64 << 10), ..GpuOptions::default() };
-    on_both(options, |gpu| {
+    on_every_path(options, |gpu| {
         let mut random = Random::new("packs");
         let pack = |scale: bool, shape: &[usize], channel_dim, channels, order: &[usize], multiple| Pack {
             weight: BufferId(0),
@@ -276,7 +280,7 @@ fn winograd_weights_have_points_and_taps() {
     let options = GpuOptions { staging_bytes: Some(64 << 10), ..GpuOptions::default() };
     let (channels, inputs) = (36, 20);
     let made: Mutex<Vec<Vec<u32>>> = Mutex::default();
-    on_both(options, |gpu| {
+    on_every_path(options, |gpu| {
         let mut random = Random::new("points");
         let pack = |scale: Option<BufferId>| Pack {
             weight: BufferId(0),
@@ -336,7 +340,7 @@ fn winograd_weights_have_points_and_taps() {
 #[test]
 fn halves_are_the_same_by_both() {
     let made: Mutex<Vec<Vec<u32>>> = Mutex::default();
-    on_both(GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() }, |gpu| {
+    on_every_path(GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() }, |gpu| {
         if !gpu.has_f16() {
             return;
         }
@@ -389,7 +393,7 @@ fn halves_are_the_same_by_both() {
 
 #[test]
 fn memory_is_accounted_and_given_back() {
-    on_both(GpuOptions { staging_bytes: Some(64 << 10), ..GpuOptions::default() }, |gpu| {
+    on_every_path(GpuOptions { staging_bytes: Some(64 << 10), ..GpuOptions::default() }, |gpu| {
         let mut random = Random::new("memory");
         let held = gpu.account().memory().total();
         let tensor = strided(DType::F16, &[1000, 500], &[0, 1], 0, &mut random);
