@@ -42,6 +42,16 @@ fn larger(a: T, b: T) -> T {
     return select(a, b, (b > a) | ((bitcast<Bits>(b) & Bits(0x7fffffffu)) > Bits(0x7f800000u)));
 }
 
+// floor(i size / count), where i size may be more than 32 bits hold.
+fn first(i: u32, size: u32, count: u32) -> u32 {
+    return i * (size / count) + i * (size % count) / count;
+}
+
+// ceil((i + 1) size / count)
+fn last(i: u32, size: u32, count: u32) -> u32 {
+    return (i + 1u) * (size / count) + ((i + 1u) * (size % count) + count - 1u) / count;
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = id.y * p.row + id.x;
@@ -54,10 +64,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let ox = pixel - out_row * p.out_w;
     let image = out_row / p.out_h;
     let oy = out_row - image * p.out_h;
-    let top = oy * p.in_h / p.out_h;
-    let bottom = ((oy + 1u) * p.in_h + p.out_h - 1u) / p.out_h;
-    let left = ox * p.in_w / p.out_w;
-    let right = ((ox + 1u) * p.in_w + p.out_w - 1u) / p.out_w;
+    let top = first(oy, p.in_h, p.out_h);
+    let bottom = last(oy, p.in_h, p.out_h);
+    let left = first(ox, p.in_w, p.out_w);
+    let right = last(ox, p.in_w, p.out_w);
     var best = T(from_bits(0xff800000u));
     var sum = T();
     for (var iy = top; iy < bottom; iy++) {

@@ -24,6 +24,8 @@ struct Params {
     at7: u32,
     // Threads along x; the grid is folded into y.
     row: u32,
+    // 0, which a compiler does not know: it would take a product with it for 0, that of NaN too.
+    zero: u32,
 }
 
 @group(0) @binding(0) var<storage, read_write> y: array<E>;
@@ -114,27 +116,35 @@ fn turned(x: T) -> T {
     return (x - k * 6.28125) - k * 0.0019353072;
 }
 
+// Infinity. It and NaN, which has greater ones, are known by their bits: a compiler may take it that no number is either,
+// as Metal's does.
+const INFINITY = 0x7f800000u;
+
+fn size_bits(x: T) -> Bits {
+    return bitcast<Bits>(x) & Bits(0x7fffffffu);
+}
+
 // PyTorch's pow: a negative base has a power for every whole exponent.
 fn power(x: T, e: T) -> T {
     let size = pow(abs(x), e);
     let half = e * 0.5;
     let odd = fract(half) != T(0.0);
     let infinity = T(from_bits(0x7f800000u));
-    let other = select(T(from_bits(0x7fc00000u)), size, abs(x) == infinity);
+    let other = select(T(from_bits(0x7fc00000u)), size, size_bits(x) == Bits(INFINITY));
     let whole = select(other, select(size, -size, odd), fract(e) == T(0.0));
     let zero = select(select(infinity, T(0.0), e > T(0.0)), T(1.0), e == T(0.0));
     let known = select(select(size, whole, x < T(0.0)), zero, x == T(0.0));
     // NaN stays.
-    return select(select(known, x + e, !(x == x) | !(e == e)), T(1.0), (e == T(0.0)) | (x == T(1.0)));
+    return select(select(known, x + e, (size_bits(x) > Bits(INFINITY)) | (size_bits(e) > Bits(INFINITY))), T(1.0), (e == T(0.0)) | (x == T(1.0)));
 }
 
-// NaN wins. It is known by its bits: a compiler may take it that no number is one, as Metal's does.
+// NaN wins.
 fn larger(a: T, b: T) -> T {
-    return select(a, b, (b > a) | ((bitcast<Bits>(b) & Bits(0x7fffffffu)) > Bits(0x7f800000u)));
+    return select(a, b, (b > a) | (size_bits(b) > Bits(INFINITY)));
 }
 
 fn smaller(a: T, b: T) -> T {
-    return select(a, b, (b < a) | ((bitcast<Bits>(b) & Bits(0x7fffffffu)) > Bits(0x7f800000u)));
+    return select(a, b, (b < a) | (size_bits(b) > Bits(INFINITY)));
 }
 
 @compute @workgroup_size(64)

@@ -141,6 +141,10 @@ impl Buffer {
         self.raw.get().expect("a promised buffer is made before it is used")
     }
 
+    pub(crate) fn is_made(&self) -> bool {
+        self.raw.get().is_some()
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.size
     }

@@ -73,6 +73,9 @@ pub(crate) fn long() -> Vec<Case> {
         };
         add(&format!("pool {kind:?}"), Kernel::Pool2d(step), &[301 * 300 * 4], 4, 1e-5);
     }
+    let (input, output) = ([1, 100_000], [1, 50_000]);
+    let step = AdaptivePoolStep { kind: PoolKind::AVG, batch: 1, channels: 1, input, output };
+    add("adaptive places", Kernel::AdaptivePool2d(step), &[100_000], 50_000, 1e-6);
     let [q_len, kv_len, dim] = [2, 29_000, 64];
     let step = AttentionStep {
         batch: 1,
@@ -213,6 +216,8 @@ fn attention() -> Vec<Case> {
         (2, 2, 1, 70, 64, 64),
         (1, 1, 17, 129, 128, 128),
         (1, 1, 9, 11, 33, 65),
+        (1, 1, 18, 20, 512, 512),
+        (1, 2, 5, 70, 6, 321),
     ] {
         let step = plain(b, h, l, s, d, e);
         cases.push(attention_case("plain", step.clone(), None));

@@ -272,6 +272,10 @@ impl Uploader {
 
     /// Records a dispatch over these buffers, after the uploads so far; `name` is for errors.
     pub(super) fn dispatch(&mut self, dispatch: Dispatch, buffers: &[&Arc<Buffer>], name: &str) -> Result<()> {
+        if !buffers.iter().all(|buffer| buffer.is_made()) {
+            // The host has yet to fill what the dispatch reads.
+            direct::run(&self.gpu, &std::mem::take(&mut self.jobs))?;
+        }
         let pipeline = self.pipelines.get(&self.gpu, &[&dispatch])?.remove(0);
         let entries: Vec<_> = (0..)
             .zip(buffers)

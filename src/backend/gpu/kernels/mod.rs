@@ -147,22 +147,27 @@ fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection>
 /// llvmpipe ends all loops of a shader after so many rounds, without a word.
 const MOST_ROUNDS: usize = 65_535;
 
-/// About the rounds that a thread's loops take, where they depend on sizes.
+/// More than the rounds in which a thread stores what it computed.
+const STORES: usize = 160;
+
+/// At least the rounds that a thread's loops take, where they depend on sizes. A loop inside another costs two more each
+/// time: its last look at its condition, and the round of the outer one.
 fn rounds(kernel: &Kernel, selection: &Selection) -> usize {
     let is_reduction = selection.dispatches.iter().any(|dispatch| dispatch.shader.name == "reduce");
-    let area = |[height, width]: [usize; 2]| height * width;
+    let nested = |[height, width]: [usize; 2], inner: usize| height * (width * inner + 2) + STORES;
     match kernel {
         // A workgroup has 256 threads, and looks at an element three times at most.
         &Kernel::Reduce { len, .. } | &Kernel::Softmax { len, .. } | &Kernel::LayerNorm { len, .. } => {
             len.div_ceil(256) * 3
         }
-        Kernel::Conv2d(conv) => area(conv.kernel) * (conv.c_in / conv.groups).div_ceil(4),
-        Kernel::Linear(linear) => linear.k.div_ceil(4),
+        Kernel::Conv2d(conv) => nested(conv.kernel, (conv.c_in / conv.groups).div_ceil(4) + 2),
+        Kernel::Linear(linear) if linear.rows <= linear::VEC_ROWS => linear.k.div_ceil(4 * 32) + STORES,
+        Kernel::Linear(linear) => linear.k.div_ceil(4) + STORES,
         Kernel::Matmul(matmul) => matmul.k.div_ceil(16),
-        Kernel::Pool2d(pool) if !is_reduction => area(pool.kernel),
+        Kernel::Pool2d(pool) if !is_reduction => nested(pool.kernel, 1),
         Kernel::AdaptivePool2d(pool) if !is_reduction => {
             let side = |d: usize| pool.input[d].div_ceil(pool.output[d].max(1)) + 1;
-            side(0) * side(1)
+            nested([side(0), side(1)], 1)
         }
         // The scores of 64 keys, their softmax, and the sum over their values.
         Kernel::Attention(attention) => attention.kv_len.div_ceil(64) * (attention.head_dim.div_ceil(4) + 125),

@@ -48,7 +48,7 @@ pub(super) fn select(cx: &Context<'_>, pointwise: &PointwiseStep) -> Result<Sele
         let call = call
             .params(&[threads, cx.output().offset / layout.lanes])?
             .params(&std::array::from_fn::<_, INPUTS, _>(offset))?
-            .params(&[row])?;
+            .params(&[row, 0])?;
         Ok(call.dispatch(grid))
     })
 }
@@ -188,9 +188,18 @@ fn values(program: &Program, layout: &Layout) -> String {
                 Binary::Maximum => format!("larger(v{a}, v{b})"),
                 Binary::Minimum => format!("smaller(v{a}, v{b})"),
                 Binary::Pow => unreachable!("has its own arm"),
+                Binary::Eq if is_infinity(program, b) => {
+                    format!("select(T(0.0), T(1.0), bitcast<Bits>(v{a}) == Bits(INFINITY))")
+                }
                 Binary::Eq => compared(a, "==", b),
+                Binary::Ne if a == b => format!("select(T(0.0), T(1.0), size_bits(v{a}) > Bits(INFINITY))"),
                 // Not `!=`, which is false of NaN once it is SPIR-V.
                 Binary::Ne => format!("select(T(1.0), T(0.0), v{a} == v{b})"),
+                Binary::Lt if is_infinity(program, b) => {
+                    format!(
+                        "select(T(0.0), T(1.0), (size_bits(v{a}) < Bits(INFINITY)) | (bitcast<Bits>(v{a}) == Bits(0xff800000u)))"
+                    )
+                }
                 Binary::Lt => compared(a, "<", b),
                 Binary::Le => compared(a, "<=", b),
                 Binary::Gt => compared(a, ">", b),
@@ -207,11 +216,18 @@ fn values(program: &Program, layout: &Layout) -> String {
 
 /// A number, also one that WGSL has no literal for.
 fn literal(value: f32) -> String {
-    if value.is_normal() || value.to_bits() == 0 {
+    if value.is_normal() {
         format!("T({value:?}f)")
+    } else if value == 0.0 {
+        format!("T(bitcast<f32>(p.zero | {}u))", value.to_bits())
     } else {
         format!("T(from_bits({}u))", value.to_bits())
     }
+}
+
+/// Whether an instruction is the constant infinity, with which is compared by bits.
+fn is_infinity(program: &Program, n: usize) -> bool {
+    matches!(program.instrs[n], Instr::Const(value) if value == f32::INFINITY)
 }
 
 fn compared(a: usize, sign: &str, b: usize) -> String {

@@ -1,7 +1,7 @@
 //! Pooling and adaptive pooling.
 
 use super::rows::{self, LONG_COLUMN};
-use super::{Call, Context, one, quads};
+use super::{Call, Context, one, quads, word};
 use crate::backend::gpu::dispatch::Selection;
 use crate::error::Result;
 use crate::graph::op::{PoolKind, Reduce};
@@ -64,6 +64,10 @@ pub(super) fn select_adaptive(cx: &Context<'_>, pool: &AdaptivePoolStep) -> Resu
     let lanes = lanes(cx, pool.channels);
     let count = pool.batch * pool.output[0] * pool.output[1] * (pool.channels / lanes);
     one(count, || {
+        for (size, windows) in pool.input.into_iter().zip(pool.output) {
+            // The shader computes the places of windows so, in 32 bits.
+            word(windows * (size % windows) + windows)?;
+        }
         let (row, grid) = cx.fold(count, 64)?;
         let call = Call::new("adaptive_pool", ADAPTIVE)
             .lanes(cx, lanes)

@@ -245,6 +245,35 @@ fn packs_cut_order_scale_and_pad() {
     });
 }
 
+/// Numbers that are uploaded for a shader which packs a weight are there before it runs.
+#[test]
+fn scales_that_shaders_read_come_first() {
+    on_both(GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() }, |gpu| {
+        let mut random = Random::new("scales");
+        let tensor = strided(DType::F32, &[8, 6], &[0, 1], 0, &mut random);
+        let scales = random.exact(8);
+        let words = expected(&tensor, false);
+        let constant = Memory::Constant(crate::Tensor::new([8], scales.clone()).unwrap());
+        let scale = Buffer { memory: constant, len: 8, ..parameter(tensor.clone(), false) };
+        let pack = Pack {
+            weight: BufferId(0),
+            scale: Some(BufferId(1)),
+            shape: vec![8, 6],
+            channel_dim: 0,
+            channels: 0..8,
+            order: vec![0, 1],
+            multiple: 4,
+            winograd: false,
+            half: false,
+        };
+        let want = expected_pack(&words, Some(&scales), &pack);
+        let (mut weights, mut up) = (Weights::new(gpu), Uploader::new(gpu, 1 << 20));
+        let made = weights.packed(&mut up, &[parameter(tensor, false), scale], &pack).unwrap();
+        up.finish().unwrap();
+        same(&read_words(gpu, &made), &want, false, "a constant scale");
+    });
+}
+
 /// The host makes the points of Winograd's weights as shaders do, to the bit, and both put the taps behind them.
 #[test]
 fn winograd_weights_have_points_and_taps() {
