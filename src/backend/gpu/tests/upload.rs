@@ -248,7 +248,7 @@ fn packs_cut_order_scale_and_pad() {
 /// Numbers that are uploaded for a shader which packs a weight are there before it runs.
 #[test]
 fn scales_that_shaders_read_come_first() {
-    on_both(GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() }, |gpu| {
+    on_every_path(GpuOptions { staging_bytes: Some(4096), ..GpuOptions::default() }, |gpu| {
         let mut random = Random::new("scales");
         let tensor = strided(DType::F32, &[8, 6], &[0, 1], 0, &mut random);
         let scales = random.exact(8);
