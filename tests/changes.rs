@@ -54,9 +54,11 @@ fn a_file_that_is_cut_short() {
         let (path, checkpoint) = opened("short", name);
         let size = checkpoint.file_bytes();
         OpenOptions::new().write(true).open(&path).unwrap().set_len(100).unwrap();
-        refused(&checkpoint, &format!("the file was changed after it was opened: it had {size} bytes, and has 100"));
+        let changed = format!("`{}` was changed after it was opened: it had {size} bytes, and has 100", path.display());
+        refused(&checkpoint, &changed);
         let error = sconce::save(Value::from(&checkpoint), path.with_extension("again.pt")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert!(error.to_string().contains(&changed), "{error}");
         fs::remove_file(&path).unwrap();
     }
 }
@@ -72,7 +74,10 @@ fn a_file_that_is_written_over() {
         match name.contains("deflated") || name.contains("big_endian") {
             // What was unpacked is a copy.
             true => assert!(*first.contiguous_bytes().unwrap() == before),
-            false => refused(&checkpoint, "the file was changed after it was opened\n  help: open it again"),
+            false => refused(
+                &checkpoint,
+                "was changed after it was opened: its modification time changed\n  help: open it again",
+            ),
         }
         fs::remove_file(&path).unwrap();
     }

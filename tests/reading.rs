@@ -260,6 +260,27 @@ fn which_tensors_have_gradients_is_a_difference_where_files_can_say_it() {
 }
 
 #[test]
+fn what_diff_does_not_compare_is_told() {
+    let folder = scratch("not-compared");
+    let bytes = StoredTensor::from_bytes(DType::F32, [2], [0; 8]).unwrap();
+    let repeated = |offset: usize| {
+        let storage = std::sync::Arc::clone(bytes.storage());
+        Value::from(StoredTensor::new(storage, DType::F32, [1 << 40], vec![0], offset).unwrap())
+    };
+    let (a, b) = (save(&folder, "a.pt", dict([("w", repeated(0))])), save(&folder, "b.pt", dict([("w", repeated(1))])));
+    says(&["diff", &a, &a], 0, &["equal: 1 tensor"]);
+    says(&["diff", &a, &b], 1, &["not compared (1)", "not all was compared: 1 tensor in both"]);
+    let deep = (0..200).fold(Value::None, |inner, _| Value::from(vec![inner]));
+    let deep = save(&folder, "deep.pt", dict([("d", deep)]));
+    says(&["diff", &deep, &deep], 1, &["not all was compared: 0 tensors in both"]);
+    let (with, without) = ("saving/tensors.safetensors", folder.join("without.safetensors"));
+    let read = sconce::load(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(with)).unwrap();
+    sconce::save(read.state_dict().unwrap().into_iter().collect::<Dict>(), &without).unwrap();
+    let told = ["equal", "other attributes, which make no difference: of 1 dict"];
+    says(&["diff", with, without.to_str().unwrap()], 0, &told);
+}
+
+#[test]
 fn what_an_index_says_of_its_files_is_shown_and_their_free_text_is_kept() {
     let folder = scratch("shards");
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/containers");

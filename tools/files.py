@@ -275,6 +275,16 @@ def cycles():
     owner.members, member.of = {owner}, frozenset({member})
     made = Made([])
     made.parts.append(made)
+    # A tuple that is made inside itself twice, and one that is made before a dict that it is in was met.
+    left, right = [], []
+    pair = (left, right)
+    left.append(pair)
+    right.append(pair)
+    first, late = {}, {}
+    inner = (late,)
+    outer = (first, inner)
+    first.update(outer=outer, late=late)
+    late["inner"] = inner
     attributed = collections.OrderedDict(a=1)
     attributed.owner = attributed
     net = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU()))
@@ -289,6 +299,8 @@ def cycles():
         "long tuple": long[0],
         "sets": [owner.members, member.of],
         "made": made,
+        "pair": pair,
+        "late": outer,
         "attributes": attributed,
         "module": net,
         "parameter": weight,

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::ops::{Deref, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -22,6 +22,7 @@ pub(super) enum Source {
 
 /// A file in memory, with what tells that it was changed since.
 pub(super) struct Mapped {
+    path: PathBuf,
     map: Mmap,
     file: File,
     modified: Option<SystemTime>,
@@ -51,7 +52,7 @@ impl Source {
         // is the condition that `Storage` states, and that `check` looks at; bytes are only ever read as plain numbers,
         // which any change leaves valid.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Ok(Arc::new(Self::Mapped(Mapped { map, modified: metadata.modified().ok(), file })))
+        Ok(Arc::new(Self::Mapped(Mapped { path: path.into(), map, modified: metadata.modified().ok(), file })))
     }
 
     /// Takes everything that `reader` gives.
@@ -70,7 +71,7 @@ impl Source {
     /// Refuses a file that is not as it was when it was opened: what was read of it does not fit what is there now, and to
     /// touch pages that it lost ends the process. What happens to it after this it cannot tell.
     pub(super) fn check(&self) -> Result<()> {
-        let Mapped { map, file, modified } = match self {
+        let Mapped { path, map, file, modified } = match self {
             Self::Mapped(mapped) => mapped,
             Self::Memory(_) => return Ok(()),
             Self::Window(source, _) => return source.check(),
@@ -80,8 +81,11 @@ impl Source {
         if is == was as u64 && now.modified().ok() == *modified {
             return Ok(());
         }
-        let size = if is == was as u64 { String::new() } else { format!(": it had {was} bytes, and has {is}") };
-        Err(Error::io(format!("the file was changed after it was opened{size}"))
+        let what = match is == was as u64 {
+            true => "its modification time changed".to_owned(),
+            false => format!("it had {was} bytes, and has {is}"),
+        };
+        Err(Error::io(format!("`{}` was changed after it was opened: {what}", path.display()))
             .help("open it again; put a new file in the place of an old one by renaming it"))
     }
 

@@ -14,9 +14,10 @@ use crate::error::{Error, Result};
 /// saved with. Tied tensors and views share one storage: compare with [`Arc::ptr_eq`].
 ///
 /// A file must not change while it is mapped. Asking for bytes of one that was changed, or cut short, since it was opened
-/// is an error. But bytes that were given out already change with the file, and if it is cut short under them, reading
-/// the lost pages ends the process with a bus error, on most systems. A file that is replaced by renaming another stays
-/// as it was for those who have it open; [`save`](fn@super::save) does that.
+/// is an error; its size and its modification time tell, so a change that keeps both is not seen. But bytes that were
+/// given out already change with the file, and if it is cut short under them, reading the lost pages ends the process
+/// with a bus error, on most systems. A file that is replaced by renaming another stays as it was for those who have it
+/// open; [`save`](fn@super::save) does that.
 pub struct Storage {
     bytes: Bytes,
     location: Arc<str>,

@@ -51,7 +51,7 @@ fn remove_abandoned(target: &Path) {
     };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let is_draft = name.to_str().is_some_and(|name| name.starts_with(BEFORE) && name.ends_with(AFTER));
+        let is_draft = name.to_str().is_some_and(is_draft);
         let is_old =
             || Some(entry.metadata().ok().filter(fs::Metadata::is_file)?.modified().ok()?.elapsed().ok()? > ABANDONED);
         if is_draft
@@ -62,6 +62,13 @@ fn remove_abandoned(target: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whether `Draft` gives such names: those of a process and a count.
+fn is_draft(name: &str) -> bool {
+    let numbers = name.strip_prefix(BEFORE).and_then(|name| name.strip_suffix(AFTER)?.split_once('-'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(process, count)| is_number(process) && is_number(count))
 }
 
 /// A file that is removed when it is dropped under this name.

@@ -72,14 +72,21 @@ impl<'v> Plan<'v> {
     pub(super) fn new(tensors: Vec<(&'v str, &'v StoredTensor)>) -> Result<Self> {
         check_sizes(&tensors)?;
         let mut planned = Vec::with_capacity(tensors.len());
-        let mut refused = Vec::new();
+        let (mut refused, mut is_quantized) = (Vec::new(), false);
         for (name, tensor) in tensors {
             match npy_header(tensor.dtype(), tensor.shape()) {
                 Ok(header) if tensor.has_data() => planned.push((name, header, tensor)),
-                _ => refused.push(format!("`{}` ({})", name.escape_debug(), tensor.describe())),
+                _ => {
+                    is_quantized |= tensor.quantizer().is_some();
+                    refused.push(format!("`{}` ({})", name.escape_debug(), tensor.describe()));
+                }
             }
         }
-        refused_tensors("a NumPy array", &refused, "NumPy has no such dtype: convert these first, to float32 say")?;
+        let help = match is_quantized {
+            true => "NumPy has no quantized arrays, and tensors are not converted from them: leave them out",
+            false => "NumPy has no such dtype: convert these first, to float32 say",
+        };
+        refused_tensors("a NumPy array", &refused, help)?;
         Ok(Self { tensors: planned })
     }
 

@@ -19,18 +19,25 @@ pub(super) struct Pickled {
 
 /// Pickles a value.
 pub(super) fn pickle(root: &Value) -> Result<Pickled> {
-    let mut untyped = HashSet::new();
+    let container = match root {
+        Value::Cycle(container) => container.get(),
+        _ => None,
+    };
+    let root = container.as_ref().unwrap_or(root);
+    let (mut untyped, mut strange) = (HashSet::new(), HashSet::new());
     loop {
-        let calls = Calls::default();
-        let mut pickler = Pickler::new(&untyped, &calls);
+        let kept = Kept::default();
+        let mut pickler = Pickler::new(&untyped, &strange, &kept);
         pickler.run(root)?;
+        let lent = pickler.strange();
         let Pickler { out, storages, mixed, .. } = pickler;
-        if mixed.is_empty() {
+        if mixed.is_empty() && lent.is_empty() {
             let storages = storages.into_iter().map(|named| Arc::clone(named.storage)).collect();
             return Ok(Pickled { bytes: out, storages });
         }
-        // Once more, with these as bytes: each is there only once.
+        // Once more, with these as bytes, each of which is there only once, or to the error of the others.
         untyped.extend(mixed);
+        strange.extend(lent);
     }
 }
 
@@ -50,20 +57,32 @@ pub(super) struct Pickler<'v, 'u> {
     pub(super) untyped: &'u HashSet<u64>,
     /// Those that turned out to be so now.
     pub(super) mixed: HashSet<u64>,
-    /// Where the next call that makes a tensor is kept.
-    pub(super) calls: &'v Calls,
+    /// Where the next value is kept that is not in the one that is written.
+    kept: &'v Kept,
+    /// What is being made by its address, and how much was remembered when that was last begun.
+    making: QuickMap<u64, (Made<'v>, u32)>,
+    /// Containers that were written where a cycle refers to them, and were not met in what is written yet.
+    lent: HashSet<u64>,
+    /// Those that never are.
+    strange: &'u HashSet<u64>,
+    root: Option<usize>,
+    /// Whether the root is inside a container that was lent.
+    is_part: bool,
+    /// Whether anything was made inside itself, which can make little say much.
+    is_nested: bool,
 }
 
-/// The calls that make tensors which are more than a view, kept while the value is written, as a chain.
+/// Values that live while the one that refers to them is written: a chain of calls that make tensors which are more than
+/// a view, and of containers.
 #[derive(Default)]
-pub(super) struct Calls(OnceCell<Box<(Object, Calls)>>);
+struct Kept(OnceCell<Box<(Value, Kept)>>);
 
-impl Drop for Calls {
+impl Drop for Kept {
     fn drop(&mut self) {
         // One by one: dropping the first would drop the others inside each other.
         let mut next = self.0.take();
-        while let Some(mut call) = next {
-            next = call.1.0.take();
+        while let Some(mut kept) = next {
+            next = kept.1.0.take();
         }
     }
 }
@@ -86,8 +105,8 @@ enum Task<'v> {
     /// A tuple of these items, which no other place refers to.
     Tuple(&'v [Value]),
     Global(&'static str, &'static str),
-    /// Remembers the object of this address, which is made so.
-    Put(u64, Made<'v>),
+    /// Remembers the object of this address, which is made.
+    Put(u64),
 }
 
 /// What has to be made of its parts before it can be remembered.
@@ -103,8 +122,11 @@ enum Made<'v> {
 /// As many items go into one instruction.
 const BATCH: usize = 1000;
 
+/// A pickle with something made inside itself is not to get longer than this many bytes.
+const LONGEST: usize = 256 << 20;
+
 impl<'v, 'u> Pickler<'v, 'u> {
-    fn new(untyped: &'u HashSet<u64>, calls: &'v Calls) -> Self {
+    fn new(untyped: &'u HashSet<u64>, strange: &'u HashSet<u64>, kept: &'v Kept) -> Self {
         Self {
             out: vec![op::PROTO, 2],
             tasks: Vec::new(),
@@ -116,11 +138,18 @@ impl<'v, 'u> Pickler<'v, 'u> {
             storage_index: QuickMap::default(),
             untyped,
             mixed: HashSet::new(),
-            calls,
+            kept,
+            making: QuickMap::default(),
+            lent: HashSet::new(),
+            strange,
+            root: None,
+            is_part: false,
+            is_nested: false,
         }
     }
 
     fn run(&mut self, root: &'v Value) -> Result<()> {
+        self.root = root.address();
         self.tasks.push(Task::Value(root));
         while let Some(task) = self.tasks.pop() {
             self.step(task).map_err(|error| match self.path() {
@@ -133,12 +162,18 @@ impl<'v, 'u> Pickler<'v, 'u> {
     }
 
     fn step(&mut self, task: Task<'v>) -> Result<()> {
+        if self.is_nested && self.out.len() > LONGEST {
+            return Err(Error::unsupported("objects that are made from themselves take too much room"));
+        }
         match task {
             Task::Value(value) => return self.value(value),
             Task::Op(op) => self.op(op),
             Task::Tuple(items) => self.tuple(items),
             Task::Global(module, name) => return self.global(module, name),
-            Task::Put(address, _) => self.put_once(address),
+            Task::Put(address) => {
+                self.making.remove(&address);
+                self.put_once(address);
+            }
             Task::Parts(items, at) => {
                 if let Some(item) = items.get(at) {
                     self.tasks.extend([Task::Parts(items, at + 1), Task::Value(item)]);
@@ -175,6 +210,9 @@ impl<'v, 'u> Pickler<'v, 'u> {
     }
 
     fn value(&mut self, value: &'v Value) -> Result<()> {
+        if let Some(made) = self.met(value) {
+            return made;
+        }
         match value {
             Value::None => self.op(op::NONE),
             Value::Bool(value) => self.bool(*value),
@@ -242,7 +280,15 @@ impl<'v, 'u> Pickler<'v, 'u> {
 
     /// Makes an object and remembers it, before it is filled.
     fn make(&mut self, address: u64, made: Made<'v>) -> Result<()> {
-        self.tasks.push(Task::Put(address, made));
+        if let Some((_, remembered)) = self.making.insert(address, (made, self.remembered)) {
+            // As Python does, it is made inside itself as well: of more that was remembered meanwhile each time. Where it was
+            // begun, it is then recalled.
+            if remembered == self.remembered {
+                return Err(Error::unsupported("an object that is made from itself cannot be saved"));
+            }
+            self.is_nested = true;
+        }
+        self.tasks.push(Task::Put(address));
         match made {
             Made::Tuple(items) => self.tuple(items),
             Made::Set(class, items) => {
@@ -280,24 +326,53 @@ impl<'v, 'u> Pickler<'v, 'u> {
         Ok(())
     }
 
-    /// A reference to a container from inside itself.
+    /// A reference to a container from inside itself, or from what else is made before it.
     fn cycle(&mut self, container: &Enclosing) -> Result<()> {
-        let address = container.get().as_ref().and_then(Value::address).map(|address| address as u64);
-        if address.is_some_and(|address| self.recall(address)) {
-            return Ok(());
+        let container = container.get();
+        let address = container.as_ref().and_then(Value::address).map(|address| address as u64);
+        if let (Some(container), Some(address)) = (container, address) {
+            if self.recall(address) {
+                return Ok(());
+            }
+            if let Some((made, _)) = self.making.get(&address) {
+                return self.make(address, *made);
+            }
+            if !self.strange.contains(&address) {
+                let container = self.keep(container);
+                self.value(container)?;
+                self.lent.insert(address);
+                return Ok(());
+            }
         }
-        let mut around = self.tasks.iter().filter_map(|task| match task {
-            Task::Put(being_made, made) if Some(*being_made) == address => Some((*being_made, *made)),
-            _ => None,
-        });
-        match (around.next(), around.next()) {
-            // As Python does, it is made here as well: what it is made of was remembered meanwhile. Where it was begun, it is
-            // then recalled.
-            (Some((address, made)), None) => self.make(address, made),
-            (Some(_), Some(_)) => Err(Error::unsupported("an object that is made from itself cannot be saved")),
-            (None, _) => Err(Error::unsupported("a reference to a container that is not around it any more")
-                .help("the container was changed, or left out; save all of it as it was read")),
+        Err(Error::unsupported("a reference to a container that is not around it any more")
+            .help("the container was changed, or left out; save all of it as it was read"))
+    }
+
+    /// Notes that a value is in the one that is written, whatever cycles refer to. One that is being made is made here.
+    fn met(&mut self, value: &'v Value) -> Option<Result<()>> {
+        if self.lent.is_empty() || matches!(value, Value::Cycle(_)) {
+            return None;
         }
+        let address = value.address()?;
+        self.is_part |= self.root == Some(address);
+        self.lent.remove(&(address as u64));
+        let (made, _) = *self.making.get(&(address as u64))?;
+        Some(self.make(address as u64, made))
+    }
+
+    /// Containers that are not in what was written, nor around all of it: of one that was changed, cycles in it still
+    /// refer to what it was.
+    fn strange(&mut self) -> HashSet<u64> {
+        match self.is_part && self.lent.len() == 1 {
+            true => HashSet::new(),
+            false => std::mem::take(&mut self.lent),
+        }
+    }
+
+    fn keep(&mut self, value: Value) -> &'v Value {
+        let (value, next) = &**self.kept.0.get_or_init(|| Box::new((value, Kept::default())));
+        self.kept = next;
+        value
     }
 
     fn tuple(&mut self, items: &'v [Value]) {
@@ -371,10 +446,8 @@ impl<'v, 'u> Pickler<'v, 'u> {
 
     /// A tensor that is more than a view of a storage.
     fn call(&mut self, tensor: &Arc<StoredTensor>) -> Result<()> {
-        let calls = self.calls;
-        let call = tensors::call(tensor)?;
-        let (call, next) = &**calls.0.get_or_init(|| Box::new((call, Calls::default())));
-        self.calls = next;
+        let call = Value::Object(Arc::new(tensors::call(tensor)?));
+        let Value::Object(call) = self.keep(call) else { unreachable!("an object is kept as it is") };
         self.object(call, address(tensor))
     }
 

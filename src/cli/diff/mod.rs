@@ -17,9 +17,9 @@ use super::{Context, Failure, Result, Verdict, numbers, text};
 
 /// Compares the contents of two files by name: tensors by dtype, shape, `requires_grad` and elements, other values as
 /// Python does. `requires_grad` makes no difference with --state-dict, and where one file has no room for it, as
-/// safetensors files have not. Where tensors lie and their strides, the classes of dicts, and what Python attached to dicts
-/// and tensors (`_metadata`) make none. Of a file with several objects, saved one after the other, all are compared:
-/// [0] is the first. The exit status is 0 when all is equal, 1 when not.
+/// safetensors files have not. Where tensors lie and their strides, the classes of dicts, and what is attached to dicts
+/// and tensors (`_metadata`, `__metadata__`) make none; dicts with other attributes are told. Of a file with several objects, saved one after the other, all are compared:
+/// [0] is the first. The exit status is 0 when all is equal, 1 when not, or when not all can be compared.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     a: PathBuf,
@@ -95,6 +95,8 @@ struct Report {
     opaque: Vec<(String, String)>,
     /// Other values.
     values: Vec<(String, String, String)>,
+    /// Dicts whose attributes differ.
+    attributes: Vec<String>,
     common: usize,
     /// Tensors of one shape with the same elements, within the tolerance.
     same: usize,
@@ -125,6 +127,9 @@ fn compare(
             }
             continue;
         };
+        if !values::same_attributes(leaf.value, other.value) {
+            report.attributes.push(name.clone());
+        }
         match (leaf.value, other.value) {
             (Value::Tensor(x), Value::Tensor(y)) => {
                 progress.show(format_args!("comparing {} of {count}: {}", at + 1, text::clean(name)));
@@ -134,8 +139,11 @@ fn compare(
                 (Ok(x), Ok(y)) => report.compare_tensors(name, &x, &y, tolerance)?,
                 (Err(error), _) | (_, Err(error)) => report.opaque.push((name.clone(), error.to_string())),
             },
-            _ if same(leaf, other, tolerance) => {}
-            (x, y) => report.values.push((name.clone(), describe(x), describe(y))),
+            (x, y) => match same(leaf, other, tolerance) {
+                Some(true) => {}
+                Some(false) => report.values.push((name.clone(), describe(x), describe(y))),
+                None => report.opaque.push((name.clone(), "nested too deeply, or of too many values".to_owned())),
+            },
         }
     }
     let by_size = |(_, difference): &(String, Difference)| std::cmp::Reverse(tensors::Ordered(difference.absolute));
@@ -178,14 +186,19 @@ impl Report {
                 }
             }
             Err(Failure::Output(error)) => return Err(Failure::Output(error)),
+            Err(_) if tensors::is_same_view(a, b) => self.same += 1,
             Err(failure) => self.opaque.push((name.to_owned(), failure.to_string())),
         }
         Ok(())
     }
 
+    fn is_different(&self) -> bool {
+        let names = [self.only_a.len(), self.only_b.len()];
+        names.into_iter().chain([self.kinds.len(), self.elements.len(), self.values.len()]).any(|len| len > 0)
+    }
+
     fn is_equal(&self) -> bool {
-        let lists = [self.only_a.len(), self.only_b.len(), self.kinds.len(), self.elements.len()];
-        lists.iter().all(|&len| len == 0) && self.opaque.is_empty() && self.values.is_empty() && !self.is_cut
+        !self.is_different() && self.opaque.is_empty() && !self.is_cut
     }
 
     fn write(&self, out: &mut dyn Write, [a, b]: [&str; 2], all: bool) -> Result<()> {
@@ -207,11 +220,13 @@ impl Report {
         if self.is_equal() {
             writeln!(out, "equal: {common} and the other values are the same")?;
         } else {
-            writeln!(
-                out,
-                "different: {common} in both, {} of them with the same elements",
-                text::number(self.same as u64)
-            )?;
+            let what = if self.is_different() { "different" } else { "not all was compared" };
+            let same = text::number(self.same as u64);
+            writeln!(out, "{what}: {common} in both, {same} of them with the same elements")?;
+        }
+        if let Some(first) = self.attributes.first() {
+            let dicts = text::count(self.attributes.len(), "dict");
+            writeln!(out, "other attributes, which make no difference: of {dicts}, `{}` first", clean(first))?;
         }
         if let Some((name, difference)) = &self.largest {
             let absolute = numbers::short(difference.absolute);
@@ -230,7 +245,7 @@ impl Report {
         let pairs = |list: &[(String, String, String)]| -> Json {
             list.iter().map(|(name, a, b)| json!({"name": name, "a": a, "b": b})).collect()
         };
-        let rows: [(&str, Json); 10] = [
+        let rows: [(&str, Json); 11] = [
             ("a", json!(a)),
             ("b", json!(b)),
             ("equal", json!(self.is_equal())),
@@ -241,6 +256,7 @@ impl Report {
             ("elements", self.elements.iter().map(|(name, difference)| difference.to_json(name)).collect()),
             ("not_compared", self.opaque.iter().map(|(name, why)| json!({"name": name, "why": why})).collect()),
             ("values", pairs(&self.values)),
+            ("attributes", json!(self.attributes)),
         ];
         rows.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }

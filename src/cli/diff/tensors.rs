@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use sconce::DType;
 use sconce::checkpoint::{Layout, StoredTensor};
@@ -139,6 +140,23 @@ pub(super) fn compare(a: &StoredTensor, b: &StoredTensor, tolerance: Tolerance) 
     let Some(at) = worst else { return Ok(None) };
     found.index = unravel(at, a.shape());
     Ok(Some(found))
+}
+
+/// Whether two tensors are the same view of the same bytes, however much it would take to look at each element.
+pub(super) fn is_same_view(a: &StoredTensor, b: &StoredTensor) -> bool {
+    // One that is not read in another way, negated or by a quantizer.
+    let is_plain = |tensor: &StoredTensor| {
+        let (shape, stride) = (tensor.shape().clone(), tensor.stride().to_vec());
+        StoredTensor::new(Arc::clone(tensor.storage()), tensor.dtype(), shape, stride, tensor.offset())
+            .is_ok_and(|view| view.is_same_view(tensor))
+            && tensor.layout() == Layout::Strided
+            && tensor.quantizer().is_none()
+            && !tensor.storage().is_empty()
+    };
+    is_plain(a)
+        && is_plain(b)
+        && (a.dtype(), a.shape(), a.stride(), a.offset()) == (b.dtype(), b.shape(), b.stride(), b.offset())
+        && matches!((a.storage().bytes(), b.storage().bytes()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Compares sparse, nested and quantized tensors part by part: quantized ones by the numbers that they stand for.

@@ -63,28 +63,37 @@ impl<'a> Leaves<'a> {
 }
 
 /// Whether two values of one name are the same, but for what is inside them under names of its own. Numbers are, within
-/// the tolerance; dicts of all kinds are alike, as they are in Python.
-pub(super) fn same(a: &Leaf<'_>, b: &Leaf<'_>, tolerance: Tolerance) -> bool {
-    let mut compared = Compared { tolerance, left: MOST };
-    match (a.value, b.value) {
+/// the tolerance; dicts of all kinds are alike, as they are in Python. `None` when not all could be compared.
+pub(super) fn same(a: &Leaf<'_>, b: &Leaf<'_>, tolerance: Tolerance) -> Option<bool> {
+    let mut compared = Compared { tolerance, left: MOST, is_cut: false };
+    let same = match (a.value, b.value) {
         (Value::Object(x), Value::Object(y)) if !is_array(a.value) && !is_array(b.value) => compared.objects(x, y),
         (x, y) if a.is_whole || b.is_whole => compared.values(x, y, 0),
         (x, y) => std::mem::discriminant(x) == std::mem::discriminant(y),
-    }
+    };
+    (!same || !compared.is_cut).then_some(same)
+}
+
+/// Whether what is attached to two dicts is the same: `_metadata` of a state dict, a safetensors file's `__metadata__`.
+pub(super) fn same_attributes(a: &Value, b: &Value) -> bool {
+    let (Value::Dict(a), Value::Dict(b)) = (a, b) else { return true };
+    let mut compared = Compared { tolerance: Tolerance { atol: 0.0, rtol: 0.0 }, left: MOST, is_cut: false };
+    compared.options(a.attributes(), b.attributes(), 0) && !compared.is_cut
 }
 
 pub(super) fn is_array(value: &Value) -> bool {
     matches!(value, Value::Object(object) if object.is_array())
 }
 
-/// Values that are looked at for one comparison: values that share others make a small file say much. What is left is
-/// taken to differ.
+/// Values that are looked at for one comparison: values that share others make a small file say much.
 const MOST: usize = 1_000_000;
 const DEEPEST: usize = 64;
 
 struct Compared {
     tolerance: Tolerance,
     left: usize,
+    /// Whether more is there.
+    is_cut: bool,
 }
 
 impl Compared {
@@ -134,7 +143,8 @@ impl Compared {
     /// Two values with all that is in them.
     fn values(&mut self, a: &Value, b: &Value, depth: usize) -> bool {
         if self.left == 0 || depth > DEEPEST {
-            return false;
+            self.is_cut = true;
+            return true;
         }
         self.left -= 1;
         match (a, b) {
@@ -166,7 +176,10 @@ impl Compared {
             (Value::Tensor(x), Value::Tensor(y)) => {
                 x.dtype() == y.dtype()
                     && x.shape() == y.shape()
-                    && matches!(tensors::compare(x, y, self.tolerance), Ok(found) if found.as_ref().is_none_or(|x| x.outside == 0))
+                    && match tensors::compare(x, y, self.tolerance) {
+                        Ok(found) => found.is_none_or(|found| found.outside == 0),
+                        Err(_) => tensors::is_same_view(x, y),
+                    }
             }
             (Value::Storage(x, p), Value::Storage(y, q)) => {
                 p == q && matches!((x.bytes(), y.bytes()), (Ok(x), Ok(y)) if x == y)
