@@ -134,8 +134,9 @@ fn power(x: T, e: T) -> T {
     let whole = select(other, select(size, -size, odd), fract(e) == T(0.0));
     let zero = select(select(infinity, T(0.0), e > T(0.0)), T(1.0), e == T(0.0));
     let known = select(select(size, whole, x < T(0.0)), zero, x == T(0.0));
+    let is_nan = (size_bits(x) > Bits(INFINITY)) | (size_bits(e) > Bits(INFINITY));
     // NaN stays.
-    return select(select(known, x + e, (size_bits(x) > Bits(INFINITY)) | (size_bits(e) > Bits(INFINITY))), T(1.0), (e == T(0.0)) | (x == T(1.0)));
+    return select(select(known, x + e, is_nan), T(1.0), (e == T(0.0)) | (x == T(1.0)));
 }
 
 // NaN wins.

@@ -19,7 +19,7 @@ mod rows;
 pub(super) use matrix::{drawn, square_conv2d};
 pub(super) use point::every_unary;
 #[cfg(feature = "gpu")]
-pub(super) use rows::long;
+pub(super) use rows::{attention_step, long};
 
 /// One kernel, its arguments, and how exact its answer must be.
 #[derive(Clone)]

@@ -77,22 +77,7 @@ pub(crate) fn long() -> Vec<Case> {
     let step = AdaptivePoolStep { kind: PoolKind::AVG, batch: 1, channels: 1, input, output };
     add("adaptive places", Kernel::AdaptivePool2d(step), &[100_000], 50_000, 1e-6);
     let [q_len, kv_len, dim] = [2, 29_000, 64];
-    let step = AttentionStep {
-        batch: 1,
-        heads: 1,
-        q_len,
-        kv_len,
-        head_dim: dim,
-        v_dim: dim,
-        q: [0, 0, dim],
-        k: [0, 0, dim],
-        v: [0, 0, dim],
-        out: [0, 0, dim],
-        mask: None,
-        scale: 1.0,
-        causal: false,
-        blind_is_nan: false,
-    };
+    let step = AttentionStep { scale: 1.0, ..attention_step(1, 1, q_len, kv_len, dim, dim) };
     add("attention", Kernel::Attention(step), &[q_len * dim, kv_len * dim, kv_len * dim], q_len * dim, 1e-5);
     cases
 }
@@ -189,8 +174,16 @@ fn attention_case(name: &str, step: AttentionStep, mask: Option<Vec<f32>>) -> Ca
     Case::new(name, Kernel::Attention(step), inputs, out, 2e-5)
 }
 
-fn attention() -> Vec<Case> {
-    let plain = |batch, heads, q_len, kv_len, head_dim, v_dim| AttentionStep {
+/// Attention over contiguous `[b, h, l, d]`, without a mask.
+pub(crate) fn attention_step(
+    batch: usize,
+    heads: usize,
+    q_len: usize,
+    kv_len: usize,
+    head_dim: usize,
+    v_dim: usize,
+) -> AttentionStep {
+    AttentionStep {
         batch,
         heads,
         q_len,
@@ -205,7 +198,10 @@ fn attention() -> Vec<Case> {
         scale: 1.0 / (head_dim as f32).sqrt(),
         causal: false,
         blind_is_nan: false,
-    };
+    }
+}
+
+fn attention() -> Vec<Case> {
     let mut cases = Vec::new();
     for (b, h, l, s, d, e) in [
         (1, 1, 1, 1, 1, 1),
@@ -219,7 +215,7 @@ fn attention() -> Vec<Case> {
         (1, 1, 18, 20, 512, 512),
         (1, 2, 5, 70, 6, 321),
     ] {
-        let step = plain(b, h, l, s, d, e);
+        let step = attention_step(b, h, l, s, d, e);
         cases.push(attention_case("plain", step.clone(), None));
         cases.push(attention_case("plain", AttentionStep { causal: true, ..step.clone() }, None));
         let projected = AttentionStep {
@@ -259,12 +255,12 @@ fn attention() -> Vec<Case> {
         k: interleaved,
         v: interleaved,
         out: tokens_first([b, h, l, d]),
-        ..plain(b, h, l, l, d, d)
+        ..attention_step(b, h, l, l, d, d)
     };
     cases.push(attention_case("interleaved", step, None));
-    let step = AttentionStep { scale: 8.0, ..plain(1, 2, 21, 35, 16, 16) };
+    let step = AttentionStep { scale: 8.0, ..attention_step(1, 2, 21, 35, 16, 16) };
     cases.push(attention_case("sharp", step, None));
-    cases.extend(blind(&plain(2, 3, 40, 300, 16, 16)));
+    cases.extend(blind(&attention_step(2, 3, 40, 300, 16, 16)));
     cases
 }
 

@@ -190,6 +190,11 @@ impl Uploader {
     /// Submits what is left. The device may still be at work.
     pub(super) fn finish(&mut self) -> Result<()> {
         self.submit()?;
+        self.fill_promised()
+    }
+
+    /// Has the host write what was put off.
+    fn fill_promised(&mut self) -> Result<()> {
         direct::run(&self.gpu, &std::mem::take(&mut self.jobs))
     }
 
@@ -274,7 +279,7 @@ impl Uploader {
     pub(super) fn dispatch(&mut self, dispatch: Dispatch, buffers: &[&Arc<Buffer>], name: &str) -> Result<()> {
         if !buffers.iter().all(|buffer| buffer.is_made()) {
             // The host has yet to fill what the dispatch reads.
-            direct::run(&self.gpu, &std::mem::take(&mut self.jobs))?;
+            self.fill_promised()?;
         }
         let pipeline = self.pipelines.get(&self.gpu, &[&dispatch])?.remove(0);
         let entries: Vec<_> = (0..)

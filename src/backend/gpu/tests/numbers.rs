@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::on_every_gpu;
-use crate::backend::cases::Case;
+use crate::backend::cases::{Case, attention_step};
 use crate::backend::gpu::{Plan, Weights};
 use crate::device::gpu::{Gpu, GpuOptions};
 use crate::graph::op::{Instr, Program, Unary};
@@ -67,22 +67,8 @@ fn activations_of_large_numbers_are_right() {
 #[test]
 fn a_row_that_sees_nothing_is_zero() {
     let [q_len, kv_len, dim] = [3, 70, 8];
-    let step = AttentionStep {
-        batch: 1,
-        heads: 1,
-        q_len,
-        kv_len,
-        head_dim: dim,
-        v_dim: dim,
-        q: [0, 0, dim],
-        k: [0, 0, dim],
-        v: [0, 0, dim],
-        out: [0, 0, dim],
-        mask: Some([0, 0, kv_len, 1]),
-        scale: 1.0,
-        causal: false,
-        blind_is_nan: false,
-    };
+    let mask = Some([0, 0, kv_len, 1]);
+    let step = AttentionStep { mask, scale: 1.0, ..attention_step(1, 1, q_len, kv_len, dim, dim) };
     let mut mask = vec![0.0; q_len * kv_len];
     mask[kv_len..2 * kv_len].fill(f32::NEG_INFINITY);
     let mut q = vec![0.5; q_len * dim];
