@@ -1,5 +1,5 @@
-//! What a GPU does with the largest kernel, with uploads and with nothing: products of growing size against the peak, the
-//! rate at which weights arrive beside plain copies, and the time that a run costs the host.
+//! What a GPU does with the largest kernel and with uploads: products of growing size against the peak, and the rate at
+//! which weights arrive beside plain copies.
 //!
 //! `cargo bench --bench gpu`, `-- --json` for one line of JSON; `SCONCE_ADAPTER` chooses the adapter. As a test everything
 //! is small and runs once.
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use common::made_input;
 use sconce::checkpoint::{Storage, StoredTensor};
-use sconce::{DType, Device, Graph, Model, Peak, Result, Var};
+use sconce::{DType, Device, ErrorKind, Graph, Model, Peak, Precision, Result, Var};
 use timing::is_measured;
 
 fn main() -> Result<()> {
@@ -29,14 +29,27 @@ fn main() -> Result<()> {
     let peak = Peak::measure(&device)?;
     if !json {
         println!("{device}: {:.1} GFLOP/s, {:.1} GB/s at most", peak.flops / 1e9, peak.bytes / 1e9);
+        if let Some(flops) = peak.matrix_flops {
+            println!("  on matrix units {:.1} GFLOP/s", flops / 1e9);
+        }
     }
     let mut gemm = Vec::new();
-    for size in if is_measured() { &[256, 512, 1024, 2048, 4096, 8192][..] } else { &[64, 256][..] } {
-        // On a slow device the next size would take minutes.
-        if 2.0 * f64::from(*size).powi(3) > peak.flops * 4.0 {
-            break;
+    for precision in [Precision::Exact, Precision::Fast, Precision::Half] {
+        for size in if is_measured() { &[256, 512, 1024, 2048, 4096, 8192][..] } else { &[64, 256][..] } {
+            // On a slow device the next size would take minutes.
+            if 2.0 * f64::from(*size).powi(3) > peak.flops * 4.0 {
+                break;
+            }
+            match product(&device, precision, *size as usize, &peak, json) {
+                Err(error) if error.kind() == ErrorKind::Unsupported && precision != Precision::Exact => {
+                    if !json {
+                        println!("  no products in {precision}: {error}");
+                    }
+                    break;
+                }
+                row => gemm.push(row?),
+            }
         }
-        gemm.push(product(&device, *size as usize, &peak, json)?);
     }
     let mut uploads = Vec::new();
     for what in ["f32", "f16", "f32 transposed"] {
@@ -44,8 +57,9 @@ fn main() -> Result<()> {
     }
     if json {
         println!(
-            r#"{{"peak_gflops": {:.3}, "peak_gbs": {:.3}, "gemm": [{}], "upload": [{}]}}"#,
+            r#"{{"peak_gflops": {:.3}, "peak_matrix_gflops": {}, "peak_gbs": {:.3}, "gemm": [{}], "upload": [{}]}}"#,
             peak.flops / 1e9,
+            peak.matrix_flops.map_or("null".into(), |flops| format!("{:.3}", flops / 1e9)),
             peak.bytes / 1e9,
             gemm.join(", "),
             uploads.join(", ")
@@ -55,25 +69,30 @@ fn main() -> Result<()> {
 }
 
 /// A linear layer of `size` rows, features in and features out, timed by the device's own clock.
-fn product(device: &Device, size: usize, peak: &Peak, json: bool) -> Result<String> {
+fn product(device: &Device, precision: Precision, size: usize, peak: &Peak, json: bool) -> Result<String> {
     let weight = stored(vec![0x3du8; size * size * 4], DType::F32, [size, size], [size, 1])?;
     let model = Model::from_fn(device, move |g: &mut Graph, x: &[Var]| {
         let weight = g.parameter("weight", &weight)?;
         Ok(vec![g.linear(x[0], weight, None)?])
-    });
+    })
+    .with_precision(precision);
     let x = made_input([size, size], 1.0);
     model.run(std::slice::from_ref(&x))?;
     let steps = model.profile(&[x], if is_measured() { 10 } else { 1 })?;
     let step = steps.iter().max_by_key(|step| step.flops).expect("a step");
     let gflops = step.flops as f64 / step.min_ms / 1e6;
     let shaders = step.dispatches.iter().map(|(shader, _)| shader.as_str()).collect::<Vec<_>>().join(" + ");
+    let on_matrix_units = shaders.starts_with("conv2d_matrix");
+    let part = gflops * 1e11 / peak.matrix_flops.filter(|_| on_matrix_units).unwrap_or(peak.flops);
     if !json {
-        let part = gflops * 1e11 / peak.flops;
-        println!("  product of {size:5}: {:9.4} ms {gflops:10.1} GFLOP/s {part:5.1} % ({shaders})", step.min_ms);
+        println!(
+            "  product of {size:5} in {precision}: {:9.4} ms {gflops:10.1} GFLOP/s {part:5.1} % ({shaders})",
+            step.min_ms
+        );
     }
     let ms = step.min_ms;
     Ok(format!(
-        r#"{{"m": {size}, "k": {size}, "n": {size}, "ms": {ms:.6}, "gflops": {gflops:.3}, "shaders": "{shaders}"}}"#
+        r#"{{"m": {size}, "k": {size}, "n": {size}, "precision": "{precision}", "ms": {ms:.6}, "gflops": {gflops:.3}, "percent_of_peak": {part:.1}, "shaders": "{shaders}"}}"#
     ))
 }
 

@@ -1,6 +1,6 @@
 // A convolution over NHWC images, or a linear layer (an image of one row), as one matrix product on tiles that go
 // through workgroup memory: output pixels times output channels, summed over the quads of every tap's channels. Where
-// the tiles are too few to fill a GPU, several workgroups share the sum of one: each stores its part for `split_sum`.
+// the tiles are too few to fill a GPU, several workgroups share the sum of one; the last to come finishes the layer.
 //
 // The weight is [channel][tap][c_in / groups padded to 4]. A workgroup makes TM pixels times TN channels of one group
 // with TM * TN / 16 threads of 4 x 4, or 256 threads of 8 x 8 where the tile is 128 x 128; both edges are guarded.
@@ -10,8 +10,6 @@ alias S = f32;
 alias V = vec4<S>;
 // The element type of x: V where the channels are a multiple of 4, else S.
 alias X = V;
-// The element type of y: S, or f32 where `split_sum` or another dispatch goes on.
-alias Y = S;
 alias T = f32;
 
 struct Params {
@@ -64,7 +62,9 @@ override WIDE: u32 = 1u;
 @group(0) @binding(1) var<storage, read> w: array<V>;
 @group(0) @binding(2) var<storage, read> bias: array<S>;
 @group(0) @binding(3) var<storage, read> residual: array<S>;
-@group(0) @binding(4) var<storage, read_write> y: array<Y>;
+@group(0) @binding(4) var<storage, read_write> y: array<S>;
+// Where parts of sums meet: 0 where nobody waits, as it is before a dispatch and after it.
+@group(0) @binding(5) var<storage, read_write> slots: array<atomic<u32>>;
 var<immediate> p: Params;
 
 // Four channels from element `at` on, of which `left` exist.
@@ -180,7 +180,7 @@ fn finish(pixel: u32, channel: u32, sum: f32) {
     if (p.residual == 2u) {
         v += f32(residual[p.residual_at + at]);
     }
-    y[p.y_at + at] = Y(v);
+    y[p.y_at + at] = S(v);
 }
 
 // The tile's shape; multiples of 4 whose TM * TN / 16 is a multiple of 4, and 64 at most each; or 128 x 128.
@@ -189,7 +189,7 @@ override TN: u32 = 64u;
 override THREADS: u32 = 256u;
 // The quads of the sum at a step: 4, or 2 in the large tile, which has the same room for twice the rows.
 override QUADS: u32 = 4u;
-// 1 when z counts parts of the sum and y is [part][pixel][channel], without what is fused.
+// 1 when z counts parts of the sum.
 override SPLIT: u32 = 0u;
 
 // Quads by [quad of the step][row], the pitch chosen so that neighbours write to different banks.
@@ -253,14 +253,58 @@ fn fetch_w(row: u32, channel: u32, at: u32, quads: u32) -> vec4<f32> {
     return vec4<f32>(w[p.w_at + row * quads + at]);
 }
 
-// Stores the sum of a pixel and one of a group's channels, or the `part` of it, if the layer has them.
-fn store(pixel: u32, channel: u32, group: u32, part: u32, sum: f32) {
-    if (pixel >= p.pixels || channel >= p.channels) {
-        return;
+// What a slot holds is a sum's bits in exclusive or with these: a NaN that no operation makes, so that none leaves a 0.
+const NOBODY = 0x7fa5a5a5u;
+
+fn bits_of(lanes: vec4<bool>) -> u32 {
+    return u32(lanes.x) | (u32(lanes.y) << 1u) | (u32(lanes.z) << 2u) | (u32(lanes.w) << 3u);
+}
+
+// Puts sums into slots `at`, and gives what was there. Only those whose bit is set in `live` count.
+fn swap(at: vec4<u32>, live: u32, sums: vec4<f32>) -> vec4<u32> {
+    let bits = bitcast<vec4<u32>>(sums);
+    let mine = select(bits ^ vec4<u32>(NOBODY), vec4<u32>(1u), bits == vec4<u32>(NOBODY));
+    var other = vec4<u32>();
+    if ((live & 1u) != 0u) {
+        other.x = atomicExchange(&slots[at.x], mine.x);
     }
-    if (SPLIT == 1u) {
-        y[(part * p.pixels + pixel) * p.channels + channel] = Y(sum);
-    } else {
+    if ((live & 2u) != 0u) {
+        other.y = atomicExchange(&slots[at.y], mine.y);
+    }
+    if ((live & 4u) != 0u) {
+        other.z = atomicExchange(&slots[at.z], mine.z);
+    }
+    if ((live & 8u) != 0u) {
+        other.w = atomicExchange(&slots[at.w], mine.w);
+    }
+    return other;
+}
+
+// Empties the slots `at` that held something, and gives the bits of these.
+fn clear(at: vec4<u32>, other: vec4<u32>) -> u32 {
+    if (other.x != 0u) {
+        atomicStore(&slots[at.x], 0u);
+    }
+    if (other.y != 0u) {
+        atomicStore(&slots[at.y], 0u);
+    }
+    if (other.z != 0u) {
+        atomicStore(&slots[at.z], 0u);
+    }
+    if (other.w != 0u) {
+        atomicStore(&slots[at.w], 0u);
+    }
+    return bits_of(other != vec4<u32>());
+}
+
+// The sums with those of the others where there are any.
+fn joined(sums: vec4<f32>, other: vec4<u32>) -> vec4<f32> {
+    return select(sums, sums + bitcast<vec4<f32>>(other ^ vec4<u32>(NOBODY)), other != vec4<u32>());
+}
+
+// Stores the sum of a pixel and one of a group's channels, if the layer has them.
+fn store(pixel: u32, channel: u32, group: u32, sum: f32) {
+    if (pixel < p.pixels && channel < p.channels) {
         finish(pixel, p.first + group * p.channels + channel, sum);
     }
 }
@@ -467,16 +511,53 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
             let pixel = first_pixel + ty + (i & 7u) * 16u;
             let channel = first_channel + tx + (i >> 3u) * 64u;
             for (var j = 0u; j < 4u; j++) {
-                store(pixel, channel + j * 16u, group, group_id.z, sums[i][j]);
+                store(pixel, channel + j * 16u, group, sums[i][j]);
             }
         }
         return;
+    }
+    // The parts of a sum meet in pairs, and the sums of pairs in pairs again: who comes to a slot first leaves its sum there
+    // and is done with it, who comes second goes on with both. Each slot decides for itself, since nothing promises in which
+    // order stores to several are seen, and the additions are the same whoever comes first. All sums of a thread are under
+    // way at once, because each takes as long as a read of memory.
+    var live = 0xffffu;
+    if (SPLIT == 1u) {
+        let step = vec4<u32>(0u, 1u, 2u, 3u) * (TN / 4u);
+        let pixel = first_pixel + ty;
+        live = bits_of(vec4<u32>(first_channel + tx) + step < vec4<u32>(p.channels)) * 0x1111u;
+        live &= select(0u, 0x000fu, pixel < p.pixels) | select(0u, 0x00f0u, pixel + TM / 4u < p.pixels)
+            | select(0u, 0x0f00u, pixel + TM / 2u < p.pixels) | select(0u, 0xf000u, pixel + TM / 4u * 3u < p.pixels);
+        var at = step + vec4<u32>(pixel * p.channels + first_channel + tx);
+        let row = vec4<u32>(TM / 4u * p.channels);
+        var part = group_id.z;
+        var count = (quads + p.split_quads - 1u) / p.split_quads;
+        while (count > 1u) {
+            let pairs = count / 2u;
+            if (part / 2u < pairs) {
+                let own = at + vec4<u32>(part / 2u * p.pixels * p.channels);
+                let other0 = swap(own, live, acc0);
+                let other1 = swap(own + row, live >> 4u, acc1);
+                let other2 = swap(own + row * 2u, live >> 8u, acc2);
+                let other3 = swap(own + row * 3u, live >> 12u, acc3);
+                live = clear(own, other0) | (clear(own + row, other1) << 4u)
+                    | (clear(own + row * 2u, other2) << 8u) | (clear(own + row * 3u, other3) << 12u);
+                acc0 = joined(acc0, other0);
+                acc1 = joined(acc1, other1);
+                acc2 = joined(acc2, other2);
+                acc3 = joined(acc3, other3);
+            }
+            at += vec4<u32>(pairs * p.pixels * p.channels);
+            part /= 2u;
+            count -= pairs;
+        }
     }
     for (var i = 0u; i < 4u; i++) {
         let pixel = first_pixel + ty + i * (TM / 4u);
         let acc = select(select(acc0, acc1, i == 1u), select(acc2, acc3, i == 3u), i > 1u);
         for (var j = 0u; j < 4u; j++) {
-            store(pixel, first_channel + tx + j * (TN / 4u), group, group_id.z, acc[j]);
+            if (((live >> (i * 4u + j)) & 1u) == 1u) {
+                store(pixel, first_channel + tx + j * (TN / 4u), group, acc[j]);
+            }
         }
     }
 }

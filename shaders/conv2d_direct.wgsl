@@ -7,8 +7,6 @@ alias S = f32;
 alias V = vec4<S>;
 // The element type of x: V where the channels are a multiple of 4, else S.
 alias X = V;
-// The element type of y: S, or f32 where `split_sum` or another dispatch goes on.
-alias Y = S;
 alias T = f32;
 
 struct Params {
@@ -59,7 +57,7 @@ override WIDE: u32 = 1u;
 @group(0) @binding(1) var<storage, read> w: array<V>;
 @group(0) @binding(2) var<storage, read> bias: array<S>;
 @group(0) @binding(3) var<storage, read> residual: array<S>;
-@group(0) @binding(4) var<storage, read_write> y: array<Y>;
+@group(0) @binding(4) var<storage, read_write> y: array<S>;
 var<immediate> p: Params;
 
 // Four channels from element `at` on, of which `left` exist.
@@ -171,7 +169,7 @@ fn finish(pixel: u32, channel: u32, sum: f32) {
     if (p.residual == 2u) {
         v += f32(residual[p.residual_at + at]);
     }
-    y[p.y_at + at] = Y(v);
+    y[p.y_at + at] = S(v);
 }
 
 // A pixel's place in the image: the row and column that tap (0, 0) reads (less than 0 in the padding), and its image.

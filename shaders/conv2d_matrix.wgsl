@@ -13,8 +13,6 @@ alias S = f32;
 alias V = vec4<S>;
 // The element type of x: V where the channels are a multiple of 4, else S.
 alias X = V;
-// The element type of y: S, or f32 where `split_sum` goes on.
-alias Y = S;
 alias T = f32;
 
 // The matrices: of 16 rows and columns, or of 8.
@@ -74,7 +72,9 @@ override WIDE: u32 = 1u;
 @group(0) @binding(1) var<storage, read> w: array<vec4<f16>>;
 @group(0) @binding(2) var<storage, read> bias: array<S>;
 @group(0) @binding(3) var<storage, read> residual: array<S>;
-@group(0) @binding(4) var<storage, read_write> y: array<Y>;
+@group(0) @binding(4) var<storage, read_write> y: array<S>;
+// Where parts of sums meet: 0 where nobody waits, as it is before a dispatch and after it.
+@group(0) @binding(5) var<storage, read_write> slots: array<atomic<u32>>;
 var<immediate> p: Params;
 
 // Four channels from element `at` on, of which `left` exist.
@@ -181,7 +181,7 @@ fn finish(pixel: u32, channel: u32, sum: f32) {
     if (p.residual == 2u) {
         v += f32(residual[p.residual_at + at]);
     }
-    y[p.y_at + at] = Y(v);
+    y[p.y_at + at] = S(v);
 }
 
 override SUBGROUPS_M: u32 = 4u;
@@ -193,7 +193,7 @@ override TN: u32 = SUBGROUPS_N * COLUMNS * SIDE;
 override THREADS: u32 = SUBGROUPS_M * SUBGROUPS_N * 32u;
 // The quads of the sum at a step: two matrices.
 override QUADS: u32 = SIDE / 2u;
-// 1 when z counts parts of the sum and y is [part][pixel][channel], without what is fused.
+// 1 when z counts parts of the sum, of the small tile alone.
 override SPLIT: u32 = 0u;
 
 // By [row][number of the step]; the pitch in numbers keeps neighbouring rows in different banks.
@@ -270,23 +270,80 @@ fn put_w(row: u32, quad: u32, v: vec4<f16>) {
     tile_w[row * PITCH_WORDS + quad] = v; // words of w
 }
 
-// Stores the sum of a pixel and a channel, or the `part` of it, if the layer has them.
-fn store(pixel: u32, channel: u32, part: u32, sum: f32) {
-    if (pixel >= p.pixels || channel >= p.channels) {
-        return;
+// What a slot holds is a sum's bits in exclusive or with these: a NaN that no operation makes, so that none leaves a 0.
+const NOBODY = 0x7fa5a5a5u;
+
+fn bits_of(lanes: vec4<bool>) -> u32 {
+    return u32(lanes.x) | (u32(lanes.y) << 1u) | (u32(lanes.z) << 2u) | (u32(lanes.w) << 3u);
+}
+
+// Puts sums into slots `at`, and gives what was there. Only those whose bit is set in `live` count.
+fn swap(at: vec4<u32>, live: u32, sums: vec4<f32>) -> vec4<u32> {
+    let bits = bitcast<vec4<u32>>(sums);
+    let mine = select(bits ^ vec4<u32>(NOBODY), vec4<u32>(1u), bits == vec4<u32>(NOBODY));
+    var other = vec4<u32>();
+    if ((live & 1u) != 0u) {
+        other.x = atomicExchange(&slots[at.x], mine.x);
     }
-    if (SPLIT == 1u) {
-        y[(part * p.pixels + pixel) * p.channels + channel] = Y(sum);
-    } else {
+    if ((live & 2u) != 0u) {
+        other.y = atomicExchange(&slots[at.y], mine.y);
+    }
+    if ((live & 4u) != 0u) {
+        other.z = atomicExchange(&slots[at.z], mine.z);
+    }
+    if ((live & 8u) != 0u) {
+        other.w = atomicExchange(&slots[at.w], mine.w);
+    }
+    return other;
+}
+
+// Empties the slots `at` that held something, and gives the bits of these.
+fn clear(at: vec4<u32>, other: vec4<u32>) -> u32 {
+    if (other.x != 0u) {
+        atomicStore(&slots[at.x], 0u);
+    }
+    if (other.y != 0u) {
+        atomicStore(&slots[at.y], 0u);
+    }
+    if (other.z != 0u) {
+        atomicStore(&slots[at.z], 0u);
+    }
+    if (other.w != 0u) {
+        atomicStore(&slots[at.w], 0u);
+    }
+    return bits_of(other != vec4<u32>());
+}
+
+// The sums with those of the others where there are any.
+fn joined(sums: vec4<f32>, other: vec4<u32>) -> vec4<f32> {
+    return select(sums, sums + bitcast<vec4<f32>>(other ^ vec4<u32>(NOBODY)), other != vec4<u32>());
+}
+
+// Stores the sum of a pixel and a channel, if the layer has them.
+fn store(pixel: u32, channel: u32, sum: f32) {
+    if (pixel < p.pixels && channel < p.channels) {
         finish(pixel, p.first + channel, sum);
     }
 }
 
 // Stores what a thread has of the matrix of sums that its subgroup put at `at`, which starts at this pixel and channel.
-fn store_matrix(at: u32, lane: u32, pixel: u32, channel: u32, part: u32) {
+fn store_matrix(at: u32, lane: u32, pixel: u32, channel: u32) {
     for (var i = lane; i < SIDE * SIDE; i += 32u) {
-        store(pixel + i / SIDE, channel + i % SIDE, part, stage[at + i]);
+        store(pixel + i / SIDE, channel + i % SIDE, stage[at + i]);
     }
+}
+
+// Four of what a thread has of a matrix: it has every 32nd element.
+fn staged(at: u32) -> vec4<f32> {
+    return vec4<f32>(stage[at], stage[at + 32u], stage[at + 64u], stage[at + 96u]);
+}
+
+// Which of four of a thread's elements of a matrix there are, from its element `skip` on.
+fn there(pixel: u32, channel: u32, skip: u32) -> u32 {
+    let i = vec4<u32>(skip) + vec4<u32>(0u, 1u, 2u, 3u);
+    let pixels = vec4<u32>(pixel) + i * (32u / SIDE);
+    let exist = i < vec4<u32>(SIDE * SIDE / 32u);
+    return select(0u, bits_of(exist & (pixels < vec4<u32>(p.pixels))), channel < p.channels);
 }
 
 @compute @workgroup_size(THREADS)
@@ -417,38 +474,122 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     let stage_at = subgroup * SIDE * SIDE;
     let pixel = first_pixel + own_row;
     let channel = first_channel + own_column;
+    // As in `conv2d`.
+    if (SPLIT == 1u) {
+        // A thread's first element of a matrix, and the slots from there to its next ones.
+        let row = pixel + lane / SIDE;
+        let column = channel + lane % SIDE;
+        let step = vec4<u32>(0u, 1u, 2u, 3u) * (32u / SIDE * p.channels);
+        var live = 0u;
+        var at = step + vec4<u32>(row * p.channels + column);
+        let below = vec4<u32>(SIDE * p.channels);
+        let more = vec4<u32>(128u / SIDE * p.channels);
+        coopStoreT(sum00, &stage[stage_at], SIDE);
+        workgroupBarrier();
+        var part0 = staged(stage_at + lane);
+        var part1 = staged(stage_at + lane + 128u);
+        live |= there(row + 0u * SIDE, column + 0u * SIDE, 0u) << 0u;
+        live |= there(row + 0u * SIDE, column + 0u * SIDE, 4u) << 4u;
+        workgroupBarrier();
+        coopStoreT(sum10, &stage[stage_at], SIDE);
+        workgroupBarrier();
+        var part2 = staged(stage_at + lane);
+        var part3 = staged(stage_at + lane + 128u);
+        live |= there(row + 1u * SIDE, column + 0u * SIDE, 0u) << 8u;
+        live |= there(row + 1u * SIDE, column + 0u * SIDE, 4u) << 12u;
+        workgroupBarrier();
+        coopStoreT(sum01, &stage[stage_at], SIDE);
+        workgroupBarrier();
+        var part4 = staged(stage_at + lane);
+        var part5 = staged(stage_at + lane + 128u);
+        live |= there(row + 0u * SIDE, column + 1u * SIDE, 0u) << 16u;
+        live |= there(row + 0u * SIDE, column + 1u * SIDE, 4u) << 20u;
+        workgroupBarrier();
+        coopStoreT(sum11, &stage[stage_at], SIDE);
+        workgroupBarrier();
+        var part6 = staged(stage_at + lane);
+        var part7 = staged(stage_at + lane + 128u);
+        live |= there(row + 1u * SIDE, column + 1u * SIDE, 0u) << 24u;
+        live |= there(row + 1u * SIDE, column + 1u * SIDE, 4u) << 28u;
+        workgroupBarrier();
+        let beside = vec4<u32>(SIDE);
+        var part = group_id.z;
+        var count = (quads + p.split_quads - 1u) / p.split_quads;
+        while (count > 1u) {
+            let pairs = count / 2u;
+            if (part / 2u < pairs) {
+                let own = at + vec4<u32>(part / 2u * p.pixels * p.channels);
+                let other0 = swap(own, live, part0);
+                let other1 = swap(own + more, live >> 4u, part1);
+                let other2 = swap(own + below, live >> 8u, part2);
+                let other3 = swap(own + below + more, live >> 12u, part3);
+                let other4 = swap(own + beside, live >> 16u, part4);
+                let other5 = swap(own + beside + more, live >> 20u, part5);
+                let other6 = swap(own + beside + below, live >> 24u, part6);
+                let other7 = swap(own + beside + below + more, live >> 28u, part7);
+                live = clear(own, other0);
+                live |= clear(own + more, other1) << 4u;
+                live |= clear(own + below, other2) << 8u;
+                live |= clear(own + below + more, other3) << 12u;
+                live |= clear(own + beside, other4) << 16u;
+                live |= clear(own + beside + more, other5) << 20u;
+                live |= clear(own + beside + below, other6) << 24u;
+                live |= clear(own + beside + below + more, other7) << 28u;
+                part0 = joined(part0, other0);
+                part1 = joined(part1, other1);
+                part2 = joined(part2, other2);
+                part3 = joined(part3, other3);
+                part4 = joined(part4, other4);
+                part5 = joined(part5, other5);
+                part6 = joined(part6, other6);
+                part7 = joined(part7, other7);
+            }
+            at += vec4<u32>(pairs * p.pixels * p.channels);
+            part /= 2u;
+            count -= pairs;
+        }
+        var parts = array<vec4<f32>, 8>(part0, part1, part2, part3, part4, part5, part6, part7);
+        for (var i = 0u; i < 32u; i++) {
+            if (((live >> i) & 1u) == 1u) {
+                let matrix = i / 8u;
+                let pixel = row + matrix % 2u * SIDE + i % 8u * (32u / SIDE);
+                store(pixel, column + matrix / 2u * SIDE, parts[i / 4u][i % 4u]);
+            }
+        }
+        return;
+    }
     coopStoreT(sum00, &stage[stage_at], SIDE);
     workgroupBarrier();
-    store_matrix(stage_at, lane, pixel + 0u * SIDE, channel + 0u * SIDE, group_id.z);
+    store_matrix(stage_at, lane, pixel + 0u * SIDE, channel + 0u * SIDE);
     workgroupBarrier();
     coopStoreT(sum10, &stage[stage_at], SIDE);
     workgroupBarrier();
-    store_matrix(stage_at, lane, pixel + 1u * SIDE, channel + 0u * SIDE, group_id.z);
+    store_matrix(stage_at, lane, pixel + 1u * SIDE, channel + 0u * SIDE);
     workgroupBarrier();
     coopStoreT(sum01, &stage[stage_at], SIDE);
     workgroupBarrier();
-    store_matrix(stage_at, lane, pixel + 0u * SIDE, channel + 1u * SIDE, group_id.z);
+    store_matrix(stage_at, lane, pixel + 0u * SIDE, channel + 1u * SIDE);
     workgroupBarrier();
     coopStoreT(sum11, &stage[stage_at], SIDE);
     workgroupBarrier();
-    store_matrix(stage_at, lane, pixel + 1u * SIDE, channel + 1u * SIDE, group_id.z);
+    store_matrix(stage_at, lane, pixel + 1u * SIDE, channel + 1u * SIDE);
     workgroupBarrier();
     if (COLUMNS == 4u) {
         coopStoreT(sum02, &stage[stage_at], SIDE);
         workgroupBarrier();
-        store_matrix(stage_at, lane, pixel + 0u * SIDE, channel + 2u * SIDE, group_id.z);
+        store_matrix(stage_at, lane, pixel + 0u * SIDE, channel + 2u * SIDE);
         workgroupBarrier();
         coopStoreT(sum12, &stage[stage_at], SIDE);
         workgroupBarrier();
-        store_matrix(stage_at, lane, pixel + 1u * SIDE, channel + 2u * SIDE, group_id.z);
+        store_matrix(stage_at, lane, pixel + 1u * SIDE, channel + 2u * SIDE);
         workgroupBarrier();
         coopStoreT(sum03, &stage[stage_at], SIDE);
         workgroupBarrier();
-        store_matrix(stage_at, lane, pixel + 0u * SIDE, channel + 3u * SIDE, group_id.z);
+        store_matrix(stage_at, lane, pixel + 0u * SIDE, channel + 3u * SIDE);
         workgroupBarrier();
         coopStoreT(sum13, &stage[stage_at], SIDE);
         workgroupBarrier();
-        store_matrix(stage_at, lane, pixel + 1u * SIDE, channel + 3u * SIDE, group_id.z);
+        store_matrix(stage_at, lane, pixel + 1u * SIDE, channel + 3u * SIDE);
         workgroupBarrier();
     }
 }

@@ -153,10 +153,14 @@ def bench(args, folder, rows, save):
 
 
 def kernels(args):
-    """Products, uploads and what a run costs the host, from the bench program."""
+    """Products and uploads, from the bench program, and what a run costs the host, from a test."""
     result = run([args.bins / "sconce-gpu-bench", *([] if args.quick else ["--bench"]), "--json"], 30, cwd=ROOT)
     found, why = parsed(result, lambda text: json.loads(text.strip().splitlines()[-1]))
-    return {"error": why} if why else found
+    if why:
+        return {"error": why}
+    host = run([args.bins / "sconce-tests", "gpu::tests::speed::record", "--ignored", "--nocapture"], 10, cwd=ROOT)
+    found["host"] = [line for line in (host.stdout + host.stderr).splitlines() if "encode and submit" in line]
+    return found
 
 
 def torch_rows(args, device):
@@ -194,10 +198,13 @@ def table(report):
     out = out if report["bench"] else ["no models were timed"]
     kernels = report["kernels"]
     if "error" not in kernels:
-        out += ["", f"peak {kernels['peak_gflops'] / 1e3:.3f} TFLOP/s f32, {kernels['peak_gbs']:.1f} GB/s read"]
+        matrix = kernels["peak_matrix_gflops"]
+        matrix = f"{matrix / 1e3:.3f} TFLOP/s f16 on matrix units, " if matrix else ""
+        out += ["", f"peak {kernels['peak_gflops'] / 1e3:.3f} TFLOP/s f32, {matrix}{kernels['peak_gbs']:.1f} GB/s read"]
         for row in kernels["gemm"]:
-            part = row["gflops"] / kernels["peak_gflops"] * 100
-            out.append(f"product {row['m']}x{row['k']}x{row['n']}: {row['ms']:.4f} ms, {row['gflops'] / 1e3:.3f} TFLOP/s, {part:.0f} % of the peak ({row['shaders']})")
+            size = f"{row['m']}x{row['k']}x{row['n']}"
+            out.append(f"product {size} {row['precision']}: {row['ms']:.4f} ms, {row['gflops'] / 1e3:.3f} TFLOP/s, {row['percent_of_peak']:.0f} % of the peak ({row['shaders']})")
+        out += [f"resnet50 without its kernels: {line}" for line in kernels["host"]]
         for row in kernels["upload"]:
             out.append(f"upload of {row['bytes'] / 1e6:.0f} MB ({row['what']}): {row['gbs']:.2f} GB/s; plain copies {row['fresh_gbs']:.2f} into new buffers, {row['warm_gbs']:.2f} into used ones")
     else:

@@ -20,6 +20,9 @@ pub struct Peak {
     /// The floating-point operations a second that the device's threads reach together when they do nothing but multiply
     /// and add.
     pub flops: f64,
+    /// The same of a GPU's matrix units, on `f16`s with sums in `f32`, where the device computes with
+    /// [`Precision::Fast`](crate::Precision::Fast).
+    pub matrix_flops: Option<f64>,
     /// The bytes a second that they read together from memory.
     pub bytes: f64,
     /// Whether most tries came near these figures. When other programs use the cores they do not, and the figures may be
@@ -40,14 +43,15 @@ impl Peak {
                 Ok(Self {
                     instruction_set: engine.isa.name(),
                     flops: flops.best,
+                    matrix_flops: None,
                     bytes: bytes.best,
                     is_steady: flops.is_steady && bytes.is_steady,
                 })
             }
             #[cfg(feature = "gpu")]
             Kind::Gpu(gpu) => {
-                let (flops, bytes) = super::gpu::measure_peak(gpu)?;
-                Ok(Self { instruction_set: gpu.info().backend, flops, bytes, is_steady: true })
+                let super::gpu::Peaks { flops, matrix_flops, bytes } = super::gpu::measure_peak(gpu)?;
+                Ok(Self { instruction_set: gpu.info().backend, flops, matrix_flops, bytes, is_steady: true })
             }
         }
     }

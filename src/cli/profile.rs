@@ -25,9 +25,17 @@ pub(crate) fn to_json(peak: &Peak, steps: &[StepProfile]) -> Value {
     json!({
         "instruction_set": peak.instruction_set,
         "peak_gflops": peak.flops / 1e9,
+        "peak_matrix_gflops": peak.matrix_flops.map(|flops| flops / 1e9),
         "peak_gbs": peak.bytes / 1e9,
         "steps": steps.iter().map(step).collect::<Vec<_>>(),
     })
+}
+
+/// What the device does at most: the operations on `f32`s, those on matrix units, the bytes.
+struct Peaks {
+    gflops: f64,
+    matrix_gflops: Option<f64>,
+    gbs: f64,
 }
 
 /// Some steps, summed up.
@@ -37,29 +45,35 @@ struct Sum {
     ms: f64,
     flops: f64,
     bytes: f64,
+    /// The milliseconds that the operations take at the peak, and the bytes.
+    least_ms: [f64; 2],
 }
 
 impl Sum {
-    fn add(&mut self, step: &Value) {
+    fn add(&mut self, step: &Value, peaks: &Peaks) {
         let number = |key: &str| step[key].as_f64().unwrap_or_default();
         self.steps += 1;
         self.ms += number("ms");
         self.flops += number("flops");
         self.bytes += number("bytes");
+        let on_matrix_units = shaders(step).iter().any(|(shader, _)| shader.starts_with("conv2d_matrix"));
+        let gflops = peaks.matrix_gflops.filter(|_| on_matrix_units).unwrap_or(peaks.gflops);
+        self.least_ms[0] += number("flops") / gflops / 1e6;
+        self.least_ms[1] += number("bytes") / peaks.gbs / 1e6;
     }
 
     /// Milliseconds, the share of `total` of them, and the rates with their shares of the peaks.
-    fn cells(&self, total: f64, [peak_gflops, peak_gbs]: [f64; 2]) -> [String; 6] {
-        let percent = |part: f64| format!("{:.0} %", part * 100.0);
-        let rate = |amount: f64| if self.ms > 0.0 { amount / self.ms / 1e6 } else { 0.0 };
-        let (gflops, gbs) = (rate(self.flops), rate(self.bytes));
+    fn cells(&self, total: f64) -> [String; 6] {
+        let each_ms = |amount: f64| if self.ms > 0.0 { amount / self.ms } else { 0.0 };
+        let rate = |amount: f64| format!("{:.1}", each_ms(amount) / 1e6);
+        let percent = |least_ms: f64| format!("{:.0} %", each_ms(least_ms) * 100.0);
         [
             format!("{:.3}", self.ms),
             format!("{:.1} %", if total > 0.0 { self.ms / total * 100.0 } else { 0.0 }),
-            format!("{gflops:.1}"),
-            percent(gflops / peak_gflops),
-            format!("{gbs:.1}"),
-            percent(gbs / peak_gbs),
+            rate(self.flops),
+            percent(self.least_ms[0]),
+            rate(self.bytes),
+            percent(self.least_ms[1]),
         ]
     }
 }
@@ -84,27 +98,33 @@ pub(crate) fn write(out: &mut dyn Write, result: &Value) -> Result<()> {
     if let Some(why) = profile["unsupported"].as_str() {
         return Ok(writeln!(out, "\nthere is no profile: {why}")?);
     }
-    let peaks = ["peak_gflops", "peak_gbs"].map(|key| profile[key].as_f64().unwrap_or(f64::NAN));
+    let peak = |key: &str| profile[key].as_f64();
+    let peaks = Peaks {
+        gflops: peak("peak_gflops").unwrap_or(f64::NAN),
+        matrix_gflops: peak("peak_matrix_gflops"),
+        gbs: peak("peak_gbs").unwrap_or(f64::NAN),
+    };
+    let matrix = peaks.matrix_gflops.map_or(String::new(), |gflops| format!(", {gflops:.0} on matrix units"));
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let steps = profile["steps"].as_array().map_or(&[][..], Vec::as_slice);
     writeln!(
         out,
-        "\n{} on {} ({}), batch {}: the peak is {:.0} GFLOP/s and {:.1} GB/s read from memory",
+        "\n{} on {} ({}), batch {}: the peak is {:.0} GFLOP/s{matrix} and {:.1} GB/s read from memory",
         text(&result["model"]),
         text(&result["device"]),
         text(&profile["instruction_set"]),
         result["batch"],
-        peaks[0],
-        peaks[1]
+        peaks.gflops,
+        peaks.gbs
     )?;
     let mut all = Sum::default();
-    steps.iter().for_each(|step| all.add(step));
+    steps.iter().for_each(|step| all.add(step, &peaks));
     let header = ["ms", "share", "GFLOP/s", "of peak", "GB/s", "of peak"].map(String::from);
     let mut rows = vec![[&["kernel", "shape", "layer"].map(String::from)[..], &header].concat()];
     let mut kernels: Vec<(String, Sum)> = Vec::new();
     for step in steps {
         let mut sum = Sum::default();
-        sum.add(step);
+        sum.add(step, &peaks);
         let names = ["kernel", "shape", "layer"].map(|key| text(&step[key]));
         let kind = kind(step);
         let kernel = match kernels.iter().position(|(kernel, _)| *kernel == kind) {
@@ -114,8 +134,8 @@ pub(crate) fn write(out: &mut dyn Write, result: &Value) -> Result<()> {
                 kernels.len() - 1
             }
         };
-        kernels[kernel].1.add(step);
-        rows.push([&names[..], &sum.cells(all.ms, peaks)].concat());
+        kernels[kernel].1.add(step, &peaks);
+        rows.push([&names[..], &sum.cells(all.ms)].concat());
         let shaders = shaders(step);
         match &shaders[..] {
             [(only, _)] if *only != names[0] => rows.last_mut().expect("just pushed")[1] += &format!(" {only}"),
@@ -127,7 +147,7 @@ pub(crate) fn write(out: &mut dyn Write, result: &Value) -> Result<()> {
     kernels.sort_by(|a, b| b.1.ms.total_cmp(&a.1.ms));
     let mut rows = vec![[&["kernel", "steps"].map(String::from)[..], &header].concat()];
     for (name, sum) in kernels.iter().map(|(name, sum)| (name.as_str(), sum)).chain([("all", &all)]) {
-        rows.push([&[name.to_owned(), sum.steps.to_string()][..], &sum.cells(all.ms, peaks)].concat());
+        rows.push([&[name.to_owned(), sum.steps.to_string()][..], &sum.cells(all.ms)].concat());
     }
     writeln!(out)?;
     write_columns(out, &rows, 1)?;
@@ -155,21 +175,23 @@ mod tests {
             json!({"kernel": "conv2d", "layer": layer, "shape": "3x3", "flops": 4e6, "bytes": 2e6, "ms": 2.0, "min_ms": 1.0,
                 "dispatches": dispatches})
         };
-        let two = json!([{"shader": "conv2d 32x32 split", "ms": 1.5}, {"shader": "split_sum", "ms": 0.5}]);
-        let steps =
-            json!([step("a", two), step("b", json!([{"shader": "conv2d 64x64", "ms": 2.0}])), step("c", json!([]))]);
-        let profile = json!({"instruction_set": "Vulkan", "peak_gflops": 4.0, "peak_gbs": 2.0, "steps": steps});
+        let two = json!([{"shader": "winograd_input", "ms": 1.5}, {"shader": "conv2d 32x32", "ms": 0.5}]);
+        let steps = json!([
+            step("a", two),
+            step("b", json!([{"shader": "conv2d 64x64", "ms": 2.0}])),
+            step("c", json!([])),
+            step("d", json!([{"shader": "conv2d_matrix 64x64", "ms": 2.0}]))
+        ]);
+        let profile = json!({"instruction_set": "Vulkan", "peak_gflops": 4.0, "peak_matrix_gflops": 20.0, "peak_gbs": 2.0,
+            "steps": steps});
         let mut out = Vec::new();
         write(&mut out, &json!({"model": "m", "device": "d", "batch": 1, "profile": profile})).unwrap();
         let text = String::from_utf8(out).unwrap();
         let line = |start: &str| {
             text.lines().find(|line| line.trim_start().starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"))
         };
-        assert!(line("conv2d 32x32 split ").contains("1.500") && line("split_sum").contains("8.3 %"), "{text}");
-        assert!(
-            text.contains("3x3 conv2d 64x64") && line("conv2d 32x32 split + split_sum").contains("2.000"),
-            "{text}"
-        );
+        assert!(line("winograd_input ").contains("1.500") && line("conv2d 32x32 ").contains("8.3 %"), "{text}");
+        assert!(text.contains("3x3 conv2d 64x64") && line("winograd_input + conv2d 32x32").contains("2.000"), "{text}");
         assert!(line("all").contains("6.000"), "{text}");
         let mut out = Vec::new();
         write(&mut out, &json!({"profile": {"unsupported": "no clock"}})).unwrap();

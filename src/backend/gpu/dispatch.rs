@@ -12,6 +12,8 @@ pub(crate) struct Selection {
     pub(crate) dispatches: Vec<Dispatch>,
     /// The elements that the dispatches pass to each other through `Binding::WriteScratch`, by its number.
     pub(crate) scratch: [usize; 2],
+    /// The slots of `Binding::Slots` that the dispatches need.
+    pub(crate) slots: usize,
 }
 
 /// One dispatch: a pipeline (shader, constants), its bind group and its grid.
@@ -51,6 +53,9 @@ pub(crate) enum Binding {
     WriteScratch(usize),
     /// The same, `var<storage, read>`.
     ReadScratch(usize),
+    /// Where the workgroups that share a sum meet, `var<storage, read_write> array<atomic<u32>>`: zeros, which a dispatch
+    /// leaves as zeros, so that all steps share them.
+    Slots,
     /// The plan's status word, `var<storage, read_write> array<atomic<u32>>`: zeroed before every run and read back
     /// with the outputs. A kernel that meets an index out of range stores the index's position plus 1.
     Status,

@@ -18,7 +18,7 @@ mod tune;
 mod upload;
 mod weights;
 
-pub(crate) use peak::measure as measure_peak;
+pub(crate) use peak::{Peaks, measure as measure_peak};
 pub(crate) use plan::Plan;
 pub(crate) use resident::{to_device, to_host};
 pub(crate) use run::Running;

@@ -140,12 +140,10 @@ impl Plan {
         self.arena_bytes
     }
 
-    /// Makes of the plan one of `dispatches` that do nothing, to measure what recording costs.
+    /// Leaves the kernels nothing to do, to measure what recording costs.
     #[cfg(test)]
-    pub(super) fn stub(&mut self, dispatches: usize) {
-        let calls: Vec<Call> = self.calls.iter().map(|call| Call { grid: [0; 3], ..call.clone() }).collect();
-        self.calls = calls.iter().cycle().take(dispatches).cloned().collect();
-        self.parts = std::iter::once(0..dispatches).collect();
+    pub(super) fn stub(&mut self) {
+        self.calls.iter_mut().for_each(|call| call.grid = [0; 3]);
     }
 }
 
@@ -160,6 +158,14 @@ pub(super) fn check_status<'a>(steps: &[(String, usize)], words: impl Iterator<I
     Ok(())
 }
 
+/// The elements of what dispatches share: the scratch, and the slots.
+fn shared(selection: &Selection) -> [usize; 3] {
+    let [first, second] = selection.scratch;
+    [first, second, selection.slots]
+}
+
+const SLOTS: usize = 2;
+
 /// What a plan is made from.
 struct Builder<'a> {
     gpu: Arc<Gpu>,
@@ -167,8 +173,8 @@ struct Builder<'a> {
     weights: &'a mut Weights,
     uploader: Uploader,
     arenas: Vec<Arc<Buffer>>,
-    /// The largest that a step has asked for so far.
-    scratch: [Option<Arc<Buffer>>; 2],
+    /// What dispatches share, as in `shared`: the largest that a step has asked for so far.
+    shared: [Option<Arc<Buffer>>; 3],
     status: Option<Arc<Buffer>>,
     status_steps: Vec<(String, usize)>,
     buffers: Vec<Arc<Buffer>>,
@@ -214,7 +220,7 @@ impl<'a> Builder<'a> {
             weights,
             uploader,
             arenas,
-            scratch: [None, None],
+            shared: [None, None, None],
             status,
             status_steps: Vec::new(),
             buffers,
@@ -244,13 +250,13 @@ impl<'a> Builder<'a> {
         let packs = ready?;
         let compiled = compiled.map_err(|_| Error::device("the compilation of the shaders panicked"))??;
         let mut compiled = compiled.into_iter();
-        for i in 0..self.scratch.len() {
+        for i in 0..self.shared.len() {
             let all = self.schedule.steps.iter().zip(&selections);
-            if let Some((step, selection)) = all.max_by_key(|(_, selection)| selection.scratch[i])
-                && selection.scratch[i] > 0
+            if let Some((step, selection)) = all.max_by_key(|(_, selection)| shared(selection)[i])
+                && shared(selection)[i] > 0
             {
                 // The largest first, so that there is one.
-                self.scratch(step, i, selection.scratch[i])?;
+                self.shared(step, selection, i)?;
             }
         }
         let mut calls = Vec::new();
@@ -379,9 +385,8 @@ impl<'a> Builder<'a> {
             for binding in &dispatch.bindings {
                 bindings.push(match *binding {
                     Binding::Read(id) | Binding::Write(id) => self.place(step, id, ready.half)?,
-                    Binding::WriteScratch(i) | Binding::ReadScratch(i) => {
-                        self.scratch(step, i, ready.selection.scratch[i])?
-                    }
+                    Binding::WriteScratch(i) | Binding::ReadScratch(i) => self.shared(step, &ready.selection, i)?,
+                    Binding::Slots => self.shared(step, &ready.selection, SLOTS)?,
                     Binding::Packed(i) => self.whole(step, &ready.packs[i], "its packed weight")?,
                     Binding::Status => {
                         let i = *status.get_or_insert_with(|| {
@@ -422,19 +427,19 @@ impl<'a> Builder<'a> {
         Ok(calls)
     }
 
-    /// A scratch buffer, with room for this many elements.
-    fn scratch(&mut self, step: &Step, i: usize, len: usize) -> Result<(Arc<Buffer>, u64, u64)> {
-        let bytes = (len as u64 * 4).next_multiple_of(16);
-        let scratch = match self.scratch[i].take().filter(|scratch| scratch.size() >= bytes) {
-            Some(scratch) => scratch,
+    /// What dispatches share, with as much room as a step's take. It is made of zeros, as the slots have to be.
+    fn shared(&mut self, step: &Step, selection: &Selection, i: usize) -> Result<(Arc<Buffer>, u64, u64)> {
+        let bytes = (shared(selection)[i].max(1) as u64 * 4).next_multiple_of(16);
+        let buffer = match self.shared[i].take().filter(|buffer| buffer.size() >= bytes) {
+            Some(buffer) => buffer,
             None => {
                 let usage = wgpu::BufferUsages::STORAGE;
                 Arc::new(Buffer::new(&self.gpu, "the scratch", bytes, usage, Purpose::Arena, false)?)
             }
         };
         self.check_binding(step, bytes, "its scratch")?;
-        self.scratch[i] = Some(Arc::clone(&scratch));
-        Ok((scratch, 0, bytes))
+        self.shared[i] = Some(Arc::clone(&buffer));
+        Ok((buffer, 0, bytes))
     }
 
     fn check_grid(&self, step: &Step, dispatch: &Dispatch) -> Result<()> {
@@ -489,7 +494,7 @@ impl<'a> Builder<'a> {
             status
         });
         let arena_bytes =
-            self.arenas.iter().chain(self.scratch.iter().flatten()).map(|arena| arena.size() as usize).sum();
+            self.arenas.iter().chain(self.shared.iter().flatten()).map(|arena| arena.size() as usize).sum();
         self.buffers.extend(self.arenas);
         self.buffers.sort_by_key(|buffer| Arc::as_ptr(buffer) as usize);
         self.buffers.dedup_by(|a, b| Arc::ptr_eq(a, b));

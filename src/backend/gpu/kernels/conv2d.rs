@@ -17,8 +17,6 @@ const DIRECT_TILE: [usize; 2] = [64, 16];
 /// The channels of the narrowest tile.
 pub(super) const LEAST_TILE: usize = DIRECT_TILE[1];
 
-const SPLIT_SUM: &str = include_str!("../../../../shaders/split_sum.wgsl");
-
 /// The tile whose threads make 8 x 8 and not 4 x 4 elements, and its threads.
 const LARGE: [usize; 2] = [128, 128];
 const LARGE_THREADS: usize = 256;
@@ -113,14 +111,15 @@ pub(super) fn candidates(cx: &Context<'_>) -> Vec<Choice> {
         Kernel::Linear(linear) if linear.rows > linear::VEC_ROWS => (linear.rows, linear.n, 1, linear.k.div_ceil(4)),
         _ => return Vec::new(),
     };
-    let tiles = match cx.caps.matrices.filter(|_| groups == 1) {
+    let matrices = cx.caps.matrices.filter(|_| groups == 1);
+    let tiles = match matrices {
         Some(side) => matrix::tiles(side).to_vec(),
         None => [&TILES[..], &[DIRECT_TILE]].concat(),
     };
     let mut found = Vec::new();
     for (tile, parts) in tiles.into_iter().flat_map(|tile| [1, 2, 4, 8].map(|parts| (tile, parts))) {
         let workgroups = groups * pixels.div_ceil(tile[0]) * channels.div_ceil(tile[1]);
-        let can_split = groups == 1 && tile != DIRECT_TILE && parts * STEP_QUADS <= quads;
+        let can_split = groups == 1 && can_split(tile, matrices) && parts * STEP_QUADS <= quads;
         if parts == 1 || (can_split && parts * workgroups <= MOST_GROUPS) {
             found.push(Choice::Cut { tile, parts });
         }
@@ -132,6 +131,12 @@ pub(super) fn candidates(cx: &Context<'_>) -> Vec<Choice> {
         found.push(Choice::Winograd);
     }
     found
+}
+
+/// Whether a sum may be split on this tile: what is large enough for the largest has work for all units.
+fn can_split(tile: [usize; 2], matrices: Option<u32>) -> bool {
+    let largest = matrices.map_or(LARGE, |side| matrix::tiles(side)[0]);
+    tile != DIRECT_TILE && tile != largest
 }
 
 /// A convolution that looks at one pixel at a time has no rows or columns: all images are one row.
@@ -204,12 +209,10 @@ impl<'a> Part<'a> {
             let (threads, quads) = if tile == LARGE { (LARGE_THREADS, 2u32) } else { (tile[0] * tile[1] / 16, 4) };
             call.set("THREADS", word(threads)?).set("QUADS", quads).set("SPLIT", u32::from(cut.parts > 1))
         };
-        let call = if cut.parts > 1 { call.alias("Y", "f32") } else { call };
         let call = call.half(cx, "S", "f16").alias("X", if wide { "V" } else { "S" }).set("WIDE", u32::from(wide));
         let (fold, [across, deep, _]) = cx.fold_groups(pixels.div_ceil(tile[0]))?;
         let tiles = self.channels.div_ceil(tile[1]);
-        let output = if cut.parts > 1 { Binding::WriteScratch(0) } else { self.y.0 };
-        let call = extras.bind(call.bind(self.x.0).bind(self.weight), self.weight).bind(output).params(&[
+        let call = extras.bind(call.bind(self.x.0).bind(self.weight), self.weight).bind(self.y.0).params(&[
             pixels,
             self.channels,
             group_in.div_ceil(4),
@@ -237,45 +240,17 @@ impl<'a> Part<'a> {
             extras.residual_at(),
             self.y.1,
         ])?;
-        let call = if is_direct { call } else { call.params(&[cut.part_quads])? };
+        let call = if is_direct { call } else { call.bind(Binding::Slots).params(&[cut.part_quads])? };
         let depth = if cut.parts > 1 { word(cut.parts)? } else { deep };
         let grid = [across, word(tiles * conv.groups)?, depth];
-        selection.dispatches.push(extras.append(call).dispatch(grid));
-        self.sum(cx, &extras, pixels, cut.parts, selection)
-    }
-
-    /// Adds the dispatch that adds up the parts of the sums, when there are several.
-    pub(super) fn sum(
-        &self,
-        cx: &Context<'_>,
-        extras: &Extras,
-        pixels: usize,
-        parts: usize,
-        selection: &mut Selection,
-    ) -> Result<()> {
-        if parts == 1 {
-            return Ok(());
-        }
-        selection.scratch[0] = selection.scratch[0].max(parts * pixels * self.channels);
-        let count = pixels * self.channels;
-        let (row, grid) = cx.fold(count, 64)?;
-        let call = extras.bind(
-            Call::new("split_sum", SPLIT_SUM).half(cx, "S", "f16").bind(Binding::ReadScratch(0)),
-            Binding::ReadScratch(0),
-        );
-        let call = call.bind(self.y.0).params(&[
-            count,
-            self.channels,
-            parts,
-            self.conv.c_out,
-            self.first,
-            row,
-            extras.bias_at(),
-            extras.residual_at(),
-            self.y.1,
-        ])?;
+        selection.slots = selection.slots.max(self.slots(pixels, cut.parts));
         selection.dispatches.push(extras.append(call).dispatch(grid));
         Ok(())
+    }
+
+    /// The slots in which parts of the sums meet: in pairs, and what pairs made in pairs again.
+    pub(super) fn slots(&self, pixels: usize, parts: usize) -> usize {
+        (parts - 1) * pixels * self.channels
     }
 
     /// The tile, and the parts of the sum where even small tiles are too few to fill the GPU.
@@ -285,7 +260,7 @@ impl<'a> Part<'a> {
             _ if cx.caps.is_software => (DIRECT_TILE, None),
             _ => (self.tile(pixels, cx.caps.enough_groups), None),
         };
-        if tile == DIRECT_TILE {
+        if !can_split(tile, None) {
             return Cut { tile, parts: 1, part_quads: 0 };
         }
         self.split(cx, pixels, tile, STEP_QUADS, parts)
@@ -311,8 +286,8 @@ impl<'a> Part<'a> {
             None => (2 * cx.caps.enough_groups / groups.max(1)).min(steps / least_steps),
         };
         let wanted = wanted.min(MOST_SPLITS);
-        let scratch = (wanted * pixels * self.channels) as u64 * 4;
-        if conv.groups > 1 || wanted < 2 || scratch > cx.caps.max_binding {
+        let slots = self.slots(pixels, wanted.max(1)) as u64 * 4;
+        if conv.groups > 1 || wanted < 2 || slots > cx.caps.max_binding {
             return Cut { tile, parts: 1, part_quads: 0 };
         }
         let part_steps = steps.div_ceil(wanted);

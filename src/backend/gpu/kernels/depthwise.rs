@@ -59,5 +59,5 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
         y.offset / lanes,
     ])?;
     let call = extras.append(call).params(&[row])?;
-    Ok(Selection { packs: vec![pack], dispatches: vec![call.dispatch(grid)], scratch: [0; 2] })
+    Ok(Selection { packs: vec![pack], dispatches: vec![call.dispatch(grid)], ..Selection::default() })
 }

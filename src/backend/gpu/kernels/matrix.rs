@@ -2,7 +2,7 @@
 
 use super::conv2d::Part;
 use super::{Call, Context, Extras, quads, replace_line, word};
-use crate::backend::gpu::dispatch::{Binding, Selection};
+use crate::backend::gpu::dispatch::{Binding, Selection, Shader};
 use crate::backend::gpu::tune::Choice;
 use crate::error::Result;
 
@@ -39,6 +39,7 @@ pub(super) fn select(part: &Part<'_>, cx: &Context<'_>, side: u32, selection: &m
         Some(Choice::Cut { tile, parts }) if tiles(side).contains(&tile) => (tile == LARGE.size(side), Some(parts)),
         _ => (groups(LARGE.size(side)) >= 2 * cx.caps.enough_groups, None),
     };
+    let parts = if is_large { Some(1) } else { parts };
     let tile = if is_large { LARGE } else { SMALL };
     let [tile_pixels, tile_channels] = tile.size(side);
     let cut = part.split(cx, pixels, tile.size(side), side as usize / 2, parts);
@@ -51,10 +52,8 @@ pub(super) fn select(part: &Part<'_>, cx: &Context<'_>, side: u32, selection: &m
         .set("SUBGROUPS_N", tile.subgroups[1])
         .set("COLUMNS", tile.columns)
         .set("SPLIT", u32::from(cut.parts > 1));
-    let call = if cut.parts > 1 { call.alias("Y", "f32") } else { call };
-    let output = if cut.parts > 1 { Binding::WriteScratch(0) } else { part.y.0 };
     let (fold, [across, deep, _]) = cx.fold_groups(pixels.div_ceil(tile_pixels))?;
-    let call = extras.bind(call.bind(part.x.0).bind(part.weight), part.weight).bind(output);
+    let call = extras.bind(call.bind(part.x.0).bind(part.weight), part.weight).bind(part.y.0).bind(Binding::Slots);
     let call = call
         .params(&[pixels, part.channels, conv.c_in.div_ceil(4)])?
         .params(&[conv.input[0], conv.input[1], conv.c_in])?
@@ -64,8 +63,16 @@ pub(super) fn select(part: &Part<'_>, cx: &Context<'_>, side: u32, selection: &m
         .params(&[cut.part_quads])?;
     let depth = if cut.parts > 1 { word(cut.parts)? } else { deep };
     let grid = [across, word(part.channels.div_ceil(tile_channels))?, depth];
+    selection.slots = selection.slots.max(part.slots(pixels, cut.parts));
     selection.dispatches.push(extras.append(call).dispatch(grid));
-    part.sum(cx, &extras, pixels, cut.parts, selection)
+    Ok(())
+}
+
+/// Makes the matrices of a shader ones of this side.
+pub(in crate::backend::gpu) fn with_matrices(shader: &mut Shader, side: u32) {
+    if side == 8 {
+        *shader.source.to_mut() = shader.source.replace("coop_mat16x16<", "coop_mat8x8<");
+    }
 }
 
 /// The shader for matrices of this side.
@@ -74,14 +81,10 @@ fn call(cx: &Context<'_>, side: u32) -> Call {
     if cx.caps.half {
         call = call.alias("S", "f16");
     }
+    with_matrices(&mut call.shader, side);
     if side == 8 {
         // Metal loads matrices from single numbers only.
-        call = call
-            .alias("Left", "coop_mat8x8<f16, A>")
-            .alias("Right", "coop_mat8x8<f16, B>")
-            .alias("Sum", "coop_mat8x8<f32, C>")
-            .alias("Word", "f16")
-            .set("WORD", 1u32);
+        call = call.alias("Word", "f16").set("WORD", 1u32);
         let source = call.shader.source.to_mut();
         for tile in ["x", "w"] {
             let mut text = "    let at = row * PITCH_WORDS + quad * 4u;\n".to_owned();

@@ -25,6 +25,7 @@ pub(super) mod winograd;
 
 #[cfg(test)]
 pub(super) use matrix::emulation::MATRICES;
+pub(super) use matrix::with_matrices;
 
 use std::borrow::Cow;
 use std::ops::Range;

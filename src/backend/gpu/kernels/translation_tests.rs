@@ -8,6 +8,7 @@ use naga::valid::ModuleInfo;
 use naga::{Module, ShaderStage};
 
 use super::tests::{dispatches, files, has_matrices, validated};
+use crate::backend::gpu::peak::matrix_dispatch;
 
 /// Metal on macOS 11 and iOS 14, the oldest that wgpu runs on with what the shaders need.
 const MSL: (u8, u8) = (2, 3);
@@ -80,7 +81,8 @@ fn to_spirv(module: &Module, info: &ModuleInfo) -> Result<Vec<u32>, String> {
 #[test]
 fn every_program_translates() {
     let whole = files().into_iter().map(|(name, source)| (name, source, Vec::new()));
-    let selected = dispatches().into_iter().map(|(name, dispatch)| {
+    let peaks = [8, 16].map(matrix_dispatch).map(|dispatch| (String::new(), dispatch));
+    let selected = dispatches().into_iter().chain(peaks).map(|(name, dispatch)| {
         let constants = dispatch.constants.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
         (name, dispatch.shader.source.to_string(), constants)
     });

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::on_every_gpu;
 use crate::backend::cases::{self, Case};
+use crate::backend::gpu::dispatch::Selection;
 use crate::backend::gpu::kernels::{self, Caps};
 use crate::backend::gpu::pipeline::Pipelines;
 use crate::backend::gpu::upload::CHUNKS;
@@ -82,7 +83,7 @@ fn a_second_run_makes_nothing() {
     });
 }
 
-/// What a run takes where no sum is split; `dispatches_on_gpus_are_known` has the others.
+/// What a run takes on software adapters; `dispatches_on_gpus_are_known` has the others.
 #[test]
 fn runs_take_few_dispatches() {
     for (name, size, most) in [("resnet50", 224, 58), ("vit_b_16", 224, 12 * 10), ("mlp", 784, 3)] {
@@ -99,13 +100,11 @@ fn runs_take_few_dispatches() {
 #[test]
 fn a_second_run_of_resnet50_makes_nothing() {
     let schedule = schedule_of("resnet50", 64);
-    // On a card the sums of small products are split, so that more units have work: each takes a dispatch more. Images of 64
-    // pixels have more of these than those of 224, in all 90 dispatches.
-    for (is_software, most) in [(true, 60), (false, 95)] {
+    for is_software in [true, false] {
         on_every_gpu(GpuOptions::default(), |gpu| {
             Pipelines::of(gpu).caps.set(Caps { is_software, ..Caps::new(gpu) }).expect("nothing was selected before");
             let mut plan = Plan::new(&schedule, &mut Weights::new(gpu)).unwrap();
-            assert!(plan.dispatches() <= most, "{} dispatches, at most {most}", plan.dispatches());
+            assert!(plan.dispatches() <= 58, "{} dispatches", plan.dispatches());
             let x = Tensor::zeros(DType::F32, [1, 3, 64, 64]);
             plan.run(std::slice::from_ref(&x)).unwrap();
             let (counts, memory) = (gpu.account().counts(), gpu.account().memory());
@@ -120,13 +119,14 @@ fn a_second_run_of_resnet50_makes_nothing() {
 
 /// The bytes that the steps of a schedule pass between their dispatches, one after the other in the same memory.
 fn scratch_of(schedule: &Schedule, gpu: &Gpu) -> usize {
-    let select = |step| kernels::select(step, &schedule.buffers, gpu, Precision::Exact).unwrap().scratch;
-    let [first, second] = schedule
-        .steps
-        .iter()
-        .map(select)
-        .fold([0, 0], |most, scratch| [most[0].max(scratch[0]), most[1].max(scratch[1])]);
-    (first + second) * 4
+    let selections: Vec<_> = (schedule.steps.iter())
+        .map(|step| kernels::select(step, &schedule.buffers, gpu, Precision::Exact).unwrap())
+        .collect();
+    let most = |of: fn(&Selection) -> usize| selections.iter().map(of).max().unwrap_or(0);
+    (most(|selection| selection.scratch[0])
+        + most(|selection| selection.scratch[1])
+        + most(|selection| selection.slots))
+        * 4
 }
 
 /// A GPU holds the weights, the planned arenas and a bounded number of staging chunks, and no twentieth more or less at

@@ -2,7 +2,7 @@
 
 use super::on_every_gpu;
 use crate::backend::cases;
-use crate::backend::gpu::{Plan, Weights, measure_peak};
+use crate::backend::gpu::{Peaks, Plan, Weights, measure_peak};
 use crate::backend::lowered::schedule_of;
 use crate::device::gpu::GpuOptions;
 use crate::dtype::DType;
@@ -78,7 +78,7 @@ fn plans_of_much_work_are_cut() {
 fn the_peak_is_measured() {
     for timestamps in [true, false] {
         for gpu in crate::device::adapters::open_all(GpuOptions { timestamps, ..GpuOptions::default() }).unwrap() {
-            let (flops, bytes) = measure_peak(&gpu).unwrap();
+            let Peaks { flops, bytes, .. } = measure_peak(&gpu).unwrap();
             assert!(flops > 1e8 && flops < 1e16 && bytes > 1e7 && bytes < 1e14, "{flops} {bytes}");
             assert_eq!(gpu.account().memory().total(), 0);
         }

@@ -12,11 +12,13 @@ use crate::backend::gpu::kernels::Caps;
 use crate::backend::gpu::pipeline::Pipelines;
 use crate::backend::gpu::upload::Uploader;
 use crate::backend::gpu::weights::Weights;
+use crate::backend::lowered::schedule_of;
 use crate::checkpoint::{Storage, StoredTensor};
 use crate::device::copies;
 use crate::device::gpu::GpuOptions;
 use crate::dtype::DType;
 use crate::graph::step::BufferId;
+use crate::tensor::Tensor;
 
 const BYTES: usize = 96 << 20;
 
@@ -106,39 +108,40 @@ fn winograd() {
     }
 }
 
-/// What a run costs beside its kernels.
+/// What a run of resnet50 costs beside its kernels: its dispatches have no workgroups.
 #[test]
 #[ignore = "a measurement"]
 #[allow(clippy::print_stderr)]
 fn record() {
-    on_every_gpu(GpuOptions::default(), |gpu| {
-        if gpu.options().checks {
-            return;
-        }
-        let all = cases::all();
-        let case =
-            all.iter().find(|case| case.tensors().iter().any(|x| x.shape().numel() > 0)).expect("a case with an input");
-        let mut plan = Plan::new(&case.schedule(), &mut Weights::new(gpu)).unwrap();
-        let tensors = case.tensors();
-        let median = |mut times: Vec<f64>| {
-            times.sort_by(f64::total_cmp);
-            times[times.len() / 2] * 1e6
-        };
-        for dispatches in [1, 60, 600] {
-            plan.stub(dispatches);
+    let schedule = schedule_of("resnet50", 224);
+    for is_software in [true, false] {
+        on_every_gpu(GpuOptions::default(), |gpu| {
+            if gpu.options().checks {
+                return;
+            }
+            Pipelines::of(gpu).caps.set(Caps { is_software, ..Caps::new(gpu) }).expect("nothing was selected before");
+            let mut plan = Plan::new(&schedule, &mut Weights::new(gpu)).unwrap();
+            plan.stub();
+            let x = [Tensor::zeros(DType::F32, [1, 3, 224, 224])];
+            let median = |mut times: Vec<f64>| {
+                times.sort_by(f64::total_cmp);
+                times[times.len() / 2] * 1e6
+            };
             let (mut submits, mut runs) = (Vec::new(), Vec::new());
             for _ in 0..200 {
                 let start = Instant::now();
-                plan.run(&tensors).unwrap();
+                plan.run(&x).unwrap();
                 runs.push(start.elapsed().as_secs_f64());
                 submits.push(plan.time_submit().unwrap().as_secs_f64());
             }
             eprintln!(
-                "{}: {dispatches} dispatches: encode and submit {:.1} us, run {:.1} us",
+                "{}, kernels for {}: {} dispatches: encode and submit {:.1} us, run {:.1} us",
                 gpu.info(),
+                if is_software { "software" } else { "GPUs" },
+                plan.dispatches(),
                 median(submits),
                 median(runs)
             );
-        }
-    });
+        });
+    }
 }
