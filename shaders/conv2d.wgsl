@@ -67,24 +67,6 @@ override WIDE: u32 = 1u;
 @group(0) @binding(5) var<storage, read_write> slots: array<atomic<u32>>;
 var<immediate> p: Params;
 
-// Four channels from element `at` on, of which `left` exist.
-fn load_x(at: u32, left: u32) -> vec4<f32> {
-    if (WIDE == 1u) {
-        return vec4<f32>(V(x[at >> 2u]));
-    }
-    var v = vec4<f32>(f32(V(x[at]).x), 0.0, 0.0, 0.0);
-    if (left > 1u) {
-        v.y = f32(V(x[at + 1u]).x);
-    }
-    if (left > 2u) {
-        v.z = f32(V(x[at + 2u]).x);
-    }
-    if (left > 3u) {
-        v.w = f32(V(x[at + 3u]).x);
-    }
-    return v;
-}
-
 // a . b + c
 fn dot_add(a: vec4<f32>, b: vec4<f32>, c: f32) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, c))));
@@ -222,9 +204,9 @@ struct Place {
     ky: u32,
 }
 
-fn advance(start: Place, by: u32) -> Place {
+// The place whose quad has gone on beyond a tap's channels.
+fn carry(start: Place) -> Place {
     var at = start;
-    at.quad += by;
     while (at.quad >= p.quads) {
         at.quad -= p.quads;
         at.kx += 1u;
@@ -236,21 +218,46 @@ fn advance(start: Place, by: u32) -> Place {
     return at;
 }
 
-fn fetch_x(pixel: Pixel, at: Place, group_at: u32) -> vec4<f32> {
+// Where a tap reads nothing but padding.
+const NOWHERE = 0xffffffffu;
+
+// Where the channels are that a pixel's tap reads. This changes with the tap alone, not with every step.
+fn tap_at(pixel: Pixel, at: Place, group_at: u32) -> u32 {
     let iy = u32(pixel.y + i32(at.ky * p.dilation_h));
     let ix = u32(pixel.x + i32(at.kx * p.dilation_w));
-    if (at.ky >= p.kernel_h || iy >= p.in_h || ix >= p.in_w) {
-        return vec4<f32>();
-    }
-    let channel = at.quad * 4u;
-    return load_x(((pixel.image + iy) * p.in_w + ix) * p.c_in + group_at + channel, p.group_in - channel);
+    let is_there = (at.ky < p.kernel_h) & (iy < p.in_h) & (ix < p.in_w);
+    return select(NOWHERE, ((pixel.image + iy) * p.in_w + ix) * p.c_in + group_at, is_there);
 }
 
-fn fetch_w(row: u32, channel: u32, at: u32, quads: u32) -> vec4<f32> {
-    if (channel >= p.channels || at >= quads) {
-        return vec4<f32>();
+// Four channels of a tap from a quad on, as the buffer has them: what is converted here would be waited for here.
+fn fetch_x(tap: u32, quad: u32) -> V {
+    if (tap == NOWHERE) {
+        return V();
     }
-    return vec4<f32>(w[p.w_at + row * quads + at]);
+    let channel = quad * 4u;
+    let at = tap + channel;
+    if (WIDE == 1u) {
+        return V(x[at >> 2u]);
+    }
+    let left = p.group_in - channel;
+    var v = V(V(x[at]).x, 0.0, 0.0, 0.0);
+    if (left > 1u) {
+        v.y = V(x[at + 1u]).x;
+    }
+    if (left > 2u) {
+        v.z = V(x[at + 2u]).x;
+    }
+    if (left > 3u) {
+        v.w = V(x[at + 3u]).x;
+    }
+    return v;
+}
+
+fn fetch_w(row_at: u32, at: u32, end: u32) -> V {
+    if (at >= end) {
+        return V();
+    }
+    return w[row_at + at];
 }
 
 // What a slot holds is a sum's bits in exclusive or with these: a NaN that no operation makes, so that none leaves a 0.
@@ -319,15 +326,22 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     let start = select(0u, group_id.z * p.split_quads, SPLIT == 1u);
     let end = select(quads, min(quads, start + p.split_quads), SPLIT == 1u);
 
-    // Each thread loads one quad of one row, or of two rows where the threads are too few.
+    // Each thread loads one quad of one row, or of two rows where the threads are half as many.
     let load_quad = t % QUADS;
     let load_row = t / QUADS;
     let rows = THREADS / QUADS;
-    let pixel0 = pixel_at(select(p.pixels, first_pixel + load_row, load_row < TM));
-    let pixel1 = pixel_at(select(p.pixels, first_pixel + load_row + rows, load_row + rows < TM));
+    let pixel0 = pixel_at(first_pixel + load_row);
+    let pixel1 = pixel_at(first_pixel + load_row + rows);
+    var place = carry(Place(start + load_quad, 0u, 0u));
+    var tap0 = tap_at(pixel0, place, group_at);
+    var tap1 = tap_at(pixel1, place, group_at);
     let channel0 = first_channel + load_row;
-    let w_row0 = group * p.channels + channel0;
-    var place = advance(Place(0u, 0u, 0u), start + load_quad);
+    let w_at0 = p.w_at + (group * p.channels + channel0) * quads;
+    let w_at1 = w_at0 + rows * quads;
+    // A row that the layer does not have ends before it begins.
+    let w_end0 = select(0u, quads, channel0 < p.channels);
+    let w_end1 = select(0u, quads, channel0 + rows < p.channels);
+    var w_quad = start + load_quad;
 
     let across = select(TN / 4u, TN / 8u, QUADS == 2u);
     let tx = t % across;
@@ -350,39 +364,41 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     var acc14 = vec4<f32>();
     var acc15 = vec4<f32>();
 
-    var x0 = fetch_x(pixel0, place, group_at);
-    var x1 = vec4<f32>();
+    var x0 = fetch_x(tap0, place.quad);
+    var x1 = V();
     if (rows < TM) {
-        x1 = fetch_x(pixel1, place, group_at);
+        x1 = fetch_x(tap1, place.quad);
     }
-    var w0 = fetch_w(w_row0, channel0, start + load_quad, quads);
-    var w1 = vec4<f32>();
+    var w0 = fetch_w(w_at0, w_quad, w_end0);
+    var w1 = V();
     if (rows < TN) {
-        w1 = fetch_w(w_row0 + rows, channel0 + rows, start + load_quad, quads);
+        w1 = fetch_w(w_at1, w_quad, w_end1);
     }
     for (var step = start; step < end; step += QUADS) {
-        if (load_row < TM) {
-            tile_x[load_quad * PITCH + load_row] = x0;
+        tile_x[load_quad * PITCH + load_row] = vec4<f32>(x0);
+        tile_w[load_quad * PITCH + load_row] = vec4<f32>(w0);
+        if (rows < TM) {
+            tile_x[load_quad * PITCH + load_row + rows] = vec4<f32>(x1);
         }
-        if (load_row + rows < TM) {
-            tile_x[load_quad * PITCH + load_row + rows] = x1;
-        }
-        if (load_row < TN) {
-            tile_w[load_quad * PITCH + load_row] = w0;
-        }
-        if (load_row + rows < TN) {
-            tile_w[load_quad * PITCH + load_row + rows] = w1;
+        if (rows < TN) {
+            tile_w[load_quad * PITCH + load_row + rows] = vec4<f32>(w1);
         }
         workgroupBarrier();
         // The next step's loads are on their way while this one is summed.
-        place = advance(place, QUADS);
-        x0 = fetch_x(pixel0, place, group_at);
-        w0 = fetch_w(w_row0, channel0, step + QUADS + load_quad, quads);
+        place.quad += QUADS;
+        w_quad += QUADS;
+        if (place.quad >= p.quads) {
+            place = carry(place);
+            tap0 = tap_at(pixel0, place, group_at);
+            tap1 = tap_at(pixel1, place, group_at);
+        }
+        x0 = fetch_x(tap0, place.quad);
+        w0 = fetch_w(w_at0, w_quad, w_end0);
         if (rows < TM) {
-            x1 = fetch_x(pixel1, place, group_at);
+            x1 = fetch_x(tap1, place.quad);
         }
         if (rows < TN) {
-            w1 = fetch_w(w_row0 + rows, channel0 + rows, step + QUADS + load_quad, quads);
+            w1 = fetch_w(w_at1, w_quad, w_end1);
         }
         if (QUADS == 2u) {
             let c00 = tile_x[0u * PITCH + ty + 0u];

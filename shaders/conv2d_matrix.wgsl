@@ -77,24 +77,6 @@ override WIDE: u32 = 1u;
 @group(0) @binding(5) var<storage, read_write> slots: array<atomic<u32>>;
 var<immediate> p: Params;
 
-// Four channels from element `at` on, of which `left` exist.
-fn load_x(at: u32, left: u32) -> vec4<f32> {
-    if (WIDE == 1u) {
-        return vec4<f32>(V(x[at >> 2u]));
-    }
-    var v = vec4<f32>(f32(V(x[at]).x), 0.0, 0.0, 0.0);
-    if (left > 1u) {
-        v.y = f32(V(x[at + 1u]).x);
-    }
-    if (left > 2u) {
-        v.z = f32(V(x[at + 2u]).x);
-    }
-    if (left > 3u) {
-        v.w = f32(V(x[at + 3u]).x);
-    }
-    return v;
-}
-
 // Not all devices know e to the power of large numbers; these limits lose nothing that f32 can hold.
 fn exponential(x: T) -> T {
     let low = select(x, T(-104.0), x < T(-104.0));
@@ -230,9 +212,9 @@ struct Place {
     ky: u32,
 }
 
-fn advance(start: Place, by: u32) -> Place {
+// The place whose quad has gone on beyond a tap's channels.
+fn carry(start: Place) -> Place {
     var at = start;
-    at.quad += by;
     while (at.quad >= p.quads) {
         at.quad -= p.quads;
         at.kx += 1u;
@@ -244,25 +226,51 @@ fn advance(start: Place, by: u32) -> Place {
     return at;
 }
 
-fn fetch_x(pixel: Pixel, at: Place) -> vec4<f16> {
+// Where a tap reads nothing but padding.
+const NOWHERE = 0xffffffffu;
+
+// Where the channels are that a pixel's tap reads. This changes with the tap alone, not with every step.
+fn tap_at(pixel: Pixel, at: Place) -> u32 {
     let iy = u32(pixel.y + i32(at.ky * p.dilation_h));
     let ix = u32(pixel.x + i32(at.kx * p.dilation_w));
-    if (at.ky >= p.kernel_h || iy >= p.in_h || ix >= p.in_w) {
-        return vec4<f16>();
-    }
-    let channel = at.quad * 4u;
-    return vec4<f16>(load_x(p.x_at + ((pixel.image + iy) * p.in_w + ix) * p.c_in + channel, p.c_in - channel));
+    let is_there = (at.ky < p.kernel_h) & (iy < p.in_h) & (ix < p.in_w);
+    return select(NOWHERE, ((pixel.image + iy) * p.in_w + ix) * p.c_in + p.x_at, is_there);
 }
 
-fn fetch_w(channel: u32, at: u32, quads: u32) -> vec4<f16> {
-    if (channel >= p.channels || at >= quads) {
+// Four channels of a tap from a quad on, as the buffer has them: what is converted here would be waited for here.
+fn fetch_x(tap: u32, quad: u32) -> V {
+    if (tap == NOWHERE) {
+        return V();
+    }
+    let channel = quad * 4u;
+    let at = tap + channel;
+    if (WIDE == 1u) {
+        return V(x[at >> 2u]);
+    }
+    let left = p.c_in - channel;
+    var v = V(V(x[at]).x, 0.0, 0.0, 0.0);
+    if (left > 1u) {
+        v.y = V(x[at + 1u]).x;
+    }
+    if (left > 2u) {
+        v.z = V(x[at + 2u]).x;
+    }
+    if (left > 3u) {
+        v.w = V(x[at + 3u]).x;
+    }
+    return v;
+}
+
+fn fetch_w(row_at: u32, at: u32, end: u32) -> vec4<f16> {
+    if (at >= end) {
         return vec4<f16>();
     }
-    return w[p.w_at + channel * quads + at];
+    return w[row_at + at];
 }
 
 // Puts a quad of a row into workgroup memory.
-fn put_x(row: u32, quad: u32, v: vec4<f16>) {
+fn put_x(row: u32, quad: u32, four: V) {
+    let v = vec4<f16>(four);
     tile_x[row * PITCH_WORDS + quad] = v; // words of x
 }
 
@@ -358,15 +366,28 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     let load_quad = t % QUADS;
     let load_row = t / QUADS;
     let rows = THREADS / QUADS;
-    let row0 = load_row + 0u * rows;
-    let row1 = load_row + 1u * rows;
+    let row1 = load_row + rows;
     let row2 = load_row + 2u * rows;
     let row3 = load_row + 3u * rows;
-    let pixel0 = pixel_at(select(p.pixels, first_pixel + row0, row0 < TM));
-    let pixel1 = pixel_at(select(p.pixels, first_pixel + row1, row1 < TM));
-    let pixel2 = pixel_at(select(p.pixels, first_pixel + row2, row2 < TM));
-    let pixel3 = pixel_at(select(p.pixels, first_pixel + row3, row3 < TM));
-    var place = advance(Place(0u, 0u, 0u), start + load_quad);
+    let pixel0 = pixel_at(first_pixel + load_row);
+    let pixel1 = pixel_at(first_pixel + row1);
+    let pixel2 = pixel_at(first_pixel + row2);
+    let pixel3 = pixel_at(first_pixel + row3);
+    var place = carry(Place(start + load_quad, 0u, 0u));
+    var tap0 = tap_at(pixel0, place);
+    var tap1 = tap_at(pixel1, place);
+    var tap2 = tap_at(pixel2, place);
+    var tap3 = tap_at(pixel3, place);
+    // A row that the layer does not have ends before it begins.
+    let w_at0 = p.w_at + (first_channel + load_row) * quads;
+    let w_at1 = w_at0 + rows * quads;
+    let w_at2 = w_at1 + rows * quads;
+    let w_at3 = w_at2 + rows * quads;
+    let w_end0 = select(0u, quads, first_channel + load_row < p.channels);
+    let w_end1 = select(0u, quads, first_channel + row1 < p.channels);
+    let w_end2 = select(0u, quads, first_channel + row2 < p.channels);
+    let w_end3 = select(0u, quads, first_channel + row3 < p.channels);
+    var w_quad = start + load_quad;
 
     let subgroup = t / 32u;
     let lane = t % 32u;
@@ -380,50 +401,84 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     var sum11 = Sum();
     var sum12 = Sum();
     var sum13 = Sum();
-    var x0 = fetch_x(pixel0, place);
-    var x1 = fetch_x(pixel1, place);
-    var x2 = fetch_x(pixel2, place);
-    var x3 = fetch_x(pixel3, place);
-    var w0 = fetch_w(select(p.channels, first_channel + row0, row0 < TN), start + load_quad, quads);
-    var w1 = fetch_w(select(p.channels, first_channel + row1, row1 < TN), start + load_quad, quads);
-    var w2 = fetch_w(select(p.channels, first_channel + row2, row2 < TN), start + load_quad, quads);
-    var w3 = fetch_w(select(p.channels, first_channel + row3, row3 < TN), start + load_quad, quads);
+    var x0 = fetch_x(tap0, place.quad);
+    var x1 = V();
+    var x2 = V();
+    var x3 = V();
+    var w0 = fetch_w(w_at0, w_quad, w_end0);
+    var w1 = vec4<f16>();
+    var w2 = vec4<f16>();
+    var w3 = vec4<f16>();
+    if (rows < TM) {
+        x1 = fetch_x(tap1, place.quad);
+    }
+    if (2u * rows < TM) {
+        x2 = fetch_x(tap2, place.quad);
+    }
+    if (3u * rows < TM) {
+        x3 = fetch_x(tap3, place.quad);
+    }
+    if (rows < TN) {
+        w1 = fetch_w(w_at1, w_quad, w_end1);
+    }
+    if (2u * rows < TN) {
+        w2 = fetch_w(w_at2, w_quad, w_end2);
+    }
+    if (3u * rows < TN) {
+        w3 = fetch_w(w_at3, w_quad, w_end3);
+    }
     for (var step = start; step < end; step += QUADS) {
-        if (row0 < TM) {
-            put_x(row0, load_quad, x0);
-        }
-        if (row1 < TM) {
+        put_x(load_row, load_quad, x0);
+        put_w(load_row, load_quad, w0);
+        if (rows < TM) {
             put_x(row1, load_quad, x1);
         }
-        if (row2 < TM) {
+        if (2u * rows < TM) {
             put_x(row2, load_quad, x2);
         }
-        if (row3 < TM) {
+        if (3u * rows < TM) {
             put_x(row3, load_quad, x3);
         }
-        if (row0 < TN) {
-            put_w(row0, load_quad, w0);
-        }
-        if (row1 < TN) {
+        if (rows < TN) {
             put_w(row1, load_quad, w1);
         }
-        if (row2 < TN) {
+        if (2u * rows < TN) {
             put_w(row2, load_quad, w2);
         }
-        if (row3 < TN) {
+        if (3u * rows < TN) {
             put_w(row3, load_quad, w3);
         }
         workgroupBarrier();
         // The next step's loads are on their way while this one is summed.
-        place = advance(place, QUADS);
-        x0 = fetch_x(pixel0, place);
-        x1 = fetch_x(pixel1, place);
-        x2 = fetch_x(pixel2, place);
-        x3 = fetch_x(pixel3, place);
-        w0 = fetch_w(select(p.channels, first_channel + row0, row0 < TN), step + QUADS + load_quad, quads);
-        w1 = fetch_w(select(p.channels, first_channel + row1, row1 < TN), step + QUADS + load_quad, quads);
-        w2 = fetch_w(select(p.channels, first_channel + row2, row2 < TN), step + QUADS + load_quad, quads);
-        w3 = fetch_w(select(p.channels, first_channel + row3, row3 < TN), step + QUADS + load_quad, quads);
+        place.quad += QUADS;
+        w_quad += QUADS;
+        if (place.quad >= p.quads) {
+            place = carry(place);
+            tap0 = tap_at(pixel0, place);
+            tap1 = tap_at(pixel1, place);
+            tap2 = tap_at(pixel2, place);
+            tap3 = tap_at(pixel3, place);
+        }
+        x0 = fetch_x(tap0, place.quad);
+        w0 = fetch_w(w_at0, w_quad, w_end0);
+        if (rows < TM) {
+            x1 = fetch_x(tap1, place.quad);
+        }
+        if (2u * rows < TM) {
+            x2 = fetch_x(tap2, place.quad);
+        }
+        if (3u * rows < TM) {
+            x3 = fetch_x(tap3, place.quad);
+        }
+        if (rows < TN) {
+            w1 = fetch_w(w_at1, w_quad, w_end1);
+        }
+        if (2u * rows < TN) {
+            w2 = fetch_w(w_at2, w_quad, w_end2);
+        }
+        if (3u * rows < TN) {
+            w3 = fetch_w(w_at3, w_quad, w_end3);
+        }
         let a00_at = ((own_row + 0u * SIDE) * PITCH + 0u * SIDE) / WORD;
         let a00 = coopLoadT<Left>(&tile_x[a00_at], PITCH_WORDS);
         let a01_at = ((own_row + 1u * SIDE) * PITCH + 0u * SIDE) / WORD;
