@@ -28,7 +28,7 @@ const TILES: [[usize; 2]; 5] = [LARGE, [64, 64], [64, 32], [32, 64], [32, 32]];
 const STEP_QUADS: usize = 4;
 
 /// The parts that a sum is split into at most.
-const MOST_SPLITS: usize = 8;
+const MOST_SPLITS: usize = 16;
 
 /// More workgroups than any GPU runs at once: a sum is not split for more.
 const MOST_GROUPS: usize = 4096;
@@ -117,7 +117,7 @@ pub(super) fn candidates(cx: &Context<'_>) -> Vec<Choice> {
         None => [&TILES[..], &[DIRECT_TILE]].concat(),
     };
     let mut found = Vec::new();
-    for (tile, parts) in tiles.into_iter().flat_map(|tile| [1, 2, 4, 8].map(|parts| (tile, parts))) {
+    for (tile, parts) in tiles.into_iter().flat_map(|tile| [1, 2, 4, 8, 16].map(|parts| (tile, parts))) {
         let workgroups = groups * pixels.div_ceil(tile[0]) * channels.div_ceil(tile[1]);
         let can_split = groups == 1 && can_split(tile, matrices) && parts * STEP_QUADS <= quads;
         if parts == 1 || (can_split && parts * workgroups <= MOST_GROUPS) {
@@ -137,6 +137,11 @@ pub(super) fn candidates(cx: &Context<'_>) -> Vec<Choice> {
 fn can_split(tile: [usize; 2], matrices: Option<u32>) -> bool {
     let largest = matrices.map_or(LARGE, |side| matrix::tiles(side)[0]);
     tile != DIRECT_TILE && tile != largest
+}
+
+/// The threads of a tile of `conv2d.wgsl`.
+fn threads(tile: [usize; 2]) -> usize {
+    if tile == LARGE { LARGE_THREADS } else { tile[0] * tile[1] / 16 }
 }
 
 /// A convolution that looks at one pixel at a time has no rows or columns: all images are one row.
@@ -206,8 +211,8 @@ impl<'a> Part<'a> {
             Call::new("conv2d_direct", DIRECT)
         } else {
             let call = Call::new("conv2d", TILED).set("TM", word(tile[0])?).set("TN", word(tile[1])?);
-            let (threads, quads) = if tile == LARGE { (LARGE_THREADS, 2u32) } else { (tile[0] * tile[1] / 16, 4) };
-            call.set("THREADS", word(threads)?).set("QUADS", quads).set("SPLIT", u32::from(cut.parts > 1))
+            let quads = if tile == LARGE { 2u32 } else { 4 };
+            call.set("THREADS", word(threads(tile))?).set("QUADS", quads).set("SPLIT", u32::from(cut.parts > 1))
         };
         let call = call.half(cx, "S", "f16").alias("X", if wide { "V" } else { "S" }).set("WIDE", u32::from(wide));
         let (fold, [across, deep, _]) = cx.fold_groups(pixels.div_ceil(tile[0]))?;
@@ -258,22 +263,22 @@ impl<'a> Part<'a> {
         let (tile, parts) = match cx.caps.choice {
             Some(Choice::Cut { tile, parts }) if tile == DIRECT_TILE || TILES.contains(&tile) => (tile, Some(parts)),
             _ if cx.caps.is_software => (DIRECT_TILE, None),
-            _ => (self.tile(pixels, cx.caps.enough_groups), None),
+            _ => (self.tile(cx, pixels), None),
         };
         if !can_split(tile, None) {
             return Cut { tile, parts: 1, part_quads: 0 };
         }
-        self.split(cx, pixels, tile, STEP_QUADS, parts)
+        self.split(cx, pixels, tile, [threads(tile), STEP_QUADS], parts)
     }
 
-    /// The parts of the sum for this tile, which takes so many quads of it at a step: as many as were `chosen`, or as
-    /// it takes to fill the GPU.
+    /// The parts of the sum for this tile, which has so many threads and takes so many quads of the sum at a step: as many
+    /// as were `chosen`, or as it takes to fill the GPU.
     pub(super) fn split(
         &self,
         cx: &Context<'_>,
         pixels: usize,
         tile: [usize; 2],
-        step_quads: usize,
+        [threads, step_quads]: [usize; 2],
         chosen: Option<usize>,
     ) -> Cut {
         let conv = self.conv;
@@ -282,8 +287,7 @@ impl<'a> Part<'a> {
         let least_steps = (cx.caps.least_steps * STEP_QUADS / step_quads).max(1);
         let wanted = match chosen {
             Some(parts) => parts.min(steps),
-            None if groups >= cx.caps.enough_groups => 1,
-            None => (2 * cx.caps.enough_groups / groups.max(1)).min(steps / least_steps),
+            None => (cx.enough_groups(threads) / groups.max(1)).min(steps / least_steps),
         };
         let wanted = wanted.min(MOST_SPLITS);
         let slots = self.slots(pixels, wanted.max(1)) as u64 * 4;
@@ -295,7 +299,7 @@ impl<'a> Part<'a> {
     }
 
     /// The tile of `conv2d.wgsl`: the largest that leaves enough workgroups, and no larger than the problem.
-    fn tile(&self, pixels: usize, enough: usize) -> [usize; 2] {
+    fn tile(&self, cx: &Context<'_>, pixels: usize) -> [usize; 2] {
         let groups = |tile: [usize; 2]| pixels.div_ceil(tile[0]) * self.channels.div_ceil(tile[1]) * self.conv.groups;
         // Half a tile of nothing is the most that is worth the larger tile's fewer reads.
         let most = |size: usize| {
@@ -312,7 +316,7 @@ impl<'a> Part<'a> {
         TILES
             .into_iter()
             .filter(fits)
-            .find(|&tile| groups(tile) >= if tile == LARGE { 2 * enough } else { enough })
+            .find(|&tile| groups(tile) >= cx.enough_groups(threads(tile)) * if tile == LARGE { 2 } else { 1 })
             .unwrap_or([32, 32])
     }
 }

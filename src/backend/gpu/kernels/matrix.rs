@@ -20,6 +20,10 @@ impl Tile {
     fn size(&self, side: u32) -> [usize; 2] {
         [self.subgroups[0] * 2, self.subgroups[1] * self.columns].map(|n| (n * side) as usize)
     }
+
+    fn threads(&self) -> usize {
+        (self.subgroups[0] * self.subgroups[1] * 32) as usize
+    }
 }
 
 const LARGE: Tile = Tile { subgroups: [4, 2], columns: 4 };
@@ -37,12 +41,12 @@ pub(super) fn select(part: &Part<'_>, cx: &Context<'_>, side: u32, selection: &m
     let groups = |[m, n]: [usize; 2]| pixels.div_ceil(m) * part.channels.div_ceil(n);
     let (is_large, parts) = match cx.caps.choice {
         Some(Choice::Cut { tile, parts }) if tiles(side).contains(&tile) => (tile == LARGE.size(side), Some(parts)),
-        _ => (groups(LARGE.size(side)) >= 2 * cx.caps.enough_groups, None),
+        _ => (groups(LARGE.size(side)) >= 2 * cx.enough_groups(LARGE.threads()), None),
     };
     let parts = if is_large { Some(1) } else { parts };
     let tile = if is_large { LARGE } else { SMALL };
     let [tile_pixels, tile_channels] = tile.size(side);
-    let cut = part.split(cx, pixels, tile.size(side), side as usize / 2, parts);
+    let cut = part.split(cx, pixels, tile.size(side), [tile.threads(), side as usize / 2], parts);
     let wide = quads(&[conv.c_in, part.x.1]);
     let extras = Extras::new(cx, conv.fused);
     let call = call(cx, side)

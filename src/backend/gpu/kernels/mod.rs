@@ -53,8 +53,8 @@ pub(super) struct Caps {
     pub(super) submission_flops: u64,
     /// The storage buffers that a shader may have.
     pub(super) max_buffers: u32,
-    /// With fewer workgroups than this a GPU is not full: it has dozens of units, and needs more than one workgroup on
-    /// each to hide its latencies.
+    /// With fewer workgroups of 256 threads than this a GPU is not full: as many as it may have units, each of which needs
+    /// that many threads to hide its latencies.
     pub(super) enough_groups: usize,
     /// A sum is not split into parts of fewer steps of a tile than this.
     pub(super) least_steps: usize,
@@ -85,8 +85,8 @@ impl Caps {
             max_groups: limits.max_compute_workgroups_per_dimension,
             submission_flops: gpu.submission_flops(),
             max_buffers: limits.max_storage_buffers_per_shader_stage,
-            enough_groups: 128,
-            least_steps: 16,
+            enough_groups: if gpu.info().kind == DeviceKind::Integrated { 32 } else { 128 },
+            least_steps: 8,
             least_winograd: winograd::LEAST_PRODUCTS,
             half: false,
             matrices: None,
@@ -213,6 +213,11 @@ impl Context<'_> {
 
     fn is_int(&self, arg: Arg) -> bool {
         self.buffers[arg.buffer.0].is_int
+    }
+
+    /// The workgroups of so many threads that fill the device.
+    fn enough_groups(&self, threads: usize) -> usize {
+        self.caps.enough_groups * 256 / threads
     }
 
     /// Whether a buffer fits into one binding.

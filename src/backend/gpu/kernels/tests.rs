@@ -27,7 +27,7 @@ pub(super) const SMALL: Caps = Caps {
     submission_flops: u64::MAX,
     max_buffers: 8,
     enough_groups: 128,
-    least_steps: 16,
+    least_steps: 8,
     least_winograd: usize::MAX,
     half: false,
     matrices: None,
@@ -321,7 +321,7 @@ fn every_variant_of_matrices_has_a_case() {
 #[test]
 fn gpu_kernels_are_right() {
     let matters = |case: &Case| matches!(case.kernel, Kernel::Conv2d(_) | Kernel::Linear(_) | Kernel::Matmul(_));
-    for (enough_groups, least_steps) in [(128, 16), (0, 1), (1 << 20, 1)] {
+    for (enough_groups, least_steps) in [(128, 8), (0, 1), (1 << 20, 1)] {
         let change = |caps: &mut Caps| *caps = Caps { is_software: false, enough_groups, least_steps, ..*caps };
         run_all(change, matters);
     }
@@ -411,7 +411,14 @@ fn dispatches_on_gpus_are_known() {
 #[test]
 fn split_sums_are_the_same_every_time() {
     // With the parts that the sums are split into.
-    let shapes = [(4, 5, [3, 3], 3), (8, 33, [9, 8], 5), (12, 70, [7, 7], 7), (32, 7, [5, 6], 6), (64, 40, [9, 10], 8)];
+    let shapes = [
+        (4, 5, [3, 3], 3),
+        (8, 33, [9, 8], 5),
+        (12, 70, [7, 7], 7),
+        (32, 7, [5, 6], 9),
+        (64, 40, [9, 10], 12),
+        (28, 6, [4, 4], 16),
+    ];
     let caps = Caps { enough_groups: 1 << 20, least_steps: 1, ..SMALL };
     on_every_gpu(GpuOptions::default(), |gpu| {
         Pipelines::of(gpu).caps.set(caps).expect("nothing was selected before");
