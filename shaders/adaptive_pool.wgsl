@@ -52,6 +52,13 @@ fn last(i: u32, size: u32, count: u32) -> u32 {
     return (i + 1u) * (size / count) + ((i + 1u) * (size % count) + count - 1u) / count;
 }
 
+fn fetch(row_at: u32, ix: u32, right: u32) -> E {
+    if (ix >= right) {
+        return E();
+    }
+    return x[row_at + ix * p.channels];
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = id.y * p.row + id.x;
@@ -73,10 +80,27 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var iy = top; iy < bottom; iy++) {
         // Row by row, so that rounding errors stay small.
         var row_sum = T();
-        for (var ix = left; ix < right; ix++) {
-            let value = T(x[p.x_at + ((image * p.in_h + iy) * p.in_w + ix) * p.channels + channel]);
-            best = larger(best, value);
-            row_sum += value;
+        let row_at = p.x_at + (image * p.in_h + iy) * p.in_w * p.channels + channel;
+        // Four loads are under way before one is waited for.
+        for (var ix = left; ix < right; ix += 4u) {
+            let x0 = fetch(row_at, ix, right);
+            let x1 = fetch(row_at, ix + 1u, right);
+            let x2 = fetch(row_at, ix + 2u, right);
+            let x3 = fetch(row_at, ix + 3u, right);
+            best = larger(best, T(x0));
+            row_sum += T(x0);
+            if (ix + 1u < right) {
+                best = larger(best, T(x1));
+                row_sum += T(x1);
+            }
+            if (ix + 2u < right) {
+                best = larger(best, T(x2));
+                row_sum += T(x2);
+            }
+            if (ix + 3u < right) {
+                best = larger(best, T(x3));
+                row_sum += T(x3);
+            }
         }
         sum += row_sum;
     }

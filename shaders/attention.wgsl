@@ -124,7 +124,11 @@ fn load_k(at: u32, left: u32) -> vec4<f32> {
     return r;
 }
 
+// Zeros where nothing is left.
 fn load_v(at: u32, left: u32) -> vec4<f32> {
+    if (left == 0u) {
+        return vec4<f32>();
+    }
     if (WIDE == 1u) {
         return vec4<f32>(V(v[at >> 2u]));
     }
@@ -139,6 +143,12 @@ fn load_v(at: u32, left: u32) -> vec4<f32> {
         r.w = f32(V(v[at + 3u]).x);
     }
     return r;
+}
+
+// w.x a + w.y b + w.z c + w.w d + sum
+fn weighted(w: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, sum: vec4<f32>) -> vec4<f32> {
+    let two = fma(vec4<f32>(w.y), b, fma(vec4<f32>(w.x), a, sum));
+    return fma(vec4<f32>(w.w), d, fma(vec4<f32>(w.z), c, two));
 }
 
 // The sum, finished, as the quad `quad` of `row`.
@@ -213,16 +223,49 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         var score1 = vec4<f32>();
         var score2 = vec4<f32>();
         var score3 = vec4<f32>();
-        for (var d = 0u; d < p.head_dim; d += 4u) {
+        // All loads of a round are under way before one is waited for.
+        var d = 0u;
+        for (; d + 8u <= p.head_dim; d += 8u) {
             let left = p.head_dim - d;
             let k0 = load_k(column0 + d, left);
             let k1 = load_k(column1 + d, left);
             let k2 = load_k(column2 + d, left);
             let k3 = load_k(column3 + d, left);
-            score0 = dot_add4(load_q(row0 + d, left), k0, k1, k2, k3, score0);
-            score1 = dot_add4(load_q(row1 + d, left), k0, k1, k2, k3, score1);
-            score2 = dot_add4(load_q(row2 + d, left), k0, k1, k2, k3, score2);
-            score3 = dot_add4(load_q(row3 + d, left), k0, k1, k2, k3, score3);
+            let q0 = load_q(row0 + d, left);
+            let q1 = load_q(row1 + d, left);
+            let q2 = load_q(row2 + d, left);
+            let q3 = load_q(row3 + d, left);
+            let k0b = load_k(column0 + d + 4u, left - 4u);
+            let k1b = load_k(column1 + d + 4u, left - 4u);
+            let k2b = load_k(column2 + d + 4u, left - 4u);
+            let k3b = load_k(column3 + d + 4u, left - 4u);
+            let q0b = load_q(row0 + d + 4u, left - 4u);
+            let q1b = load_q(row1 + d + 4u, left - 4u);
+            let q2b = load_q(row2 + d + 4u, left - 4u);
+            let q3b = load_q(row3 + d + 4u, left - 4u);
+            score0 = dot_add4(q0, k0, k1, k2, k3, score0);
+            score1 = dot_add4(q1, k0, k1, k2, k3, score1);
+            score2 = dot_add4(q2, k0, k1, k2, k3, score2);
+            score3 = dot_add4(q3, k0, k1, k2, k3, score3);
+            score0 = dot_add4(q0b, k0b, k1b, k2b, k3b, score0);
+            score1 = dot_add4(q1b, k0b, k1b, k2b, k3b, score1);
+            score2 = dot_add4(q2b, k0b, k1b, k2b, k3b, score2);
+            score3 = dot_add4(q3b, k0b, k1b, k2b, k3b, score3);
+        }
+        for (; d < p.head_dim; d += 4u) {
+            let left = p.head_dim - d;
+            let k0 = load_k(column0 + d, left);
+            let k1 = load_k(column1 + d, left);
+            let k2 = load_k(column2 + d, left);
+            let k3 = load_k(column3 + d, left);
+            let q0 = load_q(row0 + d, left);
+            let q1 = load_q(row1 + d, left);
+            let q2 = load_q(row2 + d, left);
+            let q3 = load_q(row3 + d, left);
+            score0 = dot_add4(q0, k0, k1, k2, k3, score0);
+            score1 = dot_add4(q1, k0, k1, k2, k3, score1);
+            score2 = dot_add4(q2, k0, k1, k2, k3, score2);
+            score3 = dot_add4(q3, k0, k1, k2, k3, score3);
         }
         for (var i = 0u; i < 4u; i++) {
             let row = ty * 4u + i;
@@ -242,9 +285,13 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         workgroupBarrier();
 
         var best = lowest;
-        for (var c = t % 4u; c < 64u; c += 4u) {
-            let s = scores[own * PITCH + c];
-            best = select(best, s, s > best);
+        for (var c = t % 4u; c < 64u; c += 16u) {
+            let at = own * PITCH + c;
+            let s = vec4<f32>(scores[at], scores[at + 4u], scores[at + 8u], scores[at + 12u]);
+            let first_two = select(s.x, s.y, s.y > s.x);
+            let last_two = select(s.z, s.w, s.w > s.z);
+            let s4 = select(first_two, last_two, last_two > first_two);
+            best = select(best, s4, s4 > best);
         }
         maxima[t] = best;
         workgroupBarrier();
@@ -256,11 +303,16 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         let factor = select(exp(highest - best), 0.0, bitcast<u32>(highest) == LOWEST);
         highest = best;
         var sum = 0.0;
-        for (var c = t % 4u; c < 64u; c += 4u) {
-            let s = scores[own * PITCH + c];
-            let weight = select(exp(s - best), 0.0, bitcast<u32>(s) == LOWEST);
-            scores[own * PITCH + c] = weight;
-            sum += weight;
+        for (var c = t % 4u; c < 64u; c += 16u) {
+            let at = own * PITCH + c;
+            let s = vec4<f32>(scores[at], scores[at + 4u], scores[at + 8u], scores[at + 12u]);
+            let seen = bitcast<vec4<u32>>(s) != vec4<u32>(LOWEST);
+            let weight = select(vec4<f32>(), exp(s - vec4<f32>(best)), seen);
+            scores[at] = weight.x;
+            scores[at + 4u] = weight.y;
+            scores[at + 8u] = weight.z;
+            scores[at + 12u] = weight.w;
+            sum += weight.x + weight.y + weight.z + weight.w;
         }
         sums[t] = sum;
         if (t % 4u == 0u) {
@@ -289,39 +341,60 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         acc32 *= factor3;
         acc33 *= factor3;
         let count = min(64u, end - first);
-        for (var c = 0u; c < count; c++) {
-            let w0 = scores[(ty * 4u) * PITCH + c];
-            let w1 = scores[(ty * 4u + 1u) * PITCH + c];
-            let w2 = scores[(ty * 4u + 2u) * PITCH + c];
-            let w3 = scores[(ty * 4u + 3u) * PITCH + c];
-            let column = v_at + (first + c) * p.v_row;
-            if (tx * 4u + 0u < p.v_dim) {
-                let value = load_v(column + tx * 4u + 0u, p.v_dim - tx * 4u - 0u);
-                acc00 = fma(vec4<f32>(w0), value, acc00);
-                acc10 = fma(vec4<f32>(w1), value, acc10);
-                acc20 = fma(vec4<f32>(w2), value, acc20);
-                acc30 = fma(vec4<f32>(w3), value, acc30);
+        for (var c = 0u; c < count; c += 4u) {
+            // Four columns at a time, so that their values are under way together; those past the end weigh nothing.
+            let at0 = (ty * 4u) * PITCH + c;
+            let w0 = vec4<f32>(scores[at0], scores[at0 + 1u], scores[at0 + 2u], scores[at0 + 3u]);
+            let at1 = (ty * 4u + 1u) * PITCH + c;
+            let w1 = vec4<f32>(scores[at1], scores[at1 + 1u], scores[at1 + 2u], scores[at1 + 3u]);
+            let at2 = (ty * 4u + 2u) * PITCH + c;
+            let w2 = vec4<f32>(scores[at2], scores[at2 + 1u], scores[at2 + 2u], scores[at2 + 3u]);
+            let at3 = (ty * 4u + 3u) * PITCH + c;
+            let w3 = vec4<f32>(scores[at3], scores[at3 + 1u], scores[at3 + 2u], scores[at3 + 3u]);
+            let column = v_at + (first + c) * p.v_row + tx * 4u;
+            if (tx * 4u < p.v_dim) {
+                let left = p.v_dim - tx * 4u;
+                let c0 = load_v(column, left);
+                let c1 = load_v(column + p.v_row, select(0u, left, c + 1u < count));
+                let c2 = load_v(column + 2u * p.v_row, select(0u, left, c + 2u < count));
+                let c3 = load_v(column + 3u * p.v_row, select(0u, left, c + 3u < count));
+                acc00 = weighted(w0, c0, c1, c2, c3, acc00);
+                acc10 = weighted(w1, c0, c1, c2, c3, acc10);
+                acc20 = weighted(w2, c0, c1, c2, c3, acc20);
+                acc30 = weighted(w3, c0, c1, c2, c3, acc30);
             }
             if (V_QUADS > 1u && tx * 4u + 64u < p.v_dim) {
-                let value = load_v(column + tx * 4u + 64u, p.v_dim - tx * 4u - 64u);
-                acc01 = fma(vec4<f32>(w0), value, acc01);
-                acc11 = fma(vec4<f32>(w1), value, acc11);
-                acc21 = fma(vec4<f32>(w2), value, acc21);
-                acc31 = fma(vec4<f32>(w3), value, acc31);
+                let left = p.v_dim - tx * 4u - 64u;
+                let c0 = load_v(column + 64u, left);
+                let c1 = load_v(column + 64u + p.v_row, select(0u, left, c + 1u < count));
+                let c2 = load_v(column + 64u + 2u * p.v_row, select(0u, left, c + 2u < count));
+                let c3 = load_v(column + 64u + 3u * p.v_row, select(0u, left, c + 3u < count));
+                acc01 = weighted(w0, c0, c1, c2, c3, acc01);
+                acc11 = weighted(w1, c0, c1, c2, c3, acc11);
+                acc21 = weighted(w2, c0, c1, c2, c3, acc21);
+                acc31 = weighted(w3, c0, c1, c2, c3, acc31);
             }
             if (V_QUADS > 2u && tx * 4u + 128u < p.v_dim) {
-                let value = load_v(column + tx * 4u + 128u, p.v_dim - tx * 4u - 128u);
-                acc02 = fma(vec4<f32>(w0), value, acc02);
-                acc12 = fma(vec4<f32>(w1), value, acc12);
-                acc22 = fma(vec4<f32>(w2), value, acc22);
-                acc32 = fma(vec4<f32>(w3), value, acc32);
+                let left = p.v_dim - tx * 4u - 128u;
+                let c0 = load_v(column + 128u, left);
+                let c1 = load_v(column + 128u + p.v_row, select(0u, left, c + 1u < count));
+                let c2 = load_v(column + 128u + 2u * p.v_row, select(0u, left, c + 2u < count));
+                let c3 = load_v(column + 128u + 3u * p.v_row, select(0u, left, c + 3u < count));
+                acc02 = weighted(w0, c0, c1, c2, c3, acc02);
+                acc12 = weighted(w1, c0, c1, c2, c3, acc12);
+                acc22 = weighted(w2, c0, c1, c2, c3, acc22);
+                acc32 = weighted(w3, c0, c1, c2, c3, acc32);
             }
             if (V_QUADS > 3u && tx * 4u + 192u < p.v_dim) {
-                let value = load_v(column + tx * 4u + 192u, p.v_dim - tx * 4u - 192u);
-                acc03 = fma(vec4<f32>(w0), value, acc03);
-                acc13 = fma(vec4<f32>(w1), value, acc13);
-                acc23 = fma(vec4<f32>(w2), value, acc23);
-                acc33 = fma(vec4<f32>(w3), value, acc33);
+                let left = p.v_dim - tx * 4u - 192u;
+                let c0 = load_v(column + 192u, left);
+                let c1 = load_v(column + 192u + p.v_row, select(0u, left, c + 1u < count));
+                let c2 = load_v(column + 192u + 2u * p.v_row, select(0u, left, c + 2u < count));
+                let c3 = load_v(column + 192u + 3u * p.v_row, select(0u, left, c + 3u < count));
+                acc03 = weighted(w0, c0, c1, c2, c3, acc03);
+                acc13 = weighted(w1, c0, c1, c2, c3, acc13);
+                acc23 = weighted(w2, c0, c1, c2, c3, acc23);
+                acc33 = weighted(w3, c0, c1, c2, c3, acc33);
             }
         }
         workgroupBarrier();

@@ -139,11 +139,11 @@ fn finish(pixel: u32, channel: u32, sum: T) {
     y[p.y_at + at] = E(v);
 }
 
-fn fetch(row_at: u32, ix: u32, channel: u32) -> T {
+fn fetch(row_at: u32, ix: u32, channel: u32) -> E {
     if (ix >= p.in_w) {
-        return T();
+        return E();
     }
-    return T(x[p.x_at + (row_at + ix) * p.channels + channel]);
+    return x[p.x_at + (row_at + ix) * p.channels + channel];
 }
 
 @compute @workgroup_size(64)
@@ -169,12 +169,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         if (iy < p.in_h) {
             let row_at = (image * p.in_h + iy) * p.in_w;
             for (var kx = 0u; kx < p.kernel_w; kx++) {
-                let weight = T(w[p.w_at + (ky * p.kernel_w + kx) * p.pitch + channel]);
+                let w0 = w[p.w_at + (ky * p.kernel_w + kx) * p.pitch + channel];
                 let ix = u32(left + i32(kx * p.dilation_w));
-                sum0 = fma(fetch(row_at, ix, channel), weight, sum0);
-                sum1 = fma(fetch(row_at, ix + p.stride_w, channel), weight, sum1);
-                sum2 = fma(fetch(row_at, ix + 2u * p.stride_w, channel), weight, sum2);
-                sum3 = fma(fetch(row_at, ix + 3u * p.stride_w, channel), weight, sum3);
+                // All four are under way before one is waited for.
+                let x0 = fetch(row_at, ix, channel);
+                let x1 = fetch(row_at, ix + p.stride_w, channel);
+                let x2 = fetch(row_at, ix + 2u * p.stride_w, channel);
+                let x3 = fetch(row_at, ix + 3u * p.stride_w, channel);
+                let weight = T(w0);
+                sum0 = fma(T(x0), weight, sum0);
+                sum1 = fma(T(x1), weight, sum1);
+                sum2 = fma(T(x2), weight, sum2);
+                sum3 = fma(T(x3), weight, sum3);
             }
         }
     }

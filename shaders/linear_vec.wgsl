@@ -1,5 +1,6 @@
 // A linear layer of at most 8 rows: bound by the reading of the weight, which every workgroup reads once for all rows.
-// 32 threads share an output channel, each taking every 32nd quad of the sum; a workgroup makes 2 channels.
+// 32 threads share an output channel, each taking every 32nd quad of the sum; a workgroup makes 2 channels. Four quads of
+// the weight are under way at once, without which a GPU's memory would wait for its threads.
 // The weight is [channel][k padded to 4].
 
 // What the buffers hold: f32, or f16 in half precision. Sums are f32.
@@ -145,6 +146,16 @@ fn fetch_x(row: u32, quad: u32) -> vec4<f32> {
     return load_x(p.x_at + row * p.k + quad * 4u, p.k - quad * 4u);
 }
 
+// A row's sum with every 32nd quad from `quad` on, of four.
+fn four_quads(row: u32, quad: u32, w0: V, w1: V, w2: V, w3: V, sum: f32) -> f32 {
+    let x0 = fetch_x(row, quad);
+    let x1 = fetch_x(row, quad + 32u);
+    let x2 = fetch_x(row, quad + 64u);
+    let x3 = fetch_x(row, quad + 96u);
+    let first = dot_add(x1, vec4<f32>(w1), dot_add(x0, vec4<f32>(w0), sum));
+    return dot_add(x3, vec4<f32>(w3), dot_add(x2, vec4<f32>(w2), first));
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) t: u32) {
     let quads = (p.k + 3u) / 4u;
@@ -159,7 +170,36 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     var sum5 = 0.0;
     var sum6 = 0.0;
     var sum7 = 0.0;
-    for (var quad = t % 32u; quad < quads; quad += 32u) {
+    var quad = t % 32u;
+    for (; quad + 96u < quads; quad += 128u) {
+        let w0 = w[row_at + quad];
+        let w1 = w[row_at + quad + 32u];
+        let w2 = w[row_at + quad + 64u];
+        let w3 = w[row_at + quad + 96u];
+        sum0 = four_quads(0u, quad, w0, w1, w2, w3, sum0);
+        if (ROWS > 1u) {
+            sum1 = four_quads(1u, quad, w0, w1, w2, w3, sum1);
+        }
+        if (ROWS > 2u) {
+            sum2 = four_quads(2u, quad, w0, w1, w2, w3, sum2);
+        }
+        if (ROWS > 3u) {
+            sum3 = four_quads(3u, quad, w0, w1, w2, w3, sum3);
+        }
+        if (ROWS > 4u) {
+            sum4 = four_quads(4u, quad, w0, w1, w2, w3, sum4);
+        }
+        if (ROWS > 5u) {
+            sum5 = four_quads(5u, quad, w0, w1, w2, w3, sum5);
+        }
+        if (ROWS > 6u) {
+            sum6 = four_quads(6u, quad, w0, w1, w2, w3, sum6);
+        }
+        if (ROWS > 7u) {
+            sum7 = four_quads(7u, quad, w0, w1, w2, w3, sum7);
+        }
+    }
+    for (; quad < quads; quad += 32u) {
         let weight = vec4<f32>(w[row_at + quad]);
         sum0 = dot_add(fetch_x(0u, quad), weight, sum0);
         if (ROWS > 1u) {

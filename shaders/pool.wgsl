@@ -52,6 +52,18 @@ fn larger(a: T, b: T) -> T {
     return select(a, b, (b > a) | ((bitcast<Bits>(b) & Bits(0x7fffffffu)) > Bits(0x7f800000u)));
 }
 
+// The column that a tap reads, at least `in_w` where there is none.
+fn tap(left: i32, kx: u32) -> u32 {
+    return select(p.in_w, u32(left + i32(kx * p.dilation_w)), kx < p.kernel_w);
+}
+
+fn fetch(row_at: u32, ix: u32) -> E {
+    if (ix >= p.in_w) {
+        return E();
+    }
+    return x[row_at + ix * p.channels];
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = id.y * p.row + id.x;
@@ -72,12 +84,28 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var ky = 0u; ky < p.kernel_h; ky++) {
         let iy = u32(top + i32(ky * p.dilation_h));
         if (iy < p.in_h) {
-            for (var kx = 0u; kx < p.kernel_w; kx++) {
-                let ix = u32(left + i32(kx * p.dilation_w));
-                if (ix < p.in_w) {
-                    let value = T(x[p.x_at + ((image * p.in_h + iy) * p.in_w + ix) * p.channels + channel]);
-                    best = larger(best, value);
-                    sum += value;
+            let row_at = p.x_at + (image * p.in_h + iy) * p.in_w * p.channels + channel;
+            // Three loads are under way before one is waited for.
+            for (var kx = 0u; kx < p.kernel_w; kx += 3u) {
+                let ix0 = tap(left, kx);
+                let ix1 = tap(left, kx + 1u);
+                let ix2 = tap(left, kx + 2u);
+                let x0 = fetch(row_at, ix0);
+                let x1 = fetch(row_at, ix1);
+                let x2 = fetch(row_at, ix2);
+                if (ix0 < p.in_w) {
+                    best = larger(best, T(x0));
+                    sum += T(x0);
+                    inside++;
+                }
+                if (ix1 < p.in_w) {
+                    best = larger(best, T(x1));
+                    sum += T(x1);
+                    inside++;
+                }
+                if (ix2 < p.in_w) {
+                    best = larger(best, T(x2));
+                    sum += T(x2);
                     inside++;
                 }
             }

@@ -73,17 +73,43 @@ fn store(column: u32, result: f32) {
     y[p.y_at + column] = S(select(result, result / f32(p.len), KIND == 1u));
 }
 
+fn fetch(at: u32, is_there: bool) -> S {
+    if (!is_there) {
+        return S();
+    }
+    return x[at];
+}
+
 // Reduces the numbers from `first` on at every `step`-th of `count` places, `stride` apart.
 fn strided(first: u32, count: u32, step: u32, stride: u32) -> f32 {
     var best = from_bits(0xff800000u);
     var sum = 0.0;
     var part = 0.0;
     var parts = 0u;
-    for (var i = 0u; i < count; i += step) {
-        let value = f32(x[first + i * stride]);
-        best = larger(best, value);
-        part += value;
-        parts++;
+    // Four loads are under way before one is waited for.
+    for (var i = 0u; i < count; i += 4u * step) {
+        let i1 = i + step;
+        let i2 = i1 + step;
+        let i3 = i2 + step;
+        let x0 = fetch(first + i * stride, true);
+        let x1 = fetch(first + i1 * stride, i1 < count);
+        let x2 = fetch(first + i2 * stride, i2 < count);
+        let x3 = fetch(first + i3 * stride, i3 < count);
+        best = larger(best, f32(x0));
+        part += f32(x0);
+        if (i1 < count) {
+            best = larger(best, f32(x1));
+            part += f32(x1);
+        }
+        if (i2 < count) {
+            best = larger(best, f32(x2));
+            part += f32(x2);
+        }
+        if (i3 < count) {
+            best = larger(best, f32(x3));
+            part += f32(x3);
+        }
+        parts += 4u;
         if (parts == 32u) {
             sum += part;
             part = 0.0;

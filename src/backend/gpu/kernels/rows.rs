@@ -1,6 +1,6 @@
 //! Kernels along rows: softmax, layer norm and reductions.
 
-use super::{Call, Context, one, row_threads};
+use super::{Call, Context, one, quads, replace_line, row_threads, word};
 use crate::backend::gpu::dispatch::{Dispatch, Selection};
 use crate::error::Result;
 use crate::graph::op::Reduce;
@@ -61,20 +61,33 @@ fn columns(cx: &Context<'_>, call: Call, [outer, len, inner]: [usize; 3]) -> Res
     Ok(call.dispatch(grid))
 }
 
+/// The quads of a row that a thread of `layer_norm.wgsl` keeps at most.
+const MOST_QUADS: usize = 4;
+
 pub(super) fn layer_norm(cx: &Context<'_>, [rows, len]: [usize; 2], eps: f32, affine: bool) -> Result<Selection> {
     one(rows * len, || {
         let x = cx.input(0);
         let (weight, bias) = if affine { (cx.input(1), cx.input(2)) } else { (x, x) };
         let (row, grid) = cx.fold_groups(rows)?;
+        let wide = quads(&[len, x.offset, weight.offset, bias.offset, cx.output().offset]);
+        let threads = if len.div_ceil(4) > MOST_QUADS * 64 { 256u32 } else { 64 };
+        // As many quads as a thread keeps of a row; none where a row has more.
+        let kept = len.div_ceil(4 * threads as usize);
         let mut call = Call::new("layer_norm", LAYER_NORM)
             .half(cx, "S", "f16")
+            .alias("X", if wide { "V" } else { "S" })
+            .set("WIDE", u32::from(wide))
             .set("AFFINE", u32::from(affine))
-            .set("THREADS", row_threads(len))
+            .set("QUADS", if kept > MOST_QUADS { 0 } else { word(kept)? })
+            .set("THREADS", threads)
             .read(x)
             .read(weight)
             .read(bias)
             .write(cx.output())
             .params(&[rows, len])?;
+        if !wide {
+            replace_line(call.shader.source.to_mut(), "// as X", "    return v.x;\n");
+        }
         call.immediates.push(eps.to_bits());
         let call = call.params(&[x.offset, weight.offset, bias.offset, cx.output().offset, row])?;
         Ok(call.dispatch(grid))
