@@ -1,5 +1,7 @@
 //! What a device cannot run is refused with the layer's name and the limit, before weights are brought there.
 
+use std::cell::Cell;
+
 use crate::backend::gpu::{Plan, Weights};
 use crate::checkpoint::StoredTensor;
 use crate::device::gpu::GpuOptions;
@@ -73,4 +75,26 @@ fn what_is_too_large_is_refused_by_name_before_the_upload() {
             assert_eq!(gpu.account().memory().total(), 0, "{layer}");
         });
     }
+}
+
+/// What is computed from weights alone is cut as a run is.
+#[test]
+fn a_prologue_of_much_work_is_cut() {
+    let schedule = after_a_layer(3, |graph, x| {
+        let table = parameter(graph, "table", &[200, 64]);
+        let row = graph.mean(table, &[0], false).unwrap();
+        let row = graph.softmax(row, 0).unwrap();
+        graph.add(x, row).unwrap()
+    });
+    assert!(schedule.prologue.len() >= 2, "{:?}", schedule.prologue);
+    let submits = |submission_flops| {
+        let submits = Cell::new(0);
+        on_every_gpu(GpuOptions { submission_flops, ..GpuOptions::default() }, |gpu| {
+            Plan::new(&schedule, &mut Weights::new(gpu)).unwrap();
+            submits.set(submits.get() + gpu.account().counts().submits);
+        });
+        submits.get()
+    };
+    let (whole, cut) = (submits(None), submits(Some(1)));
+    assert!(whole == 0 || cut > whole, "{cut} submissions, {whole} where it is whole");
 }
