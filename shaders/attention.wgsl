@@ -17,8 +17,8 @@ struct Params {
     head_dim: u32,
     v_dim: u32,
     heads: u32,
-    // Heads of all batch entries.
-    all_heads: u32,
+    // Past the last of the blocks of 16 rows that this dispatch takes, counted through all heads.
+    end: u32,
     // Strides along batch, head and row.
     q_batch: u32,
     q_head: u32,
@@ -43,7 +43,8 @@ struct Params {
     v_at: u32,
     mask_at: u32,
     y_at: u32,
-    // Workgroups along y, one a head, before they go on in z.
+    // The first of these blocks; workgroups along x, one a block, before they go on in y.
+    first: u32,
     fold: u32,
 }
 
@@ -170,13 +171,15 @@ fn store(at: u32, quad: u32, sum: vec4<f32>, total: f32) {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) t: u32) {
-    let head_index = group_id.z * p.fold + group_id.y;
-    if (head_index >= p.all_heads) {
+    let block = p.first + group_id.y * p.fold + group_id.x;
+    if (block >= p.end) {
         return;
     }
+    let blocks = (p.q_len - 1u) / 16u + 1u;
+    let head_index = block / blocks;
     let batch = head_index / p.heads;
     let head = head_index - batch * p.heads;
-    let first_row = group_id.x * 16u;
+    let first_row = (block - head_index * blocks) * 16u;
     let q_at = p.q_at + batch * p.q_batch + head * p.q_head;
     let k_at = p.k_at + batch * p.k_batch + head * p.k_head;
     let v_at = p.v_at + batch * p.v_batch + head * p.v_head;

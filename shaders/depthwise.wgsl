@@ -7,7 +7,8 @@ alias T = vec4<f32>;
 alias E = vec4<f32>;
 
 struct Params {
-    // Threads: rows of output pixels * ceil(out_w / 4) * channels, and the last two factors.
+    // Past the last thread: rows of output pixels * ceil(out_w / 4) * channels, or fewer where they are cut; the last two
+    // factors.
     count: u32,
     strips: u32,
     // Channels, and the weight's pitch, in elements of T.
@@ -38,7 +39,8 @@ struct Params {
     act_b: f32,
     bias: u32,
     residual: u32,
-    // Threads along x; the grid is folded into y.
+    // The first thread; threads along x, before the grid goes on in y.
+    first: u32,
     row: u32,
 }
 
@@ -148,7 +150,7 @@ fn fetch(row_at: u32, ix: u32, channel: u32) -> E {
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = id.y * p.row + id.x;
+    let i = p.first + id.y * p.row + id.x;
     if (i >= p.count) {
         return;
     }

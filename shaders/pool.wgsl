@@ -8,7 +8,7 @@ alias E = vec4<f32>;
 alias Bits = vec4<u32>;
 
 struct Params {
-    // Output pixels * channels.
+    // Past the last thread: output pixels * channels, or fewer where they are cut.
     count: u32,
     // In elements of T.
     channels: u32,
@@ -29,7 +29,8 @@ struct Params {
     // Where the arguments start in their buffers, in elements of T.
     x_at: u32,
     y_at: u32,
-    // Threads along x; the grid is folded into y.
+    // The first thread; threads along x, before the grid goes on in y.
+    first: u32,
     row: u32,
 }
 
@@ -66,7 +67,7 @@ fn fetch(row_at: u32, ix: u32) -> E {
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = id.y * p.row + id.x;
+    let i = p.first + id.y * p.row + id.x;
     if (i >= p.count) {
         return;
     }

@@ -16,10 +16,10 @@ mod point;
 mod rows;
 
 #[cfg(feature = "gpu")]
-pub(super) use matrix::{drawn, square_conv2d};
+pub(super) use matrix::{drawn, large, square_conv2d};
 pub(super) use point::every_unary;
 #[cfg(feature = "gpu")]
-pub(super) use rows::{attention_step, long};
+pub(super) use rows::{attention_step, long, many_heads};
 
 /// One kernel, its arguments, and how exact its answer must be.
 #[derive(Clone)]

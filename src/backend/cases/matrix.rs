@@ -212,6 +212,36 @@ pub(crate) fn square_conv2d(c_in: usize, c_out: usize, output: [usize; 2]) -> Ca
     conv_case(&format!("3x3 {c_in} to {c_out} {output:?}"), step, DType::F32, false)
 }
 
+/// Products with more workgroups than a grid has along a dimension; and convolutions that may be cut by groups, images, rows
+/// and columns, of single channels and of quads.
+#[cfg(feature = "gpu")]
+pub(crate) fn large() -> Vec<Case> {
+    let count = 70_000;
+    let batch = |m, k, n| MatmulStep {
+        m,
+        n,
+        k,
+        batch: vec![2, count / 2],
+        a_batch: vec![count / 2 * m * k, m * k],
+        b_batch: vec![count / 2 * k * n, k * n],
+        a: [k, 1],
+        b: [n, 1],
+    };
+    let mut cases = vec![matmul_case("many", batch(2, 3, 1), 0, 0)];
+    let mut add = |name: &str, step: ConvStep| cases.push(conv_case(name, step, DType::F32, false));
+    add("many groups", ConvStep { groups: count, ..conv(count, 2 * count, [1, 1], [1, 1]) });
+    let fused = Fused { scale: true, bias: true, activation: Some(Unary::Relu), residual: Residual::BeforeActivation };
+    for (c_in, c_out, groups) in [(3, 5, 1), (4, 8, 1), (6, 280, 2), (24, 36, 3), (16, 32, 4)] {
+        let step = ConvStep { batch: 2, padding: [1, 2], groups, fused, ..conv(c_in, c_out, [3, 2], [3, 131]) };
+        let name = format!("{c_in} to {c_out} in {groups}");
+        add(&format!("{name} by columns"), ConvStep { input: [5, 260], stride: [2, 2], ..step.clone() });
+        add(&format!("{name} by rows"), ConvStep { input: [131, 9], dilation: [1, 2], output: [131, 11], ..step });
+        add(&format!("{name} 1x1"), ConvStep { batch: 3, groups, fused, ..conv(c_in, c_out, [1, 1], [7, 41]) });
+    }
+    cases.push(linear_case("many rows", [300, 6, 9], fused, DType::F16, false));
+    cases
+}
+
 /// Convolutions and linear layers of sizes that are drawn: channels beside the powers of two, strides, dilation, groups, what
 /// is fused, the dtype of the weight, and sometimes numbers that are not finite.
 #[cfg(feature = "gpu")]

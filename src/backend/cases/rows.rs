@@ -203,6 +203,12 @@ pub(crate) fn attention_step(
     }
 }
 
+/// Attention of more heads, in all, than a grid has workgroups along a dimension.
+#[cfg(feature = "gpu")]
+pub(crate) fn many_heads() -> Case {
+    attention_case("many heads", attention_step(7, 10_000, 1, 2, 4, 4), None)
+}
+
 fn attention() -> Vec<Case> {
     let mut cases = Vec::new();
     for (b, h, l, s, d, e) in [

@@ -5,6 +5,7 @@ mod direct;
 pub(crate) mod dispatch;
 mod host_pack;
 mod kernels;
+mod limits;
 mod peak;
 mod pipeline;
 mod plan;

@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use super::dispatch::{Binding, Dispatch, Selection};
 use super::kernels;
+use super::limits::{self, Limits, SLOTS, shared};
 use super::pipeline::{Pipeline, Pipelines};
 use super::profile::Label;
 use super::run::{self, Doors};
 use super::tune;
 use super::upload::Uploader;
-use super::weights::{Weights, name_of};
+use super::weights::{Weights, element};
 use crate::backend::ports;
 use crate::backend::profile::StepProfile;
 use crate::device::gpu::Gpu;
@@ -72,11 +73,6 @@ impl Slot {
     pub(super) fn padded(&self) -> u64 {
         self.bytes.next_multiple_of(4)
     }
-}
-
-/// The bytes of an element in a buffer.
-fn element_bytes(is_int: bool, half: bool) -> usize {
-    if half && !is_int { 2 } else { 4 }
 }
 
 /// The words in which kernels report an index that is out of range: one for each step that can, at `STATUS_BYTES`.
@@ -158,14 +154,6 @@ pub(super) fn check_status<'a>(steps: &[(String, usize)], words: impl Iterator<I
     Ok(())
 }
 
-/// The elements of what dispatches share: the scratch, and the slots.
-fn shared(selection: &Selection) -> [usize; 3] {
-    let [first, second] = selection.scratch;
-    [first, second, selection.slots]
-}
-
-const SLOTS: usize = 2;
-
 /// What a plan is made from.
 struct Builder<'a> {
     gpu: Arc<Gpu>,
@@ -181,6 +169,12 @@ struct Builder<'a> {
     upload_ms: f64,
 }
 
+/// The places of the inputs and of the outputs in their staging buffers, and the sizes of these.
+struct Ports {
+    inputs: (Vec<Slot>, u64),
+    outputs: (Vec<Slot>, u64),
+}
+
 /// A step's selection with its weights on the device.
 struct Ready<'a> {
     step: &'a Step,
@@ -194,6 +188,7 @@ struct Ready<'a> {
 impl<'a> Builder<'a> {
     fn new(gpu: &Arc<Gpu>, schedule: &'a Schedule, weights: &'a mut Weights) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        Limits { gpu, schedule }.check_arenas()?;
         let arenas = schedule
             .arenas
             .iter()
@@ -229,12 +224,14 @@ impl<'a> Builder<'a> {
     }
 
     fn build(mut self) -> Result<Plan> {
-        let selections = self
-            .schedule
-            .steps
-            .iter()
-            .map(|step| self.select(step, self.precision()))
-            .collect::<Result<Vec<Selection>>>()?;
+        // Whatever is refused is refused before the weights are brought to the device, which may take minutes.
+        let prologue = self.select_prologue()?;
+        let steps = self.schedule.steps.iter();
+        let selections = steps.map(|step| self.select(step, self.precision())).collect::<Result<Vec<_>>>()?;
+        let ports = Ports { inputs: self.slots(&self.schedule.inputs)?, outputs: self.slots(&self.schedule.outputs)? };
+        let limits = Limits { gpu: &self.gpu, schedule: self.schedule };
+        limits.check_buffer("the inputs take", ports.inputs.1)?;
+        limits.check_buffer("the outputs take", ports.outputs.1)?;
         let dispatches = || selections.iter().flat_map(|selection| &selection.dispatches);
         let (gpu, pipelines) = (Arc::clone(&self.gpu), Pipelines::of(&self.gpu));
         // The pipelines are compiled while the weights are uploaded.
@@ -243,7 +240,7 @@ impl<'a> Builder<'a> {
             let compiling = scope.spawn(move || pipelines.get(&gpu, &all));
             let start = Instant::now();
             // The staging chunks are free again when the device is done.
-            let ready = self.prepare(&selections).and_then(|packs| self.gpu.wait(None).map(|()| packs));
+            let ready = self.prepare(prologue, &selections).and_then(|packs| self.gpu.wait(None).map(|()| packs));
             self.upload_ms = start.elapsed().as_secs_f64() * 1e3;
             (ready, compiling.join())
         });
@@ -252,11 +249,11 @@ impl<'a> Builder<'a> {
         let mut compiled = compiled.into_iter();
         for i in 0..self.shared.len() {
             let all = self.schedule.steps.iter().zip(&selections);
-            if let Some((step, selection)) = all.max_by_key(|(_, selection)| shared(selection)[i])
+            if let Some((_, selection)) = all.max_by_key(|(_, selection)| shared(selection)[i])
                 && shared(selection)[i] > 0
             {
                 // The largest first, so that there is one.
-                self.shared(step, selection, i)?;
+                self.shared(selection, i)?;
             }
         }
         let mut calls = Vec::new();
@@ -264,20 +261,36 @@ impl<'a> Builder<'a> {
             let ready = Ready { step, index, selection, packs, half: self.precision() == Precision::Half };
             calls.extend(self.record(&ready, &mut compiled)?);
         }
-        self.finish(calls)
+        self.finish(calls, ports)
     }
 
     fn precision(&self) -> Precision {
         self.weights.precision()
     }
 
+    /// The dispatches of a step, which the device can run.
     fn select(&self, step: &Step, precision: Precision) -> Result<Selection> {
-        kernels::select(step, &self.schedule.buffers, &self.gpu, precision).map_err(|error| error.context(&step.name))
+        let limits = Limits { gpu: &self.gpu, schedule: self.schedule };
+        let selection = kernels::select(step, &self.schedule.buffers, &self.gpu, precision)
+            .map_err(|error| error.context(limits.name(step)))?;
+        limits.check(step, &selection, precision == Precision::Half)?;
+        Ok(selection)
+    }
+
+    /// The steps of the prologue whose results are not there yet. What is computed once is computed exactly.
+    fn select_prologue(&self) -> Result<Vec<(&'a Step, Selection)>> {
+        let is_missing = |step: &&Step| !self.weights.has_derived(&self.schedule.buffers[step.output.buffer.0]);
+        let missing = self.schedule.prologue.iter().filter(is_missing);
+        missing.map(|step| Ok((step, self.select(step, Precision::Exact)?))).collect()
     }
 
     /// Brings every constant of the steps to the device; gives the packed weights by step.
-    fn prepare(&mut self, selections: &[Selection]) -> Result<Vec<Vec<Arc<Buffer>>>> {
-        self.run_prologue()?;
+    fn prepare(
+        &mut self,
+        prologue: Vec<(&'a Step, Selection)>,
+        selections: &[Selection],
+    ) -> Result<Vec<Vec<Arc<Buffer>>>> {
+        self.run_prologue(prologue)?;
         let mut packs = Vec::with_capacity(selections.len());
         for (step, selection) in self.schedule.steps.iter().zip(selections) {
             packs.push(self.constants(step, selection, self.precision())?);
@@ -309,16 +322,14 @@ impl<'a> Builder<'a> {
 
     /// Computes what depends on parameters alone, as far as it is not there yet. Several steps may make one value, each
     /// a part of it.
-    fn run_prologue(&mut self) -> Result<()> {
+    fn run_prologue(&mut self, prologue: Vec<(&'a Step, Selection)>) -> Result<()> {
         let mut begun: HashSet<BufferId> = HashSet::new();
         let mut ready: Vec<Ready<'_>> = Vec::new();
-        for step in &self.schedule.prologue {
+        for (step, selection) in prologue {
             let (id, output) = (step.output.buffer, &self.schedule.buffers[step.output.buffer.0]);
             if !begun.contains(&id) && self.weights.has_derived(output) {
                 continue;
             }
-            // What is computed once is computed exactly.
-            let selection = self.select(step, Precision::Exact)?;
             if !selection.packs.is_empty() {
                 // It may be a value of these steps that is packed.
                 self.submit_prologue(&mut ready)?;
@@ -327,7 +338,7 @@ impl<'a> Builder<'a> {
             if begun.insert(id) {
                 self.weights.derive(output)?;
             }
-            ready.push(Ready { step, index: 0, selection, packs, half: false });
+            ready.push(Ready { step, index: ready.len(), selection, packs, half: false });
         }
         self.submit_prologue(&mut ready)?;
         self.check_prologue()
@@ -344,14 +355,17 @@ impl<'a> Builder<'a> {
         self.uploader.finish()?;
         let all: Vec<&Dispatch> = ready.iter().flat_map(|ready| &ready.selection.dispatches).collect();
         let mut compiled = Pipelines::of(&self.gpu).get(&self.gpu, &all)?.into_iter();
+        let steps: Vec<_> = ready.iter().map(|ready| profile_of(ready.step)).collect();
         let mut calls = Vec::new();
         for ready in ready.drain(..) {
             calls.extend(self.record(&ready, &mut compiled)?);
         }
         self.gpu.scoped(&what, || {
-            let mut encoder = run::new_encoder(&self.gpu);
-            run::replay(&mut encoder, &calls);
-            run::submit(&self.gpu, encoder);
+            for part in cut(&calls, &steps, self.gpu.submission_flops()) {
+                let mut encoder = run::new_encoder(&self.gpu);
+                run::replay(&mut encoder, &calls[part]);
+                run::submit(&self.gpu, encoder);
+            }
             Ok(())
         })
     }
@@ -377,17 +391,16 @@ impl<'a> Builder<'a> {
         let mut calls = Vec::with_capacity(ready.selection.dispatches.len());
         for dispatch in &ready.selection.dispatches {
             let pipeline = compiled.next().expect("one pipeline a dispatch");
-            self.check_grid(step, dispatch)?;
             if dispatch.grid.contains(&0) {
                 continue;
             }
             let mut bindings = Vec::with_capacity(dispatch.bindings.len());
             for binding in &dispatch.bindings {
                 bindings.push(match *binding {
-                    Binding::Read(id) | Binding::Write(id) => self.place(step, id, ready.half)?,
-                    Binding::WriteScratch(i) | Binding::ReadScratch(i) => self.shared(step, &ready.selection, i)?,
-                    Binding::Slots => self.shared(step, &ready.selection, SLOTS)?,
-                    Binding::Packed(i) => self.whole(step, &ready.packs[i], "its packed weight")?,
+                    Binding::Read(id) | Binding::Write(id) => self.place(id, ready.half)?,
+                    Binding::WriteScratch(i) | Binding::ReadScratch(i) => self.shared(&ready.selection, i)?,
+                    Binding::Slots => self.shared(&ready.selection, SLOTS)?,
+                    Binding::Packed(i) => whole(&ready.packs[i]),
                     Binding::Status => {
                         let i = *status.get_or_insert_with(|| {
                             let Kernel::Embedding { rows, .. } = step.kernel else { return usize::MAX };
@@ -428,8 +441,8 @@ impl<'a> Builder<'a> {
     }
 
     /// What dispatches share, with as much room as a step's take. It is made of zeros, as the slots have to be.
-    fn shared(&mut self, step: &Step, selection: &Selection, i: usize) -> Result<(Arc<Buffer>, u64, u64)> {
-        let bytes = (shared(selection)[i].max(1) as u64 * 4).next_multiple_of(16);
+    fn shared(&mut self, selection: &Selection, i: usize) -> Result<(Arc<Buffer>, u64, u64)> {
+        let bytes = limits::scratch_bytes(shared(selection)[i]);
         let buffer = match self.shared[i].take().filter(|buffer| buffer.size() >= bytes) {
             Some(buffer) => buffer,
             None => {
@@ -437,57 +450,22 @@ impl<'a> Builder<'a> {
                 Arc::new(Buffer::new(&self.gpu, "the scratch", bytes, usage, Purpose::Arena, false)?)
             }
         };
-        self.check_binding(step, bytes, "its scratch")?;
         self.shared[i] = Some(Arc::clone(&buffer));
         Ok((buffer, 0, bytes))
     }
 
-    fn check_grid(&self, step: &Step, dispatch: &Dispatch) -> Result<()> {
-        let limit = self.gpu.limits().max_compute_workgroups_per_dimension;
-        if dispatch.grid.iter().all(|&groups| groups <= limit) {
-            return Ok(());
-        }
-        Err(Error::unsupported(format!(
-            "layer `{}`: {:?} workgroups, device `{}` has at most {limit} a dimension",
-            step.name,
-            dispatch.grid,
-            self.gpu.info()
-        )))
-    }
-
     /// Where a buffer of the schedule lies: its GPU buffer, offset and size, the size in whole `vec4`s.
-    fn place(&mut self, step: &Step, id: BufferId, half: bool) -> Result<(Arc<Buffer>, u64, u64)> {
+    fn place(&mut self, id: BufferId, half: bool) -> Result<(Arc<Buffer>, u64, u64)> {
         let buffer: &step::Buffer = &self.schedule.buffers[id.0];
         if let Memory::Arena { arena, offset } = buffer.memory {
-            let size = ((buffer.len * element_bytes(buffer.is_int, half)) as u64).max(1).next_multiple_of(16);
-            self.check_binding(step, size, "an activation")?;
-            return Ok((Arc::clone(&self.arenas[arena]), offset as u64, size));
+            return Ok((Arc::clone(&self.arenas[arena]), offset as u64, limits::bytes(buffer, half)));
         }
-        let weight = self.weights.contiguous(&mut self.uploader, buffer, half)?;
-        self.whole(step, &weight, &format!("`{}`", name_of(&buffer.memory)))
-    }
-
-    fn whole(&self, step: &Step, buffer: &Arc<Buffer>, what: &str) -> Result<(Arc<Buffer>, u64, u64)> {
-        self.check_binding(step, buffer.size(), what)?;
-        Ok((Arc::clone(buffer), 0, buffer.size()))
-    }
-
-    fn check_binding(&self, step: &Step, size: u64, what: &str) -> Result<()> {
-        let limit = self.gpu.limits().max_storage_buffer_binding_size;
-        if size <= limit {
-            return Ok(());
-        }
-        Err(Error::unsupported(format!(
-            "layer `{}`: {what} takes {size} bytes, device `{}` binds at most {limit}",
-            step.name,
-            self.gpu.info()
-        )))
+        Ok(whole(&self.weights.contiguous(&mut self.uploader, buffer, half)?))
     }
 
     /// Makes the buffers through which inputs and outputs pass.
-    fn finish(mut self, calls: Vec<Call>) -> Result<Plan> {
-        let (inputs, upload_bytes) = self.slots(&self.schedule.inputs)?;
-        let (outputs, mut readback_bytes) = self.slots(&self.schedule.outputs)?;
+    fn finish(mut self, calls: Vec<Call>, ports: Ports) -> Result<Plan> {
+        let ((inputs, upload_bytes), (outputs, mut readback_bytes)) = (ports.inputs, ports.outputs);
         let status = self.status.take().map(|buffer| {
             let status = Status { buffer, steps: std::mem::take(&mut self.status_steps), staging: readback_bytes };
             readback_bytes += (status.steps.len() as u64 * 4).next_multiple_of(8);
@@ -498,8 +476,7 @@ impl<'a> Builder<'a> {
         self.buffers.extend(self.arenas);
         self.buffers.sort_by_key(|buffer| Arc::as_ptr(buffer) as usize);
         self.buffers.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let steps: Vec<StepProfile> =
-            self.schedule.steps.iter().map(|step| StepProfile::new(&step.kernel, &step.name, None)).collect();
+        let steps: Vec<StepProfile> = self.schedule.steps.iter().map(profile_of).collect();
         let parts = cut(&calls, &steps, self.gpu.submission_flops());
         let lanes = Mutex::default();
         let doors = Doors { gpu: self.gpu, inputs, outputs, status, upload_bytes, readback_bytes, lanes };
@@ -519,7 +496,7 @@ impl<'a> Builder<'a> {
                 return Err(Error::unsupported("an output of the model is a weight"));
             };
             let half = self.precision() == Precision::Half && port.dtype.is_float();
-            let bytes = (port.shape.numel() * element_bytes(!port.dtype.is_float(), half)) as u64;
+            let bytes = (port.shape.numel() * element(!port.dtype.is_float(), half).size()) as u64;
             slots.push(Slot {
                 port: port.clone(),
                 staging: end,
@@ -532,6 +509,14 @@ impl<'a> Builder<'a> {
         }
         Ok((slots, end))
     }
+}
+
+fn whole(buffer: &Arc<Buffer>) -> (Arc<Buffer>, u64, u64) {
+    (Arc::clone(buffer), 0, buffer.size())
+}
+
+fn profile_of(step: &Step) -> StepProfile {
+    StepProfile::new(&step.kernel, &step.name, None)
 }
 
 /// Cuts calls into submissions of about as many operations as `most`: a device that is busy for seconds is reset.

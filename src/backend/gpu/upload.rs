@@ -364,8 +364,11 @@ fn pack_dispatch(gpu: &Gpu, dtype: DType, region: &Region, target: Target<'_>) -
     let dims = arrange(&region.dims);
     let runs = dims[0].size.div_ceil(PACK_RUN);
     let count: usize = runs * dims[1..].iter().map(|dim| dim.size).product::<usize>();
-    let (row, grid) = fold(count.div_ceil(PACK_THREADS), gpu.limits().max_compute_workgroups_per_dimension)
-        .ok_or_else(|| Error::unsupported(format!("`{}` has too many elements for one dispatch", target.name)))?;
+    let (groups, limit) = (count.div_ceil(PACK_THREADS), gpu.limits().max_compute_workgroups_per_dimension);
+    let (row, grid) = fold(groups, limit).ok_or_else(|| {
+        let text = format!("`{}` takes {groups} workgroups, device `{}`", target.name, gpu.info());
+        Error::unsupported(format!("{text} has at most {limit} along each of two dimensions"))
+    })?;
     let mut words = vec![count];
     words.extend(dims[1..].iter().map(|dim| dim.size));
     words.extend([PACK_RUN, dims[0].size, region.source]);
@@ -442,7 +445,7 @@ fn arrange(dims: &[Dim]) -> [Dim; MOST_DIMS] {
 }
 
 fn too_large(name: &str) -> Error {
-    Error::unsupported(format!("`{name}` has too many elements for a GPU"))
+    Error::unsupported(format!("`{name}` has an element beyond the {}th, to which a GPU counts", u32::MAX))
 }
 
 /// Folds a number of workgroups into a grid: the workgroups of a row, and the grid.

@@ -175,14 +175,6 @@ impl Weights {
         let name = name_of(&weight.memory);
         let dtype = element(weight.is_int, pack.half);
         let made = self.promise(name, pack.packed_len(), dtype)?;
-        let limit = self.gpu.limits().max_storage_buffer_binding_size;
-        if made.size() > limit {
-            return Err(Error::unsupported(format!(
-                "`{name}` takes {} bytes, device `{}` binds at most {limit}",
-                made.size(),
-                self.gpu.info()
-            )));
-        }
         let held = match &weight.memory {
             Memory::Parameter(parameter) => Some(Held::of(&parameter.tensor, Some(&pack.shape))?),
             Memory::Constant(tensor) => Some(Held { view: View::contiguous(&pack.shape), ..Held::constant(tensor) }),
@@ -344,7 +336,7 @@ fn quoted(name: &str) -> String {
 }
 
 /// What a buffer holds.
-fn element(is_int: bool, half: bool) -> DType {
+pub(super) fn element(is_int: bool, half: bool) -> DType {
     match (is_int, half) {
         (true, _) => DType::I32,
         (false, true) => DType::F16,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::cut::{pieces, ranges};
 use super::{Call, Caps, Context, Extras, WeightRows, depthwise, linear, matrix, quads, winograd, word};
 use crate::backend::gpu::dispatch::{Binding, Selection};
 use crate::backend::gpu::tune::Choice;
@@ -53,7 +54,7 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Selection> {
         row_len: taps * group_in.next_multiple_of(4),
         scale: conv.fused.scale_index().map(|i| cx.input(i)),
         as_is: taps == 1 && quads(&[group_in, cx.input(1).offset]),
-        can_split: conv.groups == 1,
+        unit: if conv.groups == 1 { 1 } else { conv.c_out / conv.groups },
         half: conv.groups == 1 && cx.caps.matrices.is_some(),
     };
     let mut selection = Selection::default();
@@ -71,29 +72,40 @@ pub(super) fn select_channels(
     weight: Binding,
     selection: &mut Selection,
 ) -> Result<()> {
-    let most = match conv.groups {
-        // A dimension of the grid counts the tiles of channels; there are no narrower ones.
-        1 => most_channels(cx, conv).min(cx.caps.max_groups as usize * LEAST_TILE),
-        _ => channels.len(),
-    };
-    for skip in (0..channels.len()).step_by(most) {
-        let first = channels.start + skip;
-        let part = Part::new(cx, conv, first..channels.end.min(first + most), weight);
-        Part { skip, ..part }.select(cx, selection)?;
+    // These are some of the only group's channels, or all channels of some groups.
+    let own = if conv.groups == 1 { channels.len() } else { conv.c_out / conv.groups };
+    let first_group = if conv.groups == 1 { 0 } else { channels.start / own };
+    // A dimension of the grid counts the tiles of channels; there are no narrower ones.
+    let tiles = cx.caps.max_groups as usize;
+    let flops = flops_of_channel(conv);
+    let most = (cx.most(flops) / LARGE[1] * LARGE[1]).max(LARGE[1]).min(tiles * LEAST_TILE);
+    let most_groups = if own > most { 1 } else { (cx.most(flops) / own).min(tiles / own.div_ceil(LEAST_TILE)) };
+    for groups in ranges(channels.len() / own, most_groups) {
+        let group = first_group + groups.start;
+        for first in (0..own).step_by(most) {
+            let count = most.min(own - first);
+            let skip = groups.start * own + first;
+            let flops_of_pixel = flops / pixels(conv) as u64 * (count * groups.len()) as u64;
+            for piece in pieces(cx, conv, flops_of_pixel) {
+                let mut part = Part::new(cx, &piece.conv, channels.start + skip..channels.start + skip + count, weight);
+                part.x.1 += piece.input + group * (conv.c_in / conv.groups);
+                (part.groups, part.skip, part.pixel) = (groups.len(), skip, piece.pixel);
+                part.select(cx, selection)?;
+            }
+        }
     }
     Ok(())
 }
 
-/// The channels that take the operations of one submission, in whole tiles.
-fn most_channels(cx: &Context<'_>, conv: &ConvStep) -> usize {
-    let most = cx.caps.submission_flops / flops_of_channel(conv).max(1);
-    (usize::try_from(most).unwrap_or(usize::MAX) / LARGE[1] * LARGE[1]).max(LARGE[1])
+/// The pixels of all outputs.
+fn pixels(conv: &ConvStep) -> usize {
+    conv.batch * conv.output[0] * conv.output[1]
 }
 
 /// The operations that an output channel takes.
 pub(super) fn flops_of_channel(conv: &ConvStep) -> u64 {
     let terms = conv.kernel[0] * conv.kernel[1] * (conv.c_in / conv.groups);
-    2 * (conv.batch * conv.output[0] * conv.output[1]) as u64 * terms as u64
+    2 * pixels(conv) as u64 * terms as u64
 }
 
 /// Whether each channel is a convolution of its own.
@@ -106,7 +118,7 @@ pub(super) fn candidates(cx: &Context<'_>) -> Vec<Choice> {
     let (pixels, channels, groups, quads) = match &cx.step.kernel {
         Kernel::Conv2d(conv) if !is_depthwise(conv) => {
             let quads = conv.kernel[0] * conv.kernel[1] * (conv.c_in / conv.groups).div_ceil(4);
-            (conv.batch * conv.output[0] * conv.output[1], conv.c_out / conv.groups, conv.groups, quads)
+            (pixels(conv), conv.c_out / conv.groups, conv.groups, quads)
         }
         Kernel::Linear(linear) if linear.rows > linear::VEC_ROWS => (linear.rows, linear.n, 1, linear.k.div_ceil(4)),
         _ => return Vec::new(),
@@ -155,12 +167,12 @@ fn flat(conv: &ConvStep) -> ConvStep {
     flat
 }
 
-/// The output channels of a convolution that one dispatch makes: all, or of the one group those that its part of the
-/// weight is for.
+/// The output channels of a convolution that one dispatch makes: those of some of its groups, or some of one group.
 pub(super) struct Part<'a> {
     pub(super) conv: &'a ConvStep,
     pub(super) first: usize,
-    /// Of each group.
+    pub(super) groups: usize,
+    /// Of each of these groups.
     pub(super) channels: usize,
     pub(super) weight: Binding,
     /// The channels of the weight before these.
@@ -168,6 +180,8 @@ pub(super) struct Part<'a> {
     /// Where the input and the output are, and where they start.
     pub(super) x: (Binding, usize),
     pub(super) y: (Binding, usize),
+    /// The output pixels before its own.
+    pub(super) pixel: usize,
 }
 
 /// How a layer is cut: the tile, and the parts of the sum.
@@ -179,11 +193,11 @@ pub(super) struct Cut {
 }
 
 impl<'a> Part<'a> {
-    /// These of the weight's channels, from the step's input to its output.
+    /// These channels of the first group, from the step's input to its output.
     pub(super) fn new(cx: &Context<'_>, conv: &'a ConvStep, channels: Range<usize>, weight: Binding) -> Self {
         let (x, y) = (cx.input(0), cx.output());
         let (x, y) = ((Binding::Read(x.buffer), x.offset), (Binding::Write(y.buffer), y.offset));
-        Self { conv, first: channels.start, channels: channels.len() / conv.groups, weight, skip: 0, x, y }
+        Self { conv, first: channels.start, groups: 1, channels: channels.len(), weight, skip: 0, x, y, pixel: 0 }
     }
 
     /// Where the weight starts in its buffer, in quads.
@@ -194,6 +208,16 @@ impl<'a> Part<'a> {
         start + self.skip * row
     }
 
+    /// Where its output starts.
+    pub(super) fn y_at(&self) -> usize {
+        self.y.1 + self.pixel * self.conv.c_out
+    }
+
+    /// Where its residual starts.
+    pub(super) fn residual_at(&self, extras: &Extras) -> usize {
+        extras.residual_at() + self.pixel * self.conv.c_out
+    }
+
     /// Adds the dispatches of this part.
     pub(super) fn select(&self, cx: &Context<'_>, selection: &mut Selection) -> Result<()> {
         let conv = self.conv;
@@ -201,7 +225,7 @@ impl<'a> Part<'a> {
             return matrix::select(self, cx, side, selection);
         }
         let group_in = conv.c_in / conv.groups;
-        let pixels = conv.batch * conv.output[0] * conv.output[1];
+        let pixels = pixels(conv);
         let wide = quads(&[group_in, conv.c_in, self.x.1]);
         let extras = Extras::new(cx, conv.fused);
         let cut = self.cut(cx, pixels);
@@ -242,12 +266,12 @@ impl<'a> Part<'a> {
             self.x.1,
             self.weight_at(cx),
             extras.bias_at(),
-            extras.residual_at(),
-            self.y.1,
+            self.residual_at(&extras),
+            self.y_at(),
         ])?;
         let call = if is_direct { call } else { call.bind(Binding::Slots).params(&[cut.part_quads])? };
         let depth = if cut.parts > 1 { word(cut.parts)? } else { deep };
-        let grid = [across, word(tiles * conv.groups)?, depth];
+        let grid = [across, word(tiles * self.groups)?, depth];
         selection.slots = selection.slots.max(self.slots(pixels, cut.parts));
         selection.dispatches.push(extras.append(call).dispatch(grid));
         Ok(())
@@ -300,7 +324,7 @@ impl<'a> Part<'a> {
 
     /// The tile of `conv2d.wgsl`: the largest that leaves enough workgroups, and no larger than the problem.
     fn tile(&self, cx: &Context<'_>, pixels: usize) -> [usize; 2] {
-        let groups = |tile: [usize; 2]| pixels.div_ceil(tile[0]) * self.channels.div_ceil(tile[1]) * self.conv.groups;
+        let groups = |tile: [usize; 2]| pixels.div_ceil(tile[0]) * self.channels.div_ceil(tile[1]) * self.groups;
         // Half a tile of nothing is the most that is worth the larger tile's fewer reads.
         let most = |size: usize| {
             if size > 96 {

@@ -1,6 +1,7 @@
 //! Rows of a table by index.
 
-use super::{Call, Context, quads};
+use super::cut::ranges;
+use super::{Call, Context, ON_CPU, quads};
 use crate::backend::gpu::dispatch::{Binding, Pack, Selection};
 use crate::error::{Error, Result};
 use crate::graph::step::Memory;
@@ -18,12 +19,13 @@ pub(super) fn select(cx: &Context<'_>, outer: usize, count: usize, rows: usize, 
     if !cx.fits(table) {
         let computed = matches!(cx.buffers[table.buffer.0].memory, Memory::Arena { .. });
         if computed || table.offset != 0 || outer != 1 {
-            return Err(Error::unsupported(format!("a computed table of {rows} rows of {dim} elements")));
+            let bytes = cx.buffers[table.buffer.0].len as u64 * 4;
+            let limit = cx.caps.max_binding;
+            let text = format!("a computed table of {bytes} bytes, the device binds at most {limit}");
+            return Err(Error::unsupported(text).help(ON_CPU));
         }
         let most = (cx.caps.max_binding / (dim as u64 * 4)).max(1) as usize;
-        let size = rows.div_ceil(rows.div_ceil(most));
-        let ranges: Vec<_> = (0..rows).step_by(size).map(|first| first..(first + size).min(rows)).collect();
-        parts = ranges.iter().cloned().enumerate().map(|(i, range)| (range, Binding::Packed(i))).collect();
+        parts = ranges(rows, most).enumerate().map(|(i, range)| (range, Binding::Packed(i))).collect();
         let pack = |channels| Pack {
             weight: table.buffer,
             scale: None,
@@ -35,7 +37,7 @@ pub(super) fn select(cx: &Context<'_>, outer: usize, count: usize, rows: usize, 
             winograd: false,
             half: is_half,
         };
-        selection.packs = ranges.into_iter().map(pack).collect();
+        selection.packs = ranges(rows, most).map(pack).collect();
     }
     let lanes = if quads(&[dim, table.offset, y.offset]) { 4 } else { 1 };
     let threads = outer * count * (dim / lanes);

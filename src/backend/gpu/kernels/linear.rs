@@ -22,7 +22,7 @@ pub(super) fn select(cx: &Context<'_>, linear: &LinearStep) -> Result<Selection>
         row_len: linear.k.next_multiple_of(4),
         scale: linear.fused.scale_index().map(|i| cx.input(i)),
         as_is: quads(&[linear.k, cx.input(1).offset]),
-        can_split: true,
+        unit: 1,
         half: linear.rows > VEC_ROWS && cx.caps.matrices.is_some(),
     };
     let mut selection = Selection::default();

@@ -63,7 +63,7 @@ pub(super) fn select(part: &Part<'_>, cx: &Context<'_>, side: u32, selection: &m
         .params(&[conv.input[0], conv.input[1], conv.c_in])?
         .params(&[conv.output[0], conv.output[1], conv.c_out, part.first])?
         .params(&[conv.kernel, conv.stride, conv.dilation, conv.padding].concat())?
-        .params(&[fold, part.x.1, part.weight_at(cx), extras.bias_at(), extras.residual_at(), part.y.1])?
+        .params(&[fold, part.x.1, part.weight_at(cx), extras.bias_at(), part.residual_at(&extras), part.y_at()])?
         .params(&[cut.part_quads])?;
     let depth = if cut.parts > 1 { word(cut.parts)? } else { deep };
     let grid = [across, word(part.channels.div_ceil(tile_channels))?, depth];

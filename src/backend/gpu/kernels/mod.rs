@@ -5,6 +5,9 @@
 
 mod attention;
 mod conv2d;
+mod cut;
+#[cfg(test)]
+mod cut_tests;
 mod depthwise;
 mod embedding;
 mod linear;
@@ -30,6 +33,7 @@ pub(super) use matrix::with_matrices;
 use std::borrow::Cow;
 use std::ops::Range;
 
+use self::cut::ranges;
 use super::dispatch::{Binding, Dispatch, Pack, Selection, Shader};
 use super::pipeline::Pipelines;
 use super::tune::Choice;
@@ -130,7 +134,7 @@ fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection>
         return Err(Error::unsupported(format!(
             "{rounds} rounds of a loop, and a software adapter may end after {MOST_ROUNDS}"
         ))
-        .help("such a model runs on the CPU: `--device cpu`"));
+        .help(ON_CPU));
     }
     // A shader that was not told so would take two numbers for one.
     let is_float = |binding: &Binding| match binding {
@@ -144,6 +148,9 @@ fn select_for(step: &Step, buffers: &[Buffer], caps: &Caps) -> Result<Selection>
     }
     Ok(selection)
 }
+
+/// What to do about a layer that a GPU does not take.
+const ON_CPU: &str = "such a model runs on the CPU: `--device cpu`";
 
 /// llvmpipe ends all loops of a shader after so many rounds, without a word.
 const MOST_ROUNDS: usize = 65_535;
@@ -237,7 +244,8 @@ impl Context<'_> {
         let rows = groups.div_ceil(most).max(1);
         let row = groups.div_ceil(rows);
         if rows > most {
-            return Err(too_large(groups));
+            let text = format!("{groups} workgroups, the device has at most {most} along each of two dimensions");
+            return Err(Error::unsupported(text).help(ON_CPU));
         }
         Ok((row, [word(row)?, word(rows)?, 1]))
     }
@@ -251,21 +259,20 @@ impl Context<'_> {
             return Ok(vec![(0..rows.shape[0], Binding::Read(weight.buffer))]);
         }
         if matches!(self.buffers[weight.buffer.0].memory, Memory::Arena { .. }) || weight.offset != 0 {
-            return Err(Error::unsupported("a weight that is computed from the inputs")
-                .help("such a layer runs on the CPU: `--device cpu`"));
+            return Err(Error::unsupported("a weight that is computed from the inputs").help(ON_CPU));
         }
-        let most = (self.caps.max_binding / (rows.row_len.max(1) as u64 * 4)) as usize;
-        let parts = rows.shape[0].div_ceil(most.max(1));
-        if most == 0 || (parts > 1 && !rows.can_split) {
-            return Err(Error::unsupported(format!(
-                "a weight of {} rows of {} elements, the device binds at most {} bytes",
-                rows.shape[0], rows.row_len, self.caps.max_binding
-            )));
+        let bytes = (rows.unit * rows.row_len * 4) as u64;
+        let most = (self.caps.max_binding / bytes.max(1)) as usize;
+        if most == 0 {
+            let text = format!(
+                "{} rows of a weight that belong together take {bytes} bytes, the device binds at most {}",
+                rows.unit, self.caps.max_binding
+            );
+            return Err(Error::unsupported(text).help(ON_CPU));
         }
-        let size = rows.shape[0].div_ceil(parts.max(1)).max(1);
-        let ranges = (0..rows.shape[0]).step_by(size).map(|first| first..(first + size).min(rows.shape[0]));
-        Ok(ranges
-            .map(|channels| {
+        Ok(ranges(rows.shape[0] / rows.unit, most)
+            .map(|units| {
+                let channels = units.start * rows.unit..units.end * rows.unit;
                 packs.push(Pack {
                     weight: weight.buffer,
                     scale: rows.scale.map(|scale| scale.buffer),
@@ -293,8 +300,8 @@ struct WeightRows<'a> {
     scale: Option<Arg>,
     /// Whether the file's order is the packed one.
     as_is: bool,
-    /// Whether the rows may go to several dispatches.
-    can_split: bool,
+    /// The rows that no cut may part.
+    unit: usize,
     /// Whether the kernel takes them as f16 in any case.
     half: bool,
 }
@@ -456,5 +463,5 @@ fn word(value: usize) -> Result<u32> {
 }
 
 fn too_large(value: usize) -> Error {
-    Error::unsupported(format!("{value} elements or workgroups are too many for a GPU"))
+    Error::unsupported(format!("a size or a place of {value} elements, a GPU counts to {}", u32::MAX)).help(ON_CPU)
 }

@@ -34,12 +34,12 @@ pub(super) fn select(cx: &Context<'_>, pool: &PoolStep) -> Result<Selection> {
     }
     let lanes = lanes(cx, pool.channels);
     let count = pool.batch * pool.output[0] * pool.output[1] * (pool.channels / lanes);
-    one(count, || {
-        let (max, count_pad, divisor) = match pool.kind {
-            PoolKind::Max => (1u32, false, None),
-            PoolKind::Avg { count_include_pad, divisor } => (0, count_include_pad, divisor),
-        };
-        let (row, grid) = cx.fold(count, 64)?;
+    let (max, count_pad, divisor) = match pool.kind {
+        PoolKind::Max => (1u32, false, None),
+        PoolKind::Avg { count_include_pad, divisor } => (0, count_include_pad, divisor),
+    };
+    let mut selection = Selection::default();
+    for cut in cx.cut_threads(count, 64, (lanes * pool.kernel[0] * pool.kernel[1]) as u64)? {
         let call = Call::new("pool", POOL)
             .lanes(cx, lanes)
             .bits(lanes)
@@ -47,11 +47,13 @@ pub(super) fn select(cx: &Context<'_>, pool: &PoolStep) -> Result<Selection> {
             .set("COUNT_PAD", u32::from(count_pad))
             .read(cx.input(0))
             .write(cx.output())
-            .params(&[count, pool.channels / lanes])?
+            .params(&[cut.range.end, pool.channels / lanes])?
             .params(&[pool.input, pool.output, pool.kernel, pool.stride, pool.dilation, pool.padding].concat())?
-            .params(&[divisor.unwrap_or(0), cx.input(0).offset / lanes, cx.output().offset / lanes, row])?;
-        Ok(call.dispatch(grid))
-    })
+            .params(&[divisor.unwrap_or(0), cx.input(0).offset / lanes, cx.output().offset / lanes])?
+            .params(&[cut.range.start, cut.row])?;
+        selection.dispatches.push(call.dispatch(cut.grid));
+    }
+    Ok(selection)
 }
 
 pub(super) fn select_adaptive(cx: &Context<'_>, pool: &AdaptivePoolStep) -> Result<Selection> {

@@ -15,9 +15,13 @@ use crate::graph::step::Kernel;
 /// Half the distance of neighbours in f16, of numbers of size 1.
 const ROUNDING: f64 = 1.0 / 2048.0;
 
-/// The cases with their numbers rounded to f16. A weight that is scaled is rounded once more.
+/// The usual cases with their numbers rounded to f16.
 fn rounded(take: impl Fn(&Case) -> bool, stored: f64) -> Vec<Case> {
-    let mut cases: Vec<Case> = drawn().into_iter().chain(cases::all()).filter(take).collect();
+    round(drawn().into_iter().chain(cases::all()).filter(take).collect(), stored)
+}
+
+/// Cases with their numbers rounded to f16. A weight that is scaled is rounded once more.
+fn round(mut cases: Vec<Case>, stored: f64) -> Vec<Case> {
     for case in &mut cases {
         for value in &mut case.inputs {
             if let Data::F32(x) = &mut value.data {
@@ -101,6 +105,31 @@ fn matrices_are_right() {
         if side == 16 {
             run_cases(change, &of_each_variant(&half, &Caps { half: true, ..caps }), Precision::Half);
         }
+    }
+}
+
+/// Large images in pieces.
+#[test]
+fn matrices_are_right_on_what_is_cut() {
+    let is_image = |case: &Case| matches!(&case.kernel, Kernel::Conv2d(conv) if conv.groups == 1);
+    let images = round(cases::large().into_iter().filter(is_image).collect(), 0.0);
+    for (side, enough_groups) in [(16, 0), (8, 1 << 20)] {
+        let change = |caps: &Caps| Caps {
+            is_software: false,
+            submission_flops: 1,
+            enough_groups,
+            least_steps: 1,
+            matrices: Some(side),
+            emulated: Some(MATRICES),
+            ..*caps
+        };
+        for case in &images {
+            let (schedule, caps) = (case.schedule(), change(&SMALL));
+            let dispatches = select_for(&schedule.steps[0], &schedule.buffers, &caps).unwrap().dispatches;
+            let is_cut = dispatches.len() > 4 && dispatches[0].shader.name == "conv2d_matrix";
+            assert!(is_cut, "{}: {} dispatches", case.name, dispatches.len());
+        }
+        run_cases(|caps| *caps = change(caps), &images, Precision::Fast);
     }
 }
 

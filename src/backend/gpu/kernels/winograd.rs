@@ -65,7 +65,7 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Option<Selecti
         row_len: STORED * conv.c_in,
         scale: conv.fused.scale_index().map(|i| cx.input(i)),
         as_is: false,
-        can_split: false,
+        unit: conv.c_out,
         half: false,
     };
     let mut selection = Selection::default();
@@ -97,9 +97,11 @@ pub(super) fn select(cx: &Context<'_>, conv: &ConvStep) -> Result<Option<Selecti
     let part = Part {
         conv: &products,
         first: 0,
+        groups: POINTS,
         channels: conv.c_out,
         weight: parts[0].1,
         skip: 0,
+        pixel: 0,
         x: (Binding::ReadScratch(0), 0),
         y: (Binding::WriteScratch(1), 0),
     };

@@ -1,5 +1,6 @@
 //! Tests of the GPU backend on every adapter of the machine, software ones too.
 
+mod limits;
 mod numbers;
 mod plan;
 mod profile;

@@ -64,7 +64,11 @@ fn plans_of_much_work_are_cut() {
                 let submits = cut.account().counts().submits - before.submits;
                 assert!(submits >= least && submits <= plan.dispatches() as u64, "{submits} submissions");
                 assert_eq!(cut.account().counts().buffers, before.buffers);
-                assert_eq!(parts[0].bytes(), whole[0].bytes());
+                // Pieces may take other tiles than the whole, which add in another order.
+                let (whole, parts) = (whole[0].to_f32().unwrap(), parts[0].to_f32().unwrap());
+                let largest = whole.iter().fold(0.0f32, |most, y| most.max(y.abs()));
+                let differs = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-5 * largest;
+                assert!(largest > 0.0 && !whole.iter().zip(&parts).any(differs), "{whole:?} {parts:?}");
                 if cut.info().limits.is_some_and(|limits| limits.timestamps) {
                     let profile = plan.profile(std::slice::from_ref(&x), 1).unwrap();
                     assert_eq!(profile.iter().map(|step| step.dispatches.len()).sum::<usize>(), plan.dispatches());
