@@ -125,31 +125,31 @@ fn load_k(at: u32, left: u32) -> vec4<f32> {
     return r;
 }
 
-// Zeros where nothing is left.
-fn load_v(at: u32, left: u32) -> vec4<f32> {
+// As the buffer has it, since what is converted in a condition is waited for there; zeros where nothing is left.
+fn load_v(at: u32, left: u32) -> V {
     if (left == 0u) {
-        return vec4<f32>();
+        return V();
     }
     if (WIDE == 1u) {
-        return vec4<f32>(V(v[at >> 2u]));
+        return V(v[at >> 2u]);
     }
-    var r = vec4<f32>(f32(V(v[at]).x), 0.0, 0.0, 0.0);
+    var r = V(V(v[at]).x, 0.0, 0.0, 0.0);
     if (left > 1u) {
-        r.y = f32(V(v[at + 1u]).x);
+        r.y = V(v[at + 1u]).x;
     }
     if (left > 2u) {
-        r.z = f32(V(v[at + 2u]).x);
+        r.z = V(v[at + 2u]).x;
     }
     if (left > 3u) {
-        r.w = f32(V(v[at + 3u]).x);
+        r.w = V(v[at + 3u]).x;
     }
     return r;
 }
 
 // w.x a + w.y b + w.z c + w.w d + sum
-fn weighted(w: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, sum: vec4<f32>) -> vec4<f32> {
-    let two = fma(vec4<f32>(w.y), b, fma(vec4<f32>(w.x), a, sum));
-    return fma(vec4<f32>(w.w), d, fma(vec4<f32>(w.z), c, two));
+fn weighted(w: vec4<f32>, a: V, b: V, c: V, d: V, sum: vec4<f32>) -> vec4<f32> {
+    let two = fma(vec4<f32>(w.y), vec4<f32>(b), fma(vec4<f32>(w.x), vec4<f32>(a), sum));
+    return fma(vec4<f32>(w.w), vec4<f32>(d), fma(vec4<f32>(w.z), vec4<f32>(c), two));
 }
 
 // The sum, finished, as the quad `quad` of `row`.
