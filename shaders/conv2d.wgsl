@@ -207,7 +207,7 @@ struct Place {
 // The place whose quad has gone on beyond a tap's channels.
 fn carry(start: Place) -> Place {
     var at = start;
-    while (at.quad >= p.quads) {
+    while (at.quad >= p.quads && at.ky < p.kernel_h) {
         at.quad -= p.quads;
         at.kx += 1u;
         if (at.kx == p.kernel_w) {
@@ -229,35 +229,36 @@ fn tap_at(pixel: Pixel, at: Place, group_at: u32) -> u32 {
     return select(NOWHERE, ((pixel.image + iy) * p.in_w + ix) * p.c_in + group_at, is_there);
 }
 
-// Four channels of a tap from a quad on, as the buffer has them: what is converted here would be waited for here.
+// Four channels of a tap from a quad on, or others where there are none. Loads have no condition and their values are not
+// looked at here, so that they are under way while the step before is summed.
 fn fetch_x(tap: u32, quad: u32) -> V {
-    if (tap == NOWHERE) {
-        return V();
-    }
-    let channel = quad * 4u;
-    let at = tap + channel;
+    let at = select(tap + quad * 4u, p.x_at, tap == NOWHERE);
     if (WIDE == 1u) {
         return V(x[at >> 2u]);
     }
-    let left = p.group_in - channel;
-    var v = V(V(x[at]).x, 0.0, 0.0, 0.0);
-    if (left > 1u) {
-        v.y = V(x[at + 1u]).x;
-    }
-    if (left > 2u) {
-        v.z = V(x[at + 2u]).x;
-    }
-    if (left > 3u) {
-        v.w = V(x[at + 3u]).x;
-    }
-    return v;
+    let last = select(p.group_in - quad * 4u - 1u, 0u, tap == NOWHERE);
+    let x1 = V(x[at + min(1u, last)]).x;
+    let x2 = V(x[at + min(2u, last)]).x;
+    let x3 = V(x[at + min(3u, last)]).x;
+    return V(V(x[at]).x, x1, x2, x3);
 }
 
-fn fetch_w(row_at: u32, at: u32, end: u32) -> V {
-    if (at >= end) {
-        return V();
+// What was fetched, with zeros for what there is not.
+fn only_x(four: V, tap: u32, quad: u32) -> V {
+    if (WIDE == 1u) {
+        return select(four, V(), tap == NOWHERE);
     }
-    return w[row_at + at];
+    let channels = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+    return select(V(), four, (channels < vec4<u32>(p.group_in)) & vec4<bool>(tap != NOWHERE));
+}
+
+// A quad of a row of the weight, or another one past the row's end.
+fn fetch_w(row_at: u32, at: u32, end: u32) -> V {
+    return w[select(p.w_at, row_at + at, at < end)];
+}
+
+fn only_w(four: V, at: u32, end: u32) -> V {
+    return select(V(), four, at < end);
 }
 
 // What a slot holds is a sum's bits in exclusive or with these: a NaN that no operation makes, so that none leaves a 0.
@@ -375,13 +376,13 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         w1 = fetch_w(w_at1, w_quad, w_end1);
     }
     for (var step = start; step < end; step += QUADS) {
-        tile_x[load_quad * PITCH + load_row] = vec4<f32>(x0);
-        tile_w[load_quad * PITCH + load_row] = vec4<f32>(w0);
+        tile_x[load_quad * PITCH + load_row] = vec4<f32>(only_x(x0, tap0, place.quad));
+        tile_w[load_quad * PITCH + load_row] = vec4<f32>(only_w(w0, w_quad, w_end0));
         if (rows < TM) {
-            tile_x[load_quad * PITCH + load_row + rows] = vec4<f32>(x1);
+            tile_x[load_quad * PITCH + load_row + rows] = vec4<f32>(only_x(x1, tap1, place.quad));
         }
         if (rows < TN) {
-            tile_w[load_quad * PITCH + load_row + rows] = vec4<f32>(w1);
+            tile_w[load_quad * PITCH + load_row + rows] = vec4<f32>(only_w(w1, w_quad, w_end1));
         }
         workgroupBarrier();
         // The next step's loads are on their way while this one is summed.

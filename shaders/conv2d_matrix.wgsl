@@ -215,7 +215,7 @@ struct Place {
 // The place whose quad has gone on beyond a tap's channels.
 fn carry(start: Place) -> Place {
     var at = start;
-    while (at.quad >= p.quads) {
+    while (at.quad >= p.quads && at.ky < p.kernel_h) {
         at.quad -= p.quads;
         at.kx += 1u;
         if (at.kx == p.kernel_w) {
@@ -237,35 +237,36 @@ fn tap_at(pixel: Pixel, at: Place) -> u32 {
     return select(NOWHERE, ((pixel.image + iy) * p.in_w + ix) * p.c_in + p.x_at, is_there);
 }
 
-// Four channels of a tap from a quad on, as the buffer has them: what is converted here would be waited for here.
+// Four channels of a tap from a quad on, or others where there are none. Loads have no condition and their values are not
+// looked at here, so that they are under way while the step before is summed.
 fn fetch_x(tap: u32, quad: u32) -> V {
-    if (tap == NOWHERE) {
-        return V();
-    }
-    let channel = quad * 4u;
-    let at = tap + channel;
+    let at = select(tap + quad * 4u, p.x_at, tap == NOWHERE);
     if (WIDE == 1u) {
         return V(x[at >> 2u]);
     }
-    let left = p.c_in - channel;
-    var v = V(V(x[at]).x, 0.0, 0.0, 0.0);
-    if (left > 1u) {
-        v.y = V(x[at + 1u]).x;
-    }
-    if (left > 2u) {
-        v.z = V(x[at + 2u]).x;
-    }
-    if (left > 3u) {
-        v.w = V(x[at + 3u]).x;
-    }
-    return v;
+    let last = select(p.c_in - quad * 4u - 1u, 0u, tap == NOWHERE);
+    let x1 = V(x[at + min(1u, last)]).x;
+    let x2 = V(x[at + min(2u, last)]).x;
+    let x3 = V(x[at + min(3u, last)]).x;
+    return V(V(x[at]).x, x1, x2, x3);
 }
 
-fn fetch_w(row_at: u32, at: u32, end: u32) -> vec4<f16> {
-    if (at >= end) {
-        return vec4<f16>();
+// What was fetched, with zeros for what there is not.
+fn only_x(four: V, tap: u32, quad: u32) -> V {
+    if (WIDE == 1u) {
+        return select(four, V(), tap == NOWHERE);
     }
-    return w[row_at + at];
+    let channels = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+    return select(V(), four, (channels < vec4<u32>(p.c_in)) & vec4<bool>(tap != NOWHERE));
+}
+
+// A quad of a row of the weight, or another one past the row's end.
+fn fetch_w(row_at: u32, at: u32, end: u32) -> vec4<f16> {
+    return w[select(p.w_at, row_at + at, at < end)];
+}
+
+fn only_w(four: vec4<f16>, at: u32, end: u32) -> vec4<f16> {
+    return select(vec4<f16>(), four, at < end);
 }
 
 // Puts a quad of a row into workgroup memory.
@@ -428,25 +429,25 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         w3 = fetch_w(w_at3, w_quad, w_end3);
     }
     for (var step = start; step < end; step += QUADS) {
-        put_x(load_row, load_quad, x0);
-        put_w(load_row, load_quad, w0);
+        put_x(load_row, load_quad, only_x(x0, tap0, place.quad));
+        put_w(load_row, load_quad, only_w(w0, w_quad, w_end0));
         if (rows < TM) {
-            put_x(row1, load_quad, x1);
+            put_x(row1, load_quad, only_x(x1, tap1, place.quad));
         }
         if (2u * rows < TM) {
-            put_x(row2, load_quad, x2);
+            put_x(row2, load_quad, only_x(x2, tap2, place.quad));
         }
         if (3u * rows < TM) {
-            put_x(row3, load_quad, x3);
+            put_x(row3, load_quad, only_x(x3, tap3, place.quad));
         }
         if (rows < TN) {
-            put_w(row1, load_quad, w1);
+            put_w(row1, load_quad, only_w(w1, w_quad, w_end1));
         }
         if (2u * rows < TN) {
-            put_w(row2, load_quad, w2);
+            put_w(row2, load_quad, only_w(w2, w_quad, w_end2));
         }
         if (3u * rows < TN) {
-            put_w(row3, load_quad, w3);
+            put_w(row3, load_quad, only_w(w3, w_quad, w_end3));
         }
         workgroupBarrier();
         // The next step's loads are on their way while this one is summed.

@@ -141,11 +141,14 @@ fn finish(pixel: u32, channel: u32, sum: T) {
     y[p.y_at + at] = E(v);
 }
 
+// A number of an image's row, or its first one where there is none. Loads have no condition, so that several are under way.
 fn fetch(row_at: u32, ix: u32, channel: u32) -> E {
-    if (ix >= p.in_w) {
-        return E();
-    }
-    return x[p.x_at + (row_at + ix) * p.channels + channel];
+    return x[p.x_at + (row_at + select(0u, ix, ix < p.in_w)) * p.channels + channel];
+}
+
+// What was fetched, or 0 where there is none.
+fn only(value: E, ix: u32) -> T {
+    return select(T(), T(value), ix < p.in_w);
 }
 
 @compute @workgroup_size(64)
@@ -173,16 +176,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             for (var kx = 0u; kx < p.kernel_w; kx++) {
                 let w0 = w[p.w_at + (ky * p.kernel_w + kx) * p.pitch + channel];
                 let ix = u32(left + i32(kx * p.dilation_w));
-                // All four are under way before one is waited for.
                 let x0 = fetch(row_at, ix, channel);
                 let x1 = fetch(row_at, ix + p.stride_w, channel);
                 let x2 = fetch(row_at, ix + 2u * p.stride_w, channel);
                 let x3 = fetch(row_at, ix + 3u * p.stride_w, channel);
                 let weight = T(w0);
-                sum0 = fma(T(x0), weight, sum0);
-                sum1 = fma(T(x1), weight, sum1);
-                sum2 = fma(T(x2), weight, sum2);
-                sum3 = fma(T(x3), weight, sum3);
+                sum0 = fma(only(x0, ix), weight, sum0);
+                sum1 = fma(only(x1, ix + p.stride_w), weight, sum1);
+                sum2 = fma(only(x2, ix + 2u * p.stride_w), weight, sum2);
+                sum3 = fma(only(x3, ix + 3u * p.stride_w), weight, sum3);
             }
         }
     }

@@ -56,42 +56,39 @@ fn dot_add4(a: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>, b2: vec4<f32>, b3: vec4<
     return vec4<f32>(dot_add(a, b0, c.x), dot_add(a, b1, c.y), dot_add(a, b2, c.z), dot_add(a, b3, c.w));
 }
 
-fn fetch_a(at: u32, row: u32, k: u32) -> vec4<f32> {
-    var v = vec4<f32>();
-    if (row >= p.m || k >= p.k) {
-        return v;
-    }
-    let first = at + row * p.a_m + k * p.a_k;
-    v.x = f32(a[first]);
-    if (k + 1u < p.k) {
-        v.y = f32(a[first + p.a_k]);
-    }
-    if (k + 2u < p.k) {
-        v.z = f32(a[first + 2u * p.a_k]);
-    }
-    if (k + 3u < p.k) {
-        v.w = f32(a[first + 3u * p.a_k]);
-    }
-    return v;
+// Four numbers along k as the buffer has them: they are not looked at before they are used, since they would be waited for.
+struct Four {
+    x: S,
+    y: S,
+    z: S,
+    w: S,
 }
 
-fn fetch_b(at: u32, column: u32, k: u32) -> vec4<f32> {
-    var v = vec4<f32>();
-    if (column >= p.n || k >= p.k) {
-        return v;
-    }
-    let first = at + column * p.b_n + k * p.b_k;
-    v.x = f32(b[first]);
-    if (k + 1u < p.k) {
-        v.y = f32(b[first + p.b_k]);
-    }
-    if (k + 2u < p.k) {
-        v.z = f32(b[first + 2u * p.b_k]);
-    }
-    if (k + 3u < p.k) {
-        v.w = f32(b[first + 3u * p.b_k]);
-    }
-    return v;
+// Rows and columns past the end repeat the last one; what they give is not stored.
+fn fetch_a(at: u32, row: u32, k: u32) -> Four {
+    let first = at + min(row, p.m - 1u) * p.a_m + min(k, p.k - 1u) * p.a_k;
+    return Four(
+        a[first],
+        a[first + select(0u, p.a_k, k + 1u < p.k)],
+        a[first + select(0u, 2u * p.a_k, k + 2u < p.k)],
+        a[first + select(0u, 3u * p.a_k, k + 3u < p.k)],
+    );
+}
+
+fn fetch_b(at: u32, column: u32, k: u32) -> Four {
+    let first = at + min(column, p.n - 1u) * p.b_n + min(k, p.k - 1u) * p.b_k;
+    return Four(
+        b[first],
+        b[first + select(0u, p.b_k, k + 1u < p.k)],
+        b[first + select(0u, 2u * p.b_k, k + 2u < p.k)],
+        b[first + select(0u, 3u * p.b_k, k + 3u < p.k)],
+    );
+}
+
+// The four numbers from `k` on, with zeros past the end.
+fn quad_of(v: Four, k: u32) -> vec4<f32> {
+    let there = vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.k);
+    return select(vec4<f32>(), vec4<f32>(f32(v.x), f32(v.y), f32(v.z), f32(v.w)), there);
 }
 
 @compute @workgroup_size(256)
@@ -123,11 +120,15 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     var acc1 = vec4<f32>();
     var acc2 = vec4<f32>();
     var acc3 = vec4<f32>();
-    var next_a = fetch_a(a_at, first_row + a_row, a_quad * 4u);
-    var next_b = fetch_b(b_at, first_column + b_row, b_quad * 4u);
+    var next_a = Four();
+    var next_b = Four();
+    if (p.k > 0u) {
+        next_a = fetch_a(a_at, first_row + a_row, a_quad * 4u);
+        next_b = fetch_b(b_at, first_column + b_row, b_quad * 4u);
+    }
     for (var step = 0u; step < p.k; step += 16u) {
-        tile_a[a_quad * PITCH + a_row] = next_a;
-        tile_b[b_quad * PITCH + b_row] = next_b;
+        tile_a[a_quad * PITCH + a_row] = quad_of(next_a, step + a_quad * 4u);
+        tile_b[b_quad * PITCH + b_row] = quad_of(next_b, step + b_quad * 4u);
         workgroupBarrier();
         // The next step's loads are on their way while this one is summed.
         next_a = fetch_a(a_at, first_row + a_row, step + 16u + a_quad * 4u);

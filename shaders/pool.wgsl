@@ -58,11 +58,9 @@ fn tap(left: i32, kx: u32) -> u32 {
     return select(p.in_w, u32(left + i32(kx * p.dilation_w)), kx < p.kernel_w);
 }
 
+// A number of an image's row, or its first one where there is none. Loads have no condition, so that several are under way.
 fn fetch(row_at: u32, ix: u32) -> E {
-    if (ix >= p.in_w) {
-        return E();
-    }
-    return x[row_at + ix * p.channels];
+    return x[row_at + select(0u, ix, ix < p.in_w) * p.channels];
 }
 
 @compute @workgroup_size(64)
@@ -86,7 +84,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let iy = u32(top + i32(ky * p.dilation_h));
         if (iy < p.in_h) {
             let row_at = p.x_at + (image * p.in_h + iy) * p.in_w * p.channels + channel;
-            // Three loads are under way before one is waited for.
             for (var kx = 0u; kx < p.kernel_w; kx += 3u) {
                 let ix0 = tap(left, kx);
                 let ix1 = tap(left, kx + 1u);
@@ -94,21 +91,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                 let x0 = fetch(row_at, ix0);
                 let x1 = fetch(row_at, ix1);
                 let x2 = fetch(row_at, ix2);
-                if (ix0 < p.in_w) {
-                    best = larger(best, T(x0));
-                    sum += T(x0);
-                    inside++;
-                }
-                if (ix1 < p.in_w) {
-                    best = larger(best, T(x1));
-                    sum += T(x1);
-                    inside++;
-                }
-                if (ix2 < p.in_w) {
-                    best = larger(best, T(x2));
-                    sum += T(x2);
-                    inside++;
-                }
+                best = select(best, larger(best, T(x0)), ix0 < p.in_w);
+                sum += select(T(), T(x0), ix0 < p.in_w);
+                inside += u32(ix0 < p.in_w);
+                best = select(best, larger(best, T(x1)), ix1 < p.in_w);
+                sum += select(T(), T(x1), ix1 < p.in_w);
+                inside += u32(ix1 < p.in_w);
+                best = select(best, larger(best, T(x2)), ix2 < p.in_w);
+                sum += select(T(), T(x2), ix2 < p.in_w);
+                inside += u32(ix2 < p.in_w);
             }
         }
     }

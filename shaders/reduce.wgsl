@@ -73,28 +73,21 @@ fn store(column: u32, result: f32) {
     y[p.y_at + column] = S(select(result, result / f32(p.len), KIND == 1u));
 }
 
-fn fetch(at: u32, is_there: bool) -> S {
-    if (!is_there) {
-        return S();
-    }
-    return x[at];
-}
-
 // Reduces the numbers from `first` on at every `step`-th of `count` places, `stride` apart.
 fn strided(first: u32, count: u32, step: u32, stride: u32) -> f32 {
     var best = from_bits(0xff800000u);
     var sum = 0.0;
     var part = 0.0;
     var parts = 0u;
-    // Four loads are under way before one is waited for.
+    // Loads have no condition, so that several are under way; past the end they are of the number before.
     for (var i = 0u; i < count; i += 4u * step) {
         let i1 = i + step;
         let i2 = i1 + step;
         let i3 = i2 + step;
-        let x0 = fetch(first + i * stride, true);
-        let x1 = fetch(first + i1 * stride, i1 < count);
-        let x2 = fetch(first + i2 * stride, i2 < count);
-        let x3 = fetch(first + i3 * stride, i3 < count);
+        let x0 = x[first + i * stride];
+        let x1 = x[first + select(i, i1, i1 < count) * stride];
+        let x2 = x[first + select(i, i2, i2 < count) * stride];
+        let x3 = x[first + select(i, i3, i3 < count) * stride];
         best = larger(best, f32(x0));
         part += f32(x0);
         if (i1 < count) {

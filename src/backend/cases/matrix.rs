@@ -72,6 +72,8 @@ fn linear() -> Vec<Case> {
     let mut cases = Vec::new();
     for sizes in [
         [0, 5, 3],
+        [3, 0, 5],
+        [13, 0, 40],
         [1, 1, 1],
         [1, 3, 1000],
         [1, 513, 17],
