@@ -315,7 +315,9 @@ impl<'a> Part<'a> {
         };
         let wanted = wanted.min(MOST_SPLITS);
         let slots = self.slots(pixels, wanted.max(1)) as u64 * 4;
-        if conv.groups > 1 || wanted < 2 || slots > cx.caps.max_binding {
+        // The grid's third dimension counts parts, or goes on with the tiles of pixels.
+        let is_folded = pixels.div_ceil(tile[0]) > cx.caps.max_groups as usize;
+        if conv.groups > 1 || wanted < 2 || is_folded || slots > cx.caps.max_binding {
             return Cut { tile, parts: 1, part_quads: 0 };
         }
         let part_steps = steps.div_ceil(wanted);

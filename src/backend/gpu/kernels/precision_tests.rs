@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::tests::{SMALL, drawn, run_cases};
+use super::tests::{SMALL, drawn, run_cases, same_every_time};
 use super::{Caps, MATRICES, select_for};
 use crate::backend::cases::{self, Case, Data};
 use crate::backend::gpu::Weights;
@@ -105,6 +105,30 @@ fn matrices_are_right() {
         if side == 16 {
             run_cases(change, &of_each_variant(&half, &Caps { half: true, ..caps }), Precision::Half);
         }
+    }
+}
+
+/// The parts of sums meet in slots that are empty again after every run, also where channels are cut.
+#[test]
+fn matrices_that_share_sums_are_right_every_time() {
+    let shapes = [(4, 5, [3, 3]), (12, 35, [5, 7]), (20, 140, [4, 5])];
+    let cases = shapes.map(|(c_in, c_out, size)| cases::square_conv2d(c_in, c_out, size));
+    let cases = round(cases.into(), 0.0);
+    for side in [8, 16] {
+        let caps = Caps {
+            enough_groups: 1 << 20,
+            least_steps: 1,
+            submission_flops: 1,
+            matrices: Some(side),
+            emulated: Some(MATRICES),
+            ..SMALL
+        };
+        for case in &cases {
+            let schedule = case.schedule();
+            let dispatches = select_for(&schedule.steps[0], &schedule.buffers, &caps).unwrap().dispatches;
+            assert!(dispatches.iter().all(|dispatch| dispatch.grid[2] > 1), "{}", case.name);
+        }
+        same_every_time(caps, &cases, Precision::Fast, 4);
     }
 }
 

@@ -408,8 +408,8 @@ fn dispatches_on_gpus_are_known() {
     assert_eq!(counts, [57, 91, 3]);
 }
 
-/// Workgroups that share a sum meet in another order at every run, and the answer is the same to the last bit: also where
-/// sums are zeros, infinities or NaN, and with any number of parts.
+/// Workgroups that share a sum meet in another order at every run, and the answer is the same to the last bit, but for those
+/// of NaN: also where sums are zeros or infinities, with any number of parts, and where channels are cut.
 #[test]
 fn split_sums_are_the_same_every_time() {
     // With the parts that the sums are split into.
@@ -419,31 +419,60 @@ fn split_sums_are_the_same_every_time() {
         (12, 70, [7, 7], 7),
         (32, 7, [5, 6], 9),
         (64, 40, [9, 10], 12),
-        (28, 6, [4, 4], 16),
+        (28, 150, [4, 4], 16),
     ];
-    let caps = Caps { enough_groups: 1 << 20, least_steps: 1, ..SMALL };
-    on_every_gpu(GpuOptions::default(), |gpu| {
-        Pipelines::of(gpu).caps.set(caps).expect("nothing was selected before");
-        for (c_in, c_out, size, parts) in shapes {
+    for (submission_flops, most) in [(u64::MAX, 1), (1, 2)] {
+        let caps = Caps { enough_groups: 1 << 20, least_steps: 1, submission_flops, ..SMALL };
+        let cases = shapes.map(|(c_in, c_out, size, parts)| {
             let mut case = cases::square_conv2d(c_in, c_out, size);
             let Data::F32(x) = &mut case.inputs[0].data else { unreachable!("floats") };
-            // The outputs of the first row are zeros but for the last pixels, where NaN has the bits of an empty slot.
+            // The outputs of the first row are zeros but for the last pixels.
             x[..2 * size[1] * c_in].fill(0.0);
-            x[2 * size[1] * c_in - 1] = f32::from_bits(0x7fa5_a5a5);
+            x[2 * size[1] * c_in - 1] = f32::NAN;
             x[2 * size[1] * c_in + 1] = f32::INFINITY;
             let schedule = case.schedule();
-            let selection = select_for(&schedule.steps[0], &schedule.buffers, &caps).unwrap();
-            assert_eq!((selection.dispatches.len(), selection.dispatches[0].grid[2]), (1, parts), "{}", case.name);
-            let mut plan = Plan::new(&schedule, &mut Weights::new(gpu)).unwrap();
+            let dispatches = select_for(&schedule.steps[0], &schedule.buffers, &caps).unwrap().dispatches;
+            assert_eq!(dispatches.len(), if c_out > 128 { most } else { 1 }, "{}", case.name);
+            assert!(dispatches.iter().all(|dispatch| dispatch.grid[2] == parts), "{}", case.name);
+            case
+        });
+        same_every_time(caps, &cases, Precision::Exact, 20);
+    }
+}
+
+/// Runs each case so often with these capabilities.
+pub(super) fn same_every_time(caps: Caps, cases: &[Case], precision: Precision, runs: usize) {
+    on_every_gpu(GpuOptions::default(), |gpu| {
+        Pipelines::of(gpu).caps.set(caps).expect("nothing was selected before");
+        for case in cases {
+            let mut plan = Plan::new(&case.schedule(), &mut Weights::untested(gpu, precision)).unwrap();
             let mut first: Option<Vec<u32>> = None;
-            for run in 0..20 {
+            for run in 0..runs {
                 let output = plan.run(&case.tensors()).unwrap().remove(0);
                 case.check(&output).unwrap_or_else(|error| panic!("run {run}: {error}"));
-                let bits: Vec<u32> = output.to_f32().unwrap().iter().map(|y| y.to_bits()).collect();
+                let bits = |y: f32| if y.is_nan() { u32::MAX } else { y.to_bits() };
+                let bits: Vec<u32> = output.to_f32().unwrap().into_iter().map(bits).collect();
                 assert!(*first.get_or_insert_with(|| bits.clone()) == bits, "{}: run {run} differs", case.name);
             }
         }
     });
+}
+
+/// Channels that are no multiple of 4 are read four at a time: what lies in the next pixel is none of theirs.
+#[test]
+fn neighbours_of_the_last_channel_do_not_count() {
+    let cases: Vec<Case> = (1..8)
+        .map(|c_in| {
+            let mut case = cases::square_conv2d(c_in, 9, [4, 7]);
+            let Data::F32(x) = &mut case.inputs[0].data else { unreachable!("floats") };
+            x[13 * c_in..14 * c_in].fill(f32::INFINITY);
+            case.name = format!("an infinite pixel of {c_in} channels");
+            case
+        })
+        .collect();
+    for caps in [SMALL, Caps { is_software: true, ..SMALL }, Caps { enough_groups: 1 << 20, least_steps: 1, ..SMALL }] {
+        run_cases(|own| *own = Caps { max_binding: own.max_binding, ..caps }, &cases, Precision::Exact);
+    }
 }
 
 /// Products of drawn shapes. `SCONCE_DRAWS` asks for more of them, and for others.
