@@ -273,35 +273,19 @@ fn swap(at: vec4<u32>, live: u32, sums: vec4<f32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(sums);
     let mine = select(bits ^ vec4<u32>(NOBODY), vec4<u32>(1u), bits == vec4<u32>(NOBODY));
     var other = vec4<u32>();
-    if ((live & 1u) != 0u) {
-        other.x = atomicExchange(&slots[at.x], mine.x);
-    }
-    if ((live & 2u) != 0u) {
-        other.y = atomicExchange(&slots[at.y], mine.y);
-    }
-    if ((live & 4u) != 0u) {
-        other.z = atomicExchange(&slots[at.z], mine.z);
-    }
-    if ((live & 8u) != 0u) {
-        other.w = atomicExchange(&slots[at.w], mine.w);
-    }
+    if ((live & 1u) != 0u) { other.x = atomicExchange(&slots[at.x], mine.x); }
+    if ((live & 2u) != 0u) { other.y = atomicExchange(&slots[at.y], mine.y); }
+    if ((live & 4u) != 0u) { other.z = atomicExchange(&slots[at.z], mine.z); }
+    if ((live & 8u) != 0u) { other.w = atomicExchange(&slots[at.w], mine.w); }
     return other;
 }
 
 // Empties the slots `at` that held something, and gives the bits of these.
 fn clear(at: vec4<u32>, other: vec4<u32>) -> u32 {
-    if (other.x != 0u) {
-        atomicStore(&slots[at.x], 0u);
-    }
-    if (other.y != 0u) {
-        atomicStore(&slots[at.y], 0u);
-    }
-    if (other.z != 0u) {
-        atomicStore(&slots[at.z], 0u);
-    }
-    if (other.w != 0u) {
-        atomicStore(&slots[at.w], 0u);
-    }
+    if (other.x != 0u) { atomicStore(&slots[at.x], 0u); }
+    if (other.y != 0u) { atomicStore(&slots[at.y], 0u); }
+    if (other.z != 0u) { atomicStore(&slots[at.z], 0u); }
+    if (other.w != 0u) { atomicStore(&slots[at.w], 0u); }
     return bits_of(other != vec4<u32>());
 }
 

@@ -291,35 +291,19 @@ fn swap(at: vec4<u32>, live: u32, sums: vec4<f32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(sums);
     let mine = select(bits ^ vec4<u32>(NOBODY), vec4<u32>(1u), bits == vec4<u32>(NOBODY));
     var other = vec4<u32>();
-    if ((live & 1u) != 0u) {
-        other.x = atomicExchange(&slots[at.x], mine.x);
-    }
-    if ((live & 2u) != 0u) {
-        other.y = atomicExchange(&slots[at.y], mine.y);
-    }
-    if ((live & 4u) != 0u) {
-        other.z = atomicExchange(&slots[at.z], mine.z);
-    }
-    if ((live & 8u) != 0u) {
-        other.w = atomicExchange(&slots[at.w], mine.w);
-    }
+    if ((live & 1u) != 0u) { other.x = atomicExchange(&slots[at.x], mine.x); }
+    if ((live & 2u) != 0u) { other.y = atomicExchange(&slots[at.y], mine.y); }
+    if ((live & 4u) != 0u) { other.z = atomicExchange(&slots[at.z], mine.z); }
+    if ((live & 8u) != 0u) { other.w = atomicExchange(&slots[at.w], mine.w); }
     return other;
 }
 
 // Empties the slots `at` that held something, and gives the bits of these.
 fn clear(at: vec4<u32>, other: vec4<u32>) -> u32 {
-    if (other.x != 0u) {
-        atomicStore(&slots[at.x], 0u);
-    }
-    if (other.y != 0u) {
-        atomicStore(&slots[at.y], 0u);
-    }
-    if (other.z != 0u) {
-        atomicStore(&slots[at.z], 0u);
-    }
-    if (other.w != 0u) {
-        atomicStore(&slots[at.w], 0u);
-    }
+    if (other.x != 0u) { atomicStore(&slots[at.x], 0u); }
+    if (other.y != 0u) { atomicStore(&slots[at.y], 0u); }
+    if (other.z != 0u) { atomicStore(&slots[at.z], 0u); }
+    if (other.w != 0u) { atomicStore(&slots[at.w], 0u); }
     return bits_of(other != vec4<u32>());
 }
 
@@ -363,7 +347,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     let start = select(0u, group_id.z * p.split_quads, SPLIT == 1u);
     let end = select(quads, min(quads, start + p.split_quads), SPLIT == 1u);
 
-    // Each thread loads one quad of up to four rows of x and of w.
+    // Each thread loads one quad of up to four rows of x and of w; what the tile has no rows for is not used.
     let load_quad = t % QUADS;
     let load_row = t / QUADS;
     let rows = THREADS / QUADS;
@@ -403,52 +387,22 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     var sum12 = Sum();
     var sum13 = Sum();
     var x0 = fetch_x(tap0, place.quad);
-    var x1 = V();
-    var x2 = V();
-    var x3 = V();
+    var x1 = fetch_x(tap1, place.quad);
+    var x2 = fetch_x(tap2, place.quad);
+    var x3 = fetch_x(tap3, place.quad);
     var w0 = fetch_w(w_at0, w_quad, w_end0);
-    var w1 = vec4<f16>();
-    var w2 = vec4<f16>();
-    var w3 = vec4<f16>();
-    if (rows < TM) {
-        x1 = fetch_x(tap1, place.quad);
-    }
-    if (2u * rows < TM) {
-        x2 = fetch_x(tap2, place.quad);
-    }
-    if (3u * rows < TM) {
-        x3 = fetch_x(tap3, place.quad);
-    }
-    if (rows < TN) {
-        w1 = fetch_w(w_at1, w_quad, w_end1);
-    }
-    if (2u * rows < TN) {
-        w2 = fetch_w(w_at2, w_quad, w_end2);
-    }
-    if (3u * rows < TN) {
-        w3 = fetch_w(w_at3, w_quad, w_end3);
-    }
+    var w1 = fetch_w(w_at1, w_quad, w_end1);
+    var w2 = fetch_w(w_at2, w_quad, w_end2);
+    var w3 = fetch_w(w_at3, w_quad, w_end3);
     for (var step = start; step < end; step += QUADS) {
         put_x(load_row, load_quad, only_x(x0, tap0, place.quad));
         put_w(load_row, load_quad, only_w(w0, w_quad, w_end0));
-        if (rows < TM) {
-            put_x(row1, load_quad, only_x(x1, tap1, place.quad));
-        }
-        if (2u * rows < TM) {
-            put_x(row2, load_quad, only_x(x2, tap2, place.quad));
-        }
-        if (3u * rows < TM) {
-            put_x(row3, load_quad, only_x(x3, tap3, place.quad));
-        }
-        if (rows < TN) {
-            put_w(row1, load_quad, only_w(w1, w_quad, w_end1));
-        }
-        if (2u * rows < TN) {
-            put_w(row2, load_quad, only_w(w2, w_quad, w_end2));
-        }
-        if (3u * rows < TN) {
-            put_w(row3, load_quad, only_w(w3, w_quad, w_end3));
-        }
+        if (rows < TM) { put_x(row1, load_quad, only_x(x1, tap1, place.quad)); }
+        if (2u * rows < TM) { put_x(row2, load_quad, only_x(x2, tap2, place.quad)); }
+        if (3u * rows < TM) { put_x(row3, load_quad, only_x(x3, tap3, place.quad)); }
+        if (rows < TN) { put_w(row1, load_quad, only_w(w1, w_quad, w_end1)); }
+        if (2u * rows < TN) { put_w(row2, load_quad, only_w(w2, w_quad, w_end2)); }
+        if (3u * rows < TN) { put_w(row3, load_quad, only_w(w3, w_quad, w_end3)); }
         workgroupBarrier();
         // The next step's loads are on their way while this one is summed.
         place.quad += QUADS;
@@ -462,24 +416,12 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         }
         x0 = fetch_x(tap0, place.quad);
         w0 = fetch_w(w_at0, w_quad, w_end0);
-        if (rows < TM) {
-            x1 = fetch_x(tap1, place.quad);
-        }
-        if (2u * rows < TM) {
-            x2 = fetch_x(tap2, place.quad);
-        }
-        if (3u * rows < TM) {
-            x3 = fetch_x(tap3, place.quad);
-        }
-        if (rows < TN) {
-            w1 = fetch_w(w_at1, w_quad, w_end1);
-        }
-        if (2u * rows < TN) {
-            w2 = fetch_w(w_at2, w_quad, w_end2);
-        }
-        if (3u * rows < TN) {
-            w3 = fetch_w(w_at3, w_quad, w_end3);
-        }
+        x1 = fetch_x(tap1, place.quad);
+        x2 = fetch_x(tap2, place.quad);
+        x3 = fetch_x(tap3, place.quad);
+        w1 = fetch_w(w_at1, w_quad, w_end1);
+        w2 = fetch_w(w_at2, w_quad, w_end2);
+        w3 = fetch_w(w_at3, w_quad, w_end3);
         let a00_at = ((own_row + 0u * SIDE) * PITCH + 0u * SIDE) / WORD;
         let a00 = coopLoadT<Left>(&tile_x[a00_at], PITCH_WORDS);
         let a01_at = ((own_row + 1u * SIDE) * PITCH + 0u * SIDE) / WORD;

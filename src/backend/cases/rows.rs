@@ -21,10 +21,11 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// (outer, len, inner)
-const LINES: [(usize, usize, usize); 14] = [
+const LINES: [(usize, usize, usize); 15] = [
     (1, 1, 1),
     (1, 7, 1),
     (5, 1, 3),
+    (3, 33, 1),
     (3, 64, 1),
     (1, 1000, 1),
     (13, 197, 1),
@@ -125,9 +126,20 @@ fn cumsum() -> Vec<Case> {
 
 fn layer_norm() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (rows, len) in
-        [(0, 4), (1, 1), (1, 768), (197, 96), (7, 13), (3, 1022), (3, 1025), (300, 3), (2, 500), (2, 4096), (2, 5000)]
-    {
+    for (rows, len) in [
+        (0, 4),
+        (1, 1),
+        (1, 768),
+        (197, 96),
+        (7, 13),
+        (3, 1022),
+        (3, 1025),
+        (300, 3),
+        (2, 500),
+        (2, 4096),
+        (2, 5000),
+        (2, 5003),
+    ] {
         for affine in [false, true] {
             // The last rows are constant.
             for (shift, scale) in [(0.0, 2.0), (30.0, 2.0), (12345.6, 0.0)] {
