@@ -190,9 +190,11 @@ mod tests {
         let line = |start: &str| {
             text.lines().find(|line| line.trim_start().starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"))
         };
-        assert!(line("winograd_input ").contains("1.500") && line("conv2d 32x32 ").contains("8.3 %"), "{text}");
+        assert!(line("winograd_input ").contains("1.500") && line("conv2d 32x32 ").contains("6.2 %"), "{text}");
         assert!(text.contains("3x3 conv2d 64x64") && line("winograd_input + conv2d 32x32").contains("2.000"), "{text}");
-        assert!(line("all").contains("6.000"), "{text}");
+        assert!(line("all").contains("8.000"), "{text}");
+        // Of the peak of the matrix units.
+        assert!(line("conv2d_matrix ").contains(" 10 %"), "{text}");
         let mut out = Vec::new();
         write(&mut out, &json!({"profile": {"unsupported": "no clock"}})).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "\nthere is no profile: no clock\n");
